@@ -1,0 +1,3 @@
+"""VIPA: spatial-aware vision-language-action pretraining from human videos (arXiv 2512.13080)."""
+
+__version__ = "0.1.0"

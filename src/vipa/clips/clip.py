@@ -1,0 +1,147 @@
+"""Clip: the one typed record of a human video. Whatever a source does not know is None, never made up."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, UInt8
+
+from vipa.geometry import Intrinsics
+
+Side = Literal["left", "right"]
+Split = Literal["train", "validation", "test"]
+
+
+class ClipError(ValueError):
+    """A clip that cannot be used; its message names the clip and says why and what to do."""
+
+    def __init__(self, clip_id: str, reason: str):
+        super().__init__(f"clip {clip_id!r}: {reason}")
+        self.clip_id, self.reason = clip_id, reason
+
+
+class Frames(Protocol):
+    """Lazily decoded images of a clip: only what is asked for is decoded."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, indices: Sequence[int]) -> UInt8[np.ndarray, "n height width 3"]:
+        """RGB images of these frames in the order asked for. ValueError where the video is broken."""
+        ...
+
+
+class DepthFrames(Protocol):
+    """Lazily read depth images, aligned with the frames pixel by pixel."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, indices: Sequence[int]) -> Float32[np.ndarray, "n height width"]:
+        """z in metres along the optical axis; NaN where the sensor saw nothing."""
+        ...
+
+
+@dataclass(frozen=True)
+class Mano:
+    """MANO parameters of one hand over a clip (FORMATS section 0).
+
+    pose is absolute: the model's mean pose is already added. A left hand has left-hand parameters as the
+    official left model reads them; `hands` holds the one mirror function.
+    """
+
+    global_orientation_camera: Float[np.ndarray, "frames 3 3"]
+    pose: Float[np.ndarray, "frames 15 3 3"]
+    betas: Float[np.ndarray, "10"]
+    wrist_camera: Float[np.ndarray, "frames 3"]  # metres
+
+
+@dataclass(frozen=True)
+class Hand:
+    """One hand over the whole clip, in each frame's own camera."""
+
+    side: Side
+    joints_camera: Float[np.ndarray, "frames 21 3"]  # metres, OpenCV; NaN where unknown
+    confidence: Float[np.ndarray, "frames 21"]  # 0: unknown ... 1: certain
+    mano: Mano | None = None
+
+
+@dataclass(frozen=True)
+class ObjectTrack:
+    """One named object over the clip. Poses map the object's own frame to the world."""
+
+    name: str
+    T_world_object: Float[np.ndarray, "frames 4 4"] | None = None  # NaN where unknown
+    boxes: Float[np.ndarray, "frames 4"] | None = None  # pixels left, top, right, bottom; NaN: not seen
+    extent: Float[np.ndarray, "3"] | None = None  # metres, full size along the object's axes
+    mesh: str | None = None
+
+
+@dataclass(frozen=True)
+class Text:
+    """What happens between two times of the clip, in words."""
+
+    text: str
+    start: float  # seconds since the clip's first frame
+    end: float
+    hand: Literal["left", "right", "both"] | None = None
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A human video with whatever its source knows about it.
+
+    Arrays over frames have one row per frame of `frames`, checked here: ValueError (ClipError) where a length
+    or a shape is wrong, naming the clip and the field.
+    """
+
+    id: str  # unique in its source, stable, usable as a file name
+    source: str
+    source_video: str  # clips cut from one recording share this: splits never divide it
+    frames: Frames
+    timestamps: Float[np.ndarray, "frames"]  # seconds, increasing
+    intrinsics: Intrinsics  # of the frames as `frames.read` gives them
+    T_world_camera: Float[np.ndarray, "frames 4 4"] | None
+    hands: tuple[Hand, ...]
+    depth: DepthFrames | None = None
+    depth_is_metric: bool = True
+    objects: tuple[ObjectTrack, ...] | None = None
+    contacts: dict[tuple[Side, str], Bool[np.ndarray, "frames"]] | None = None  # (hand, object name)
+    texts: tuple[Text, ...] = ()
+    split: Split | None = None
+    licence: str = "unknown"
+    notes: dict[str, str] = field(default_factory=dict)  # what a reader found where the format is unsure
+
+    def __post_init__(self) -> None:
+        n = len(self.frames)
+        if n == 0:
+            raise ClipError(self.id, "the video has no frames")
+
+        def check(name: str, array: np.ndarray | None, shape: tuple[int, ...]) -> None:
+            if array is not None and array.shape != shape:
+                raise ClipError(self.id, f"{name} has shape {array.shape}, the video needs {shape}")
+
+        check("timestamps", self.timestamps, (n,))
+        if not (np.isfinite(self.timestamps).all() and (np.diff(self.timestamps) > 0).all()):
+            raise ClipError(self.id, "timestamps must be finite and increase")
+        check("T_world_camera", self.T_world_camera, (n, 4, 4))
+        for hand in self.hands:
+            check(f"{hand.side} hand joints_camera", hand.joints_camera, (n, 21, 3))
+            check(f"{hand.side} hand confidence", hand.confidence, (n, 21))
+        if len({hand.side for hand in self.hands}) != len(self.hands):
+            raise ClipError(self.id, "two hands of the same side")
+        for track in self.objects or ():
+            check(f"object {track.name!r} T_world_object", track.T_world_object, (n, 4, 4))
+            check(f"object {track.name!r} boxes", track.boxes, (n, 4))
+        if self.depth is not None and len(self.depth) != n:
+            raise ClipError(self.id, f"depth has {len(self.depth)} frames, the video has {n}")
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    @property
+    def rate(self) -> float:
+        """Frames per second (median)."""
+        return 1.0 if len(self) < 2 else float(1.0 / np.median(np.diff(self.timestamps)))
+
+    def hand(self, side: Side) -> Hand | None:
+        return next((hand for hand in self.hands if hand.side == side), None)
