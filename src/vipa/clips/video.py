@@ -2,11 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import av
 import numpy as np
-from PIL import Image
 
 
 @dataclass(frozen=True)
