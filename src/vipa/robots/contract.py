@@ -129,13 +129,9 @@ class ActionContract:
         """ValueError listing every mismatch with what `other` understands."""
         lines = self.mismatches(other)
         if lines:
-            raise ValueError(
-                f"action contracts of {self.robot!r} and {other.robot!r} differ: " + "; ".join(lines)
-            )
+            raise ValueError(f"action contracts of {self.robot!r} and {other.robot!r} differ: " + "; ".join(lines))
 
-    def normalised(
-        self, scheme: Scheme, action: Statistics | None, state: Statistics | None
-    ) -> "ActionContract":
+    def normalised(self, scheme: Scheme, action: Statistics | None, state: Statistics | None) -> "ActionContract":
         """The same contract with a normalisation."""
         return replace(self, normalisation=scheme, action_statistics=action, state_statistics=state)
 
