@@ -15,10 +15,12 @@ from typing import Protocol
 import numpy as np
 
 from vipa.benchmarks.clusters import clustered_interval
+from vipa.benchmarks.results import Hand3DResult, KindScores, Mean
 from vipa.benchmarks.resuming import AnswerLog
 from vipa.geometry.directions import DIRECTION_WORDS
-from vipa.hand3d.dataset import Hand3D, VisualRecord
+from vipa.hand3d.dataset import Hand3D
 from vipa.hand3d.questions import STILL, parse_answer, wording_name
+from vipa.hand3d.records import VisualRecord
 from vipa.hand3d.relations import TURN_WORDS
 
 WORDS = {"camera_rotation": TURN_WORDS}
@@ -51,42 +53,6 @@ class Scored:
     parsed: bool
     error: float
     direction_score: int
-
-
-@dataclass(frozen=True)
-class Mean:
-    """A mean over records with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class KindScores:
-    """Scores of one kind of question, or of all ("all"; its error is over the kinds measured in metres)."""
-
-    kind: str
-    records: int
-    unparsable: int
-    error: Mean
-    direction_score: Mean
-
-
-@dataclass(frozen=True)
-class Hand3DResult:
-    """What `vipa evaluate hand3d` saves. histograms: Fig. 8 over the records measured in metres (scores: of all)."""
-
-    name: str
-    protocol: dict
-    scores: tuple[KindScores, ...]
-    score_counts: tuple[int, int, int, int]  # records with direction score 0, 1, 2, 3
-    error_edges: tuple[float, ...]  # metres
-    error_counts: tuple[int, ...]
-
-    @property
-    def all(self) -> KindScores:
-        return next(s for s in self.scores if s.kind == "all")
 
 
 def signs(words: Iterable[str], kind: str) -> tuple[int, int, int]:
@@ -156,7 +122,7 @@ def evaluate_hand3d(
     batch_size: int = 32,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Hand3DResult:
-    """Answers, scores and saves `<out>/hand3d.json` with `<out>/hand3d_answers.jsonl` (one line a record).
+    """Answers, scores and saves `out` (JSON) with the answers beside it (`<out's stem>_answers.jsonl`).
 
     limit: the first so many records of a fixed shuffle of the split, so that every run asks the same questions.
     A run that was stopped continues after its last whole batch when answerer and data are the same.
@@ -169,7 +135,7 @@ def evaluate_hand3d(
         "records": len(records),
         "answerer": answerer.identity,
     }
-    log = AnswerLog(out / "hand3d_answers.jsonl", protocol)
+    log = AnswerLog(out.with_name(f"{out.stem}_answers.jsonl"), protocol)
     todo = [record for record in records if record.id not in log.answers]
     for start in range(0, len(todo), batch_size):
         batch = todo[start : start + batch_size]
@@ -177,7 +143,7 @@ def evaluate_hand3d(
         progress(len(log.answers), len(records))
     scored = score(records, [log.answers[record.id] for record in records])
     result = summarise(answerer.name, protocol, scored)
-    log.finish(out / "hand3d.json", asdict(result), [asdict(s) for s in scored])
+    log.finish(out, asdict(result), [asdict(s) for s in scored])
     return result
 
 

@@ -14,10 +14,12 @@ from typing import Protocol
 import numpy as np
 
 from vipa.benchmarks.clusters import clustered_interval
-from vipa.benchmarks.hand3d import Mean, select
+from vipa.benchmarks.hand3d import select
+from vipa.benchmarks.results import Mean, TrajectoryResult
 from vipa.benchmarks.resuming import AnswerLog
-from vipa.hand3d.dataset import ActionRecord, Hand3D
+from vipa.hand3d.dataset import Hand3D
 from vipa.hand3d.motion_tokens import MotionCodec
+from vipa.hand3d.records import ActionRecord
 
 Trajectories = dict[str, np.ndarray]
 """Wrist points (waypoints, 3) in metres per hand."""
@@ -46,19 +48,6 @@ class ScoredTrajectory:
     parsed: bool
     average_error: float
     final_error: float
-
-
-@dataclass(frozen=True)
-class TrajectoryResult:
-    """What `vipa evaluate trajectories` saves."""
-
-    name: str
-    protocol: dict
-    records: int
-    unparsable: int
-    average_error: Mean
-    final_error: Mean
-    by_task: dict[str, tuple[Mean, Mean]]  # average, final
 
 
 def has_motion(record: ActionRecord) -> bool:
@@ -133,7 +122,7 @@ def evaluate_trajectories(
     batch_size: int = 32,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> TrajectoryResult:
-    """Answers, scores and saves `<out>/trajectories.json` with `<out>/trajectories_answers.jsonl`.
+    """Answers, scores and saves `out` (JSON) with the answers beside it (`<out's stem>_answers.jsonl`).
 
     limit and resuming: as in `evaluate_hand3d`.
     """
@@ -146,7 +135,7 @@ def evaluate_trajectories(
         "records": len(records),
         "answerer": answerer.identity,
     }
-    log = AnswerLog(out / "trajectories_answers.jsonl", protocol)
+    log = AnswerLog(out.with_name(f"{out.stem}_answers.jsonl"), protocol)
     todo = [record for record in records if record.id not in log.answers]
     for start in range(0, len(todo), batch_size):
         batch = todo[start : start + batch_size]
@@ -154,7 +143,7 @@ def evaluate_trajectories(
         progress(len(log.answers), len(records))
     scored = score(records, [log.answers[record.id] for record in records])
     result = summarise(answerer.name, protocol, scored)
-    log.finish(out / "trajectories.json", asdict(result), [asdict(s) for s in scored])
+    log.finish(out, asdict(result), [asdict(s) for s in scored])
     return result
 
 
