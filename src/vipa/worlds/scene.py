@@ -185,6 +185,7 @@ def build_spec(scene: Scene, *, dynamic: bool = False) -> mujoco.MjSpec:
     spec = mujoco.MjSpec()
     spec.visual.quality.shadowsize = 0
     spec.visual.quality.offsamples = 0
+    spec.visual.quality.numslices, spec.visual.quality.numstacks = 20, 10
     head, light = spec.visual.headlight, scene.light
     head.ambient, head.diffuse, head.specular = [light.ambient] * 3, [light.head] * 3, [0.05] * 3
     lamp = spec.worldbody.add_light(
