@@ -192,7 +192,7 @@ def build_spec(scene: Scene, *, dynamic: bool = False) -> mujoco.MjSpec:
         pos=-2 * light.direction, dir=light.direction, diffuse=[light.diffuse] * 3, castshadow=False
     )
     lamp.type = mujoco.mjtLightType.mjLIGHT_DIRECTIONAL
-    lamp.ambient, lamp.specular = [light.ambient] * 3, [0.1] * 3
+    lamp.specular = [0.1] * 3
     touch = {"contype": 1, "conaffinity": 1, "friction": [1.0, 0.01, 0.001]}
     still = {"contype": 0, "conaffinity": 0}
     box = mujoco.mjtGeom.mjGEOM_BOX
