@@ -176,9 +176,11 @@ def _table(
 
 def _scan(container: av.container.InputContainer, stream: av.VideoStream) -> tuple[list[int], list[int], bool]:
     """(pts, key pts, exact) from every packet, without decoding where the packets can be believed."""
-    packets = [(p.pts if p.pts is not None else p.dts, p.is_keyframe) for p in container.demux(stream) if p.size]
+    whole = [p for p in container.demux(stream) if p.size]
+    packets = [(p.pts if p.pts is not None else p.dts, p.is_keyframe) for p in whole]
     times = sorted(t for t, _ in packets if t is not None)
-    if container.format.name == "avi" and times and not all(key for _, key in packets):
+    believable = container.format.name != "avi" or all(p.is_keyframe and p.pts in (None, p.dts) for p in whole)
+    if times and not believable:
         container.seek(times[0], stream=stream)
         shown = list(range(sum(1 for _ in container.decode(stream))))
         return shown, shown[:1], False
