@@ -17,7 +17,7 @@ from vipa.worlds.objects import SIZES
 
 NOMINAL_DEPTH = 0.60  # metres
 NOMINAL_TAN = 0.625  # tangent of half the field of view
-NOMINAL_HAND = 0.16  # metres, how long a hand is
+NOMINAL_HAND = 0.12  # metres, how large a hand's joints look
 LOOKS = {kind: float(np.mean([np.sort(s)[-2:].mean() for s in sizes])) for kind, sizes in SIZES.items()}
 """Metres: about how large a thing of this kind looks."""
 
@@ -28,7 +28,7 @@ class Seen:
 
     name: str  # "red cup", or "left hand" (its centre is then the wrist)
     centre: tuple[float, float]
-    size: float  # square root of its box's area
+    size: float  # square root of its box's area (a hand's: of its joints)
     visible: bool  # enough of it to be asked about
 
     @property
@@ -40,8 +40,8 @@ class Seen:
         """Guessed position (3,), metres, in the camera frame."""
         plane = (np.array(self.centre) - 0.5) * 2 * NOMINAL_TAN * NOMINAL_DEPTH
         true_size = NOMINAL_HAND if self.kind == "hand" else LOOKS[self.kind]
-        depth = np.clip(true_size / (2 * NOMINAL_TAN * max(self.size, 1e-3)), 0.3, 1.0)
-        return np.array([*plane, depth])
+        ratio = true_size / (2 * NOMINAL_TAN * max(self.size, 1e-3)) / NOMINAL_DEPTH
+        return np.array([*plane, NOMINAL_DEPTH * np.clip(ratio, 0.75, 1.25)])
 
 
 @dataclass(frozen=True)
