@@ -58,7 +58,7 @@ class FusionConfig(PreTrainedConfig):
             )
         if self.attention_width % self.heads:
             raise ValueError(
-                f"spatial_fusion_config: attention_width {self.attention_width} is no multiple of {self.heads} heads"
+                f"spatial_fusion_config: attention_width {self.attention_width}: heads {self.heads} do not divide it"
             )
 
     @property

@@ -291,7 +291,7 @@ class VipaForConditionalGeneration(_VipaWeights, InternVLForConditionalGeneratio
 
         vlm: InternVL in the `-HF` flavour, such as `OpenGVLab/InternVL3_5-2B-HF`, or a local folder, or a model.
         spatial: folder of an imported CUT3R, hub name, or a model; None where the fusion does not read it.
-        revisions: branch, tag or commit on the hub. fusion: fields of FusionConfig to change. action: None: no head.
+        revisions: branch, tag or commit on the hub. fusion: fields of FusionConfig to change. action: or None.
         Motion tokens are added afterwards (`add_motion_tokens`), with the checkpoint's tokenizer.
         """
         if isinstance(vlm, str | Path):

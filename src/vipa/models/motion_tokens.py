@@ -47,8 +47,8 @@ def initialise_motion_rows(model: PreTrainedModel, generator: torch.Generator | 
 
     Each axis is a smooth curve through the rows of the text vocabulary: per channel, mean + deviation *
     sqrt(2) cos(w i + phase) for bin i, with wavelengths spread evenly in logarithm, so that rows have the mean and
-    spread of the text rows, neighbours are nearly equal, and far bins are as different as two words. Delimiters are
-    random rows with the same mean and spread. Else 3,072 unrelated rows would have to be learned one by one.
+    spread of the text rows, neighbours are nearly equal, and far bins differ as two words do. Delimiters are
+    random rows of that mean and spread. Else 3,072 unrelated rows would have to be learned one by one.
     """
     config: VipaConfig = model.config
     if config.motion_token_start is None:
