@@ -9,7 +9,7 @@ import pkgutil
 from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 from vipa.clips.clip import Clip, ClipError
 
@@ -45,4 +45,4 @@ def load_source(name: str) -> Source:
             return entry.load()
     if name.startswith("_") or name not in source_names():
         raise ValueError(f"source {name!r} is unknown; known: {', '.join(source_names())}")
-    return importlib.import_module(f"{__name__}.{name}")
+    return cast(Source, importlib.import_module(f"{__name__}.{name}"))
