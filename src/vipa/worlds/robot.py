@@ -14,7 +14,8 @@ import mujoco
 import numpy as np
 
 from vipa.geometry import axis_angle_from_matrix, matrix_from_axis_angle, quaternion_wxyz_from_matrix
-from vipa.worlds.scene import Scene, build_spec
+from vipa.worlds.rendering import Capsule
+from vipa.worlds.scene import Scene, build_spec, look_at
 
 RATE = 10.0
 """Actions a second."""
@@ -35,29 +36,32 @@ SHOULDER = np.array([0.0, 0.52, 0.30])
 UPPER_ARM, FOREARM = 0.36, 0.36
 WRIST_HEIGHT = 0.155  # of the wrist above the tool's origin
 
-LIGHT_GREY, DARK_GREY, ORANGE = (0.86, 0.87, 0.89, 1), (0.22, 0.23, 0.25, 1), (0.35, 0.38, 0.42, 1)
+LIGHT_GREY, DARK_GREY = (0.80, 0.81, 0.84), (0.25, 0.26, 0.29)
+ARM_ID = -3  # in segmentations
+ELBOW = np.array([0.025, 0.0, 0.0])  # half the elbow's width
+WRIST_CAMERA = np.array([0.0, -0.07, 0.10])  # in the tool frame
 
 
 def build_robot_spec(scene: Scene) -> mujoco.MjSpec:
-    """The scene's dynamic model with the robot in it, cameras "agent" (the scene's) and "wrist"."""
+    """The scene's dynamic model with the robot in it."""
     spec = build_spec(scene, dynamic=True)
     spec.option.timestep = TIMESTEP
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
     spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
     spec.option.impratio = 10
     for geom in spec.geoms:
-        geom.friction = [0.6, 0.01, 0.001]  # the fingers' higher friction wins where they touch
-    box, capsule = mujoco.mjtGeom.mjGEOM_BOX, mujoco.mjtGeom.mjGEOM_CAPSULE
-    cylinder = mujoco.mjtGeom.mjGEOM_CYLINDER
+        geom.friction = [0.6, 0.01, 0.002]  # the fingers' higher friction wins where they touch
+        if geom.type == mujoco.mjtGeom.mjGEOM_SPHERE:
+            geom.condim = 6  # rolling friction, or balls would roll for ever
+    box, cylinder = mujoco.mjtGeom.mjGEOM_BOX, mujoco.mjtGeom.mjGEOM_CYLINDER
     drawn = {"contype": 0, "conaffinity": 0, "mass": 0.0}
     world = spec.worldbody
     world.add_body(name="goal", mocap=True)
     hand = world.add_body(name="gripper", gravcomp=1.0)
     hand.add_freejoint(name="gripper_free")
-    hand.add_geom(type=box, size=[0.062, 0.022, 0.018], pos=[0, 0, 0.098], rgba=LIGHT_GREY, mass=0.6)
-    hand.add_geom(type=cylinder, size=[0.026, 0.022, 0], pos=[0, 0, 0.135], rgba=DARK_GREY, **drawn)
+    hand.add_geom(type=box, size=[0.058, 0.017, 0.015], pos=[0, 0, 0.098], rgba=[*LIGHT_GREY, 1], mass=0.6)
+    hand.add_geom(type=cylinder, size=[0.020, 0.022, 0], pos=[0, 0, 0.135], rgba=[*DARK_GREY, 1], **drawn)
     hand.add_site(name="tool", size=[0.002] * 3, rgba=[0, 0, 0, 0])
-    hand.add_camera(name="wrist", pos=[0, -0.075, 0.12], quat=[0.985, 0.173, 0, 0], fovy=75)
     for side, sign in (("left", -1.0), ("right", 1.0)):
         finger = hand.add_body(name=f"{side}_finger", gravcomp=1.0)
         finger.add_joint(
@@ -74,7 +78,7 @@ def build_robot_spec(scene: Scene) -> mujoco.MjSpec:
             type=box,
             size=[0.005, 0.012, 0.042],
             pos=[sign * 0.005, 0, 0.036],
-            rgba=DARK_GREY,
+            rgba=[*DARK_GREY, 1],
             mass=0.04,
             friction=[2.0, 0.05, 0.001],
             condim=4,
@@ -97,23 +101,6 @@ def build_robot_spec(scene: Scene) -> mujoco.MjSpec:
         solref=[0.03, 1.0],
     )
     weld.data[:] = [0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1.0]
-    world.add_geom(
-        type=cylinder, size=[0.06, SHOULDER[2] / 2], pos=[0, SHOULDER[1], SHOULDER[2] / 2], rgba=LIGHT_GREY, **drawn
-    )
-    for name, length, radius, rgba in (
-        ("upper_arm", UPPER_ARM, 0.042, LIGHT_GREY),
-        ("forearm", FOREARM, 0.033, LIGHT_GREY),
-    ):
-        link = world.add_body(name=name, mocap=True)
-        link.add_geom(type=capsule, size=[radius, 0, 0], fromto=[0, 0, 0, 0, 0, length], rgba=rgba, **drawn)
-        link.add_geom(type=cylinder, size=[radius * 1.15, radius * 1.25, 0], quat=[0.7071, 0, 0.7071, 0], rgba=ORANGE, **drawn)
-    T, intrinsics = scene.T_world_camera, scene.intrinsics(64, 64)
-    world.add_camera(
-        name="agent",
-        pos=T[:3, 3],
-        quat=quaternion_wxyz_from_matrix(T[:3, :3] @ np.diag([1.0, -1.0, -1.0])),  # MuJoCo looks along -z, y up
-        fovy=float(np.rad2deg(2 * np.arctan(32 / intrinsics.fy))),
-    )
     return spec
 
 
@@ -127,7 +114,6 @@ class Robot:
     def __post_init__(self) -> None:
         model = self.model
         self._goal = model.body("goal").mocapid[0]
-        self._links = [model.body(name).mocapid[0] for name in ("upper_arm", "forearm")]
         self._free = model.joint("gripper_free").qposadr[0]
         self._fingers = [model.joint(f"{side}_finger").qposadr[0] for side in ("left", "right")]
         self._pads = [model.geom(f"{side}_pad").id for side in ("left", "right")]
@@ -141,7 +127,6 @@ class Robot:
         self.data.mocap_pos[self._goal], self.data.mocap_quat[self._goal] = position, quaternion
         self.data.qpos[self._fingers] = OPENING
         self.data.ctrl[:] = OPENING
-        self._draw_arm()
         mujoco.mj_forward(self.model, self.data)
 
     @property
@@ -201,24 +186,28 @@ class Robot:
         for k in range(self._substeps):
             self.data.mocap_pos[self._goal] = start + (end - start) * min(1.0, (k + 1) / (0.7 * self._substeps))
             mujoco.mj_step(self.model, self.data)
-        self._draw_arm()
         mujoco.mj_forward(self.model, self.data)
 
-    def _draw_arm(self) -> None:
-        """Pose the two drawn links between the shoulder and the wrist, elbow up."""
-        free = self.data.qpos[self._free : self._free + 3]
-        wrist = free + [0.0, 0.0, WRIST_HEIGHT]
+    @property
+    def arm(self) -> tuple[Capsule, ...]:
+        """The arm as it is drawn: base, upper arm and forearm between the shoulder and the wrist, elbow up."""
+        wrist = self.tip + WRIST_HEIGHT * self.rotation[:, 2]
         reach = wrist - SHOULDER
-        distance = float(np.clip(np.linalg.norm(reach), 0.05, UPPER_ARM + FOREARM - 1e-4))
+        distance = min(float(np.linalg.norm(reach)), UPPER_ARM + FOREARM - 1e-4)
         along = reach / np.linalg.norm(reach)
         up = np.array([0.0, 0.0, 1.0]) - along[2] * along
-        up /= np.linalg.norm(up)
         a = (UPPER_ARM**2 - FOREARM**2 + distance**2) / (2 * distance)
-        elbow = SHOULDER + a * along + np.sqrt(max(UPPER_ARM**2 - a**2, 0.0)) * up
-        for link, start, end in zip(self._links, (SHOULDER, elbow), (elbow, wrist)):
-            z = (end - start) / np.linalg.norm(end - start)
-            x = np.cross([0.0, 1.0, 0.2], z)
-            x /= np.linalg.norm(x)
-            matrix = np.column_stack([x, np.cross(z, x), z])
-            self.data.mocap_pos[link] = start
-            self.data.mocap_quat[link] = quaternion_wxyz_from_matrix(matrix)
+        elbow = SHOULDER + a * along + np.sqrt(max(UPPER_ARM**2 - a**2, 0.0)) * up / np.linalg.norm(up)
+        foot = SHOULDER * [1.0, 1.0, 0.0]
+        return (
+            Capsule(foot, SHOULDER, 0.045, DARK_GREY, ARM_ID),
+            Capsule(SHOULDER, elbow, 0.034, LIGHT_GREY, ARM_ID),
+            Capsule(elbow, wrist, 0.023, LIGHT_GREY, ARM_ID),
+            Capsule(elbow - ELBOW, elbow + ELBOW, 0.036, DARK_GREY, ARM_ID),
+        )
+
+    @property
+    def T_world_wrist_camera(self) -> np.ndarray:
+        """(4, 4) of a camera on the near side of the palm that looks at the fingertips."""
+        eye = self.tip + self.rotation @ WRIST_CAMERA
+        return look_at(eye, self.tip + self.rotation @ [0.0, 0.01, 0.0])
