@@ -43,9 +43,7 @@ class Intrinsics:
         return cls(*(float(x) for x in (K[0, 0], K[1, 1], K[0, 2], K[1, 2])), width, height, origin)
 
     @classmethod
-    def from_fov(
-        cls, fov_horizontal: float, width: int, height: int, origin: IntrinsicsOrigin
-    ) -> "Intrinsics":
+    def from_fov(cls, fov_horizontal: float, width: int, height: int, origin: IntrinsicsOrigin) -> "Intrinsics":
         """Square pixels, centred principal point, horizontal field of view in radians."""
         f = width / (2 * np.tan(fov_horizontal / 2))
         return cls(f, f, (width - 1) / 2, (height - 1) / 2, width, height, origin)
