@@ -6,7 +6,7 @@ import numpy as np
 
 from vipa.clips.clip import Side
 from vipa.geometry import Intrinsics, invert, matrix_from_axis_angle, project, rigid, transform
-from vipa.worlds.hand import SHOULDERS, HandLook, HandPose, grip_point, pinch_closure, sample_look
+from vipa.worlds.hand import HandLook, HandPose, pinch_closure, reaching_pose, sample_look
 from vipa.worlds.objects import SceneObject
 from vipa.worlds.scene import Scene, sample_scene
 from vipa.worlds.studio import Studio, joints_camera
@@ -47,10 +47,55 @@ class Sequence:
 def still(seed: int, size: int = 112) -> Still:
     """The frame of a seed, size x size pixels: a scene and no, one or both hands, reaching or grasping."""
     scene = sample_scene(seed)
-    rng = _second_stream(seed)
+    hands = _sample_hands(_second_stream(seed), scene)
+    return _take(Studio(scene, size, size), scene, scene.T_world_camera, scene.intrinsics(size, size), hands)
+
+
+def stills(seed: int, frames: int = 4, size: int = 112) -> tuple[Still, ...]:
+    """The frames of `sequence` with the whole truth of each."""
+    scene = sample_scene(seed)
+    studio, intrinsics = Studio(scene, size, size), scene.intrinsics(size, size)
+    return tuple(_take(studio, scene, T, intrinsics, hands) for T, hands in _walk(scene, frames))
+
+
+def sequence(seed: int, frames: int = 4, size: int = 112) -> Sequence:
+    """The scene of a seed from a head that moves up to 15 cm and turns up to 15 degrees, while hands move."""
+    scene = sample_scene(seed)
+    intrinsics, studio = scene.intrinsics(size, size), Studio(scene, size, size)
+    walk = _walk(scene, frames)
+    shots = [studio.shoot(T, intrinsics, hands) for T, hands in walk]
+    return Sequence(
+        np.stack([s.rgb for s in shots]),
+        np.stack([s.depth for s in shots]),
+        np.stack([T for T, _ in walk]),
+        intrinsics,
+        scene,
+    )
+
+
+def _walk(scene: Scene, frames: int) -> list[tuple[np.ndarray, list[tuple[HandPose, HandLook]]]]:
+    """The camera pose and the hands of each frame, around the scene's own."""
+    rng = _second_stream(scene.seed)
     hands = _sample_hands(rng, scene)
-    T, intrinsics = scene.T_world_camera, scene.intrinsics(size, size)
-    shot = Studio(scene, size, size).shoot(T, intrinsics, hands, segmentation=True)
+    turn, step = rng.normal(size=(2, 3))
+    turn *= np.deg2rad(rng.uniform(0, 15)) / np.linalg.norm(turn)
+    step *= rng.uniform(0, 0.15) / np.linalg.norm(step)
+    drift = rng.uniform(-0.12, 0.12, (2, 3)) * [1, 1, 0.3]
+    walk = []
+    for t in np.linspace(-0.5, 0.5, frames):
+        T = scene.T_world_camera @ rigid(matrix_from_axis_angle(t * turn), t * step)
+        moved = [
+            (HandPose(p.side, rigid(np.eye(3), t * drift[k]) @ p.T_world_hand, p.closure, p.spread), look)
+            for k, (p, look) in enumerate(hands)
+        ]
+        walk.append((T, moved))
+    return walk
+
+
+def _take(
+    studio: Studio, scene: Scene, T: np.ndarray, intrinsics: Intrinsics, hands: list[tuple[HandPose, HandLook]]
+) -> Still:
+    shot = studio.shoot(T, intrinsics, hands, segmentation=True)
     assert shot.segmentation is not None
     centres_camera = transform(invert(T), np.array([o.position for o in scene.objects]))
     counts = np.bincount(np.maximum(shot.segmentation, 0).ravel(), minlength=len(scene.objects) + 1)
@@ -65,34 +110,6 @@ def still(seed: int, size: int = 112) -> Still:
         project(centres_camera, intrinsics.matrix),
         centres_camera,
         counts[1:] / shot.segmentation.size,
-    )
-
-
-def sequence(seed: int, frames: int = 4, size: int = 112) -> Sequence:
-    """The scene of a seed from a head that moves up to 15 cm and turns up to 15 degrees, while hands move."""
-    scene = sample_scene(seed)
-    rng = _second_stream(seed)
-    hands = _sample_hands(rng, scene)
-    intrinsics, studio = scene.intrinsics(size, size), Studio(scene, size, size)
-    turn, step = rng.normal(size=(2, 3))
-    turn *= np.deg2rad(rng.uniform(0, 15)) / np.linalg.norm(turn)
-    step *= rng.uniform(0, 0.15) / np.linalg.norm(step)
-    drift = rng.uniform(-0.12, 0.12, (2, 3)) * [1, 1, 0.3]
-    shots, cameras = [], []
-    for t in np.linspace(-0.5, 0.5, frames):
-        T = scene.T_world_camera @ rigid(matrix_from_axis_angle(t * turn), t * step)
-        moved = [
-            (HandPose(p.side, rigid(np.eye(3), t * drift[k]) @ p.T_world_hand, p.closure, p.spread), look)
-            for k, (p, look) in enumerate(hands)
-        ]
-        cameras.append(T)
-        shots.append(studio.shoot(T, intrinsics, moved))
-    return Sequence(
-        np.stack([s.rgb for s in shots]),
-        np.stack([s.depth for s in shots]),
-        np.stack(cameras),
-        intrinsics,
-        scene,
     )
 
 
@@ -118,17 +135,3 @@ def _sample_hands(rng: np.random.Generator, scene: Scene) -> list[tuple[HandPose
             target = top + rng.uniform([-0.06, -0.10, 0.01], [0.06, 0.05, 0.12])
         hands.append((reaching_pose(side, target, closure, look, rng), look))
     return hands
-
-
-def reaching_pose(
-    side: Side, target: np.ndarray, closure: np.ndarray, look: HandLook, rng: np.random.Generator
-) -> HandPose:
-    """A hand whose grip point is at `target` (3,), its forearm coming from the side's shoulder."""
-    lateral = 1.0 if side == "right" else -1.0
-    arm = target - SHOULDERS[side]
-    heading = np.arctan2(-arm[0], arm[1]) + lateral * rng.uniform(0.0, 0.35)
-    pitch, roll = -rng.uniform(0.25, 0.75), -lateral * rng.uniform(0.1, 0.8)
-    R = matrix_from_axis_angle([0, 0, heading]) @ matrix_from_axis_angle([pitch, 0, 0])
-    R = R @ matrix_from_axis_angle([0, roll, 0])
-    wrist = target - R @ grip_point(closure, look.scale, side)
-    return HandPose(side, rigid(R, wrist), closure, float(rng.uniform(0.2, 0.8)))
