@@ -23,7 +23,7 @@ _THUMB_BASE = 1
 """The thumb's joint that stands for `thumb_0`: UmeTrack has no landmark there."""
 
 _LANDMARK_TO_21 = (5, -1, 6, 7, 0, 8, 9, 10, 1, 11, 12, 13, 2, 14, 15, 16, 3, 17, 18, 19, 4)
-"""Our joint -> UmeTrack landmark (tips first, wrist, then the fingers; 20 is the palm's centre); -1: thumb base."""
+"""Our joint -> UmeTrack landmark (tips, wrist, the fingers; 20 is the palm's centre); -1: thumb base."""
 
 
 @dataclass(frozen=True)
