@@ -40,7 +40,8 @@ class Intrinsics:
         K = np.asarray(K, dtype=np.float64)
         if K.shape != (3, 3) or not np.allclose([K[0, 1], *K[1, ::2][:1], *K[2]], [0, 0, 0, 0, 1], atol=1e-6):
             raise ValueError(f"intrinsics: expected a 3x3 pinhole matrix without skew, got {K.tolist()}")
-        return cls(*(float(x) for x in (K[0, 0], K[1, 1], K[0, 2], K[1, 2])), width, height, origin)
+        fx, fy, cx, cy = (float(x) for x in (K[0, 0], K[1, 1], K[0, 2], K[1, 2]))
+        return cls(fx, fy, cx, cy, width, height, origin)
 
     @classmethod
     def from_fov(cls, fov_horizontal: float, width: int, height: int, origin: IntrinsicsOrigin) -> "Intrinsics":

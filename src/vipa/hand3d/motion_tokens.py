@@ -45,7 +45,7 @@ class MotionCodec:
     def outside(self, points: np.ndarray) -> np.ndarray:
         """Which of (n, 3) points leave the volume, (n,)."""
         points = np.asarray(points)
-        return ((points < np.array(self.low)) | (points > np.array(self.high))).any(-1)
+        return np.any((points < np.array(self.low)) | (points > np.array(self.high)), axis=-1)
 
     def to_text(self, trajectories: dict[str, np.ndarray]) -> str:
         """`<motion><right_hand><mx_i><my_j><mz_k>...</motion>` of wrist points (n, 3) per hand, left first."""

@@ -7,11 +7,26 @@ group `vipa.sources`, with the attributes of `Source`.
 import importlib
 import pkgutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 from vipa.clips.clip import Clip, ClipError
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """What only the user can give; a source that needs a field which is None says so in its ClipError."""
+
+    mano: Path | None = None  # folder with MANO model files, for sources that give MANO parameters only
+    hands: Path | None = None  # folder with a hand tracker's result files, for sources without hands
+    fov: float | None = None  # horizontal field of view in radians, for videos without intrinsics
+    view: str | None = None  # which camera, where a source has several; None: the source's own choice
+    seconds: float = 10.0  # recordings without segments of their own are cut into chunks of this length
+
+
+NO_OPTIONS = SourceOptions()
 
 
 @runtime_checkable
@@ -26,7 +41,7 @@ class Source(Protocol):
     LAYOUT: str
 
     @staticmethod
-    def read_clips(root: Path) -> Iterator["Clip | ClipError"]:
+    def read_clips(root: Path, options: SourceOptions = NO_OPTIONS) -> Iterator["Clip | ClipError"]:
         """Every clip below `root`, in a stable order, cheap until frames are read. A clip that cannot be
         used is yielded as its ClipError, so that the others are still read. FileNotFoundError for a root
         that is not there, ValueError for one that holds nothing of this source."""
@@ -45,4 +60,4 @@ def load_source(name: str) -> Source:
             return entry.load()
     if name.startswith("_") or name not in source_names():
         raise ValueError(f"source {name!r} is unknown; known: {', '.join(source_names())}")
-    return importlib.import_module(f"{__name__}.{name}")
+    return cast(Source, importlib.import_module(f"{__name__}.{name}"))

@@ -1,0 +1,3 @@
+from vipa.cli import main
+
+main()

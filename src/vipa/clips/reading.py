@@ -1,0 +1,192 @@
+"""What every source shares: survival, small checked builders, and cutting a recording into clips."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from vipa.clips.clip import Clip, ClipError, DepthFrames, Hand, Mano, ObjectTrack, Side, Text
+from vipa.clips.video import FrameSubset
+from vipa.geometry import project
+
+Item = TypeVar("Item")
+
+
+def existing_root(root: Path) -> Path:
+    """The folder itself. FileNotFoundError where it is not there or is a file."""
+    root = Path(root)
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root}: no such folder")
+    return root
+
+
+def read_each(
+    source: str,
+    root: Path,
+    layout: str,
+    found: Iterable[tuple[str, Item]],
+    read: Callable[[str, Item], Clip | Iterable[Clip | ClipError]],
+) -> Iterator[Clip | ClipError]:
+    """Read every (clip id, item); what goes wrong with one becomes its ClipError and the next is read.
+
+    ValueError at once where `found` is empty, with the layout that was expected.
+    """
+    items = list(found)
+    if not items:
+        raise ValueError(f"{root}: nothing of source {source!r} here; expected\n{layout.rstrip()}")
+
+    def results() -> Iterator[Clip | ClipError]:
+        for clip_id, item in items:
+            try:
+                out = read(clip_id, item)
+                for clip in (out,) if isinstance(out, Clip) else out:
+                    yield checked(clip) if isinstance(clip, Clip) else clip
+            except ClipError as error:
+                yield error
+            except Exception as error:  # a damaged file can fail in any way; the others are still read
+                yield ClipError(clip_id, one_line(error))
+
+    return results()
+
+
+def one_line(error: Exception) -> str:
+    """The reason in one line; the kind of error is named where its message alone would not be understood."""
+    text = " ".join(str(error).split())
+    if isinstance(error, KeyError):
+        return f"the annotation has no entry {text}"
+    return text if text and isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {text}"
+
+
+def checked(clip: Clip) -> Clip:
+    """The clip, or its ClipError: poses that are no rigid motion, or hands of which nothing is ever in view."""
+    if clip.T_world_camera is not None:
+        R = clip.T_world_camera[:, :3, :3]
+        if not np.isfinite(clip.T_world_camera).all():
+            frame = int(np.argmin(np.isfinite(clip.T_world_camera).all((1, 2))))
+            raise ClipError(clip.id, f"the camera pose of frame {frame} is not finite")
+        if np.abs(R @ R.mT - np.eye(3)).max() > 1e-3 or (np.linalg.det(R) < 0).any():
+            raise ClipError(clip.id, "the camera poses hold a matrix that is not a rotation")
+    if clip.hands and not any(in_view(clip, hand).any() for hand in clip.hands):
+        raise ClipError(clip.id, "no hand is ever in view (every joint is unknown, behind the camera or outside)")
+    return clip
+
+
+def in_view(clip: Clip, hand: Hand) -> np.ndarray:
+    """(frames, 21) bool: known joints in front of the camera whose pixel is on the image."""
+    joints = hand.joints_camera
+    ahead = np.isfinite(joints).all(-1) & (joints[..., 2] > 1e-6)
+    pixels = project(np.where(ahead[..., None], joints, [0.0, 0.0, 1.0]), clip.intrinsics.matrix)
+    return ahead & clip.intrinsics.contains(pixels)
+
+
+def rows(array: np.ndarray, count: int, name: str, shape: tuple[int, ...] | None = None) -> np.ndarray:
+    """As float64 with exactly `count` rows of this shape. ValueError naming the field otherwise."""
+    array = np.asarray(array, dtype=np.float64)
+    if shape is not None and array.size == count * int(np.prod(shape)):
+        array = array.reshape(count, *shape)
+    if len(array) != count or (shape is not None and array.shape[1:] != shape):
+        want = f"{count} rows" + (f" of {shape}" if shape else "")
+        raise ValueError(f"{name} has shape {array.shape}, needed {want}")
+    return array
+
+
+def make_hand(
+    side: Side, joints_camera: np.ndarray, confidence: np.ndarray | None = None, mano: Mano | None = None
+) -> Hand | None:
+    """A Hand whose unknown joints (not finite) have confidence 0; None where no joint is ever known.
+
+    joints_camera: (frames, 21, 3) metres. confidence: (frames,) or (frames, 21), 1 where the source gives none.
+    """
+    joints = np.asarray(joints_camera, dtype=np.float64)
+    known = np.isfinite(joints).all(-1)
+    if confidence is None:
+        confidence = np.ones(known.shape)
+    elif confidence.ndim == 1:
+        confidence = np.repeat(confidence[:, None], joints.shape[1], 1)
+    confidence = np.where(known, np.nan_to_num(np.clip(confidence, 0, 1)), 0.0)
+    if not (confidence > 0).any():
+        return None
+    return Hand(side, np.where(known[..., None], joints, np.nan), confidence, mano)
+
+
+@dataclass(frozen=True)
+class DepthSubset:
+    """Some frames of another depth reader."""
+
+    depth: DepthFrames
+    indices: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def read(self, indices: Sequence[int]) -> np.ndarray:
+        return self.depth.read([self.indices[i] for i in indices])
+
+
+def cut(clip: Clip, start: int, stop: int, clip_id: str) -> Clip:
+    """Frames start .. stop-1 of a recording as a clip of its own; times start at 0, texts are clipped to it."""
+    index = tuple(range(start, stop))
+    begin = clip.timestamps[start]
+    end = clip.timestamps[stop] if stop < len(clip) else clip.timestamps[-1] + 1 / clip.rate
+    return replace(
+        clip,
+        id=clip_id,
+        frames=FrameSubset(clip.frames, index),
+        timestamps=clip.timestamps[start:stop] - begin,
+        T_world_camera=None if clip.T_world_camera is None else clip.T_world_camera[start:stop],
+        hands=tuple(h for h in (_cut_hand(hand, start, stop) for hand in clip.hands) if h is not None),
+        depth=None if clip.depth is None else DepthSubset(clip.depth, index),
+        objects=None if clip.objects is None else tuple(_cut_track(t, start, stop) for t in clip.objects),
+        contacts=None if clip.contacts is None else {k: v[start:stop] for k, v in clip.contacts.items()},
+        texts=tuple(
+            Text(t.text, max(t.start, begin) - begin, min(t.end, end) - begin, t.hand)
+            for t in clip.texts
+            if t.start < end and t.end > begin
+        ),
+    )
+
+
+def _cut_hand(hand: Hand, start: int, stop: int) -> Hand | None:
+    mano = hand.mano
+    if mano is not None:
+        mano = Mano(
+            mano.global_orientation_camera[start:stop],
+            mano.pose[start:stop],
+            mano.betas,
+            mano.wrist_camera[start:stop],
+        )
+    return make_hand(hand.side, hand.joints_camera[start:stop], hand.confidence[start:stop], mano)
+
+
+def _cut_track(track: ObjectTrack, start: int, stop: int) -> ObjectTrack:
+    poses, boxes = track.T_world_object, track.boxes
+    return replace(
+        track,
+        T_world_object=None if poses is None else poses[start:stop],
+        boxes=None if boxes is None else boxes[start:stop],
+    )
+
+
+def chunks(clip: Clip, seconds: float) -> Iterator[Clip | ClipError]:
+    """A long recording in pieces of `seconds`; a rest shorter than a quarter of that joins the last piece.
+
+    A recording that is short enough stays as it is, under its own id; pieces are `<id>_000`, `<id>_001`, ...
+    Pieces without any hand in view are left out of a recording that has hands elsewhere.
+    """
+    size = max(1, round(seconds * clip.rate))
+    if len(clip) <= 1.25 * size:
+        yield clip
+        return
+    bounds = [*range(0, len(clip), size), len(clip)]
+    if bounds[-1] - bounds[-2] < size / 4:
+        bounds.pop(-2)
+    for k, (start, stop) in enumerate(pairwise(bounds)):
+        piece = cut(clip, start, stop, f"{clip.id}_{k:03d}")
+        try:
+            if piece.hands or not clip.hands:
+                yield checked(piece)
+        except ClipError as error:
+            yield error

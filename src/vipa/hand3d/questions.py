@@ -1,0 +1,93 @@
+"""Relations in words, and back: questions in many wordings, answers in the paper's one form (section 3.2.1).
+
+Answers: "left and down and forward, 0.44m"; with contact known and true "..., 0.08m, in contact"; of a camera
+that turned "left, 12.384 degrees"; where nothing moved "still, 0.00m".
+"""
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from vipa.geometry import DIRECTION_WORDS
+from vipa.hand3d.relations import TURN_WORDS, AnyRelation, CameraMovement, Relation
+from vipa.hand3d.wordings import VISUAL_WORDINGS
+
+STILL = "still"
+CONTACT = "in contact"
+ANSWER_HINTS = {
+    "distance": 'Answer with directions and metres, as in "left and down, 0.44m".',
+    "degrees": 'Answer with directions and degrees, as in "left, 12.384 degrees".',
+}
+"""For models that were never shown the form of the answers."""
+
+_WORD_PAIRS = (*DIRECTION_WORDS, TURN_WORDS[2])
+_WORDS = {word for pair in _WORD_PAIRS for word in pair}
+_ANSWER = re.compile(
+    r"^\s*(?P<words>[a-z]+(?: and [a-z]+)*),? (?:by |about )?(?P<number>\d+(?:\.\d+)?) ?"
+    r"(?P<unit>m|meters?|metres?|degrees?)(?P<contact>, in contact)?\.?\s*$"
+)
+
+
+@dataclass(frozen=True)
+class ParsedAnswer:
+    """What an answer says. directions: words in the order given; one of distance (metres) and degrees is None."""
+
+    directions: tuple[str, ...]
+    distance: float | None
+    degrees: float | None
+    contact: bool = False
+
+
+def wording_name(relation: AnyRelation) -> str:
+    """The key of `VISUAL_WORDINGS` that this relation is asked with."""
+    if isinstance(relation, CameraMovement):
+        return f"camera_{relation.aspect}"
+    return relation.category
+
+
+def question_text(relation: AnyRelation, seed: int | np.random.Generator) -> str:
+    """A question whose answer is `answer_text(relation)`; the seed picks the wording."""
+    wordings = VISUAL_WORDINGS[wording_name(relation)]
+    wording = wordings[int(np.random.default_rng(seed).integers(len(wordings)))]
+    if isinstance(relation, CameraMovement):
+        return wording
+    task = relation.task or f"reach the {relation.object}"
+    return wording.format(hand=relation.hand, object=relation.object, task=_plain(task))
+
+
+def answer_text(relation: AnyRelation) -> str:
+    """The answer in the paper's form, metres to the centimetre, degrees to the thousandth."""
+    words = " and ".join(relation.directions) or STILL
+    if isinstance(relation, CameraMovement) and relation.aspect == "rotation":
+        return f"{words}, {relation.degrees:.3f} degrees"
+    contact = isinstance(relation, Relation) and relation.contact
+    return f"{words}, {relation.distance:.2f}m" + (f", {CONTACT}" if contact else "")
+
+
+def parse_answer(text: str) -> ParsedAnswer:
+    """Inverse of `answer_text` up to its rounding. ValueError for text that is not an answer, names an unknown
+    direction or contradicts itself."""
+    match = _ANSWER.match(text.lower())
+    if match is None:
+        raise ValueError(f'answer {text[:80]!r} is not of the form "left and down, 0.44m"')
+    words = tuple(match["words"].split(" and "))
+    if words == (STILL,):
+        words = ()
+    for word in words:
+        if word not in _WORDS:
+            raise ValueError(f"answer {text[:80]!r}: direction {word!r} is unknown")
+    if any(pair[0] in words and pair[1] in words for pair in _WORD_PAIRS):
+        raise ValueError(f"answer {text[:80]!r} contradicts itself")
+    number, degrees = float(match["number"]), match["unit"].startswith("deg")
+    return ParsedAnswer(
+        words, None if degrees else number, number if degrees else None, match["contact"] is not None
+    )
+
+
+def _plain(task: str) -> str:
+    """A task as the middle of a sentence: no closing period, no capital unless the whole word is capital."""
+    task = task.strip().rstrip(".")
+    if len(task) > 1 and task[0].isupper() and not task[1].isupper():
+        task = task[0].lower() + task[1:]
+    return task

@@ -1,0 +1,220 @@
+"""Invertible transforms between a robot's numbers and a model's numbers.
+
+A sample is a dict with "state" (..., s) and, in training and after inference, "action" (..., horizon, a).
+`forward` takes the robot's numbers to the model's; `inverse` undoes it. Inference runs the reversed list.
+"""
+
+import hashlib
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float
+
+from vipa.robots.contract import ActionContract, Scheme, Statistics
+
+Sample = dict[str, np.ndarray]
+
+DEGENERATE = 1e-6
+"""A dimension whose spread is below this is only shifted, in both directions alike."""
+
+
+class Transform(Protocol):
+    """A frozen dataclass; its repr enters the hash of a pipeline, so it must show all that matters."""
+
+    def forward(self, sample: Sample) -> Sample: ...
+
+    def inverse(self, sample: Sample) -> Sample: ...
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Transforms in order; the inverse is the reversed list of inverses."""
+
+    transforms: tuple[Transform, ...] = ()
+
+    def forward(self, sample: Sample) -> Sample:
+        for step in self.transforms:
+            sample = step.forward(sample)
+        return sample
+
+    def inverse(self, sample: Sample) -> Sample:
+        for step in reversed(self.transforms):
+            sample = step.inverse(sample)
+        return sample
+
+    @property
+    def hash(self) -> str:
+        return hashlib.sha256(repr(self.transforms).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class DeltaFromState:
+    """Absolute actions become differences from the state at the start of the chunk, and back.
+
+    pairs: (action index, state index) of what is turned; positions and joint angles only (rotations do not add).
+    """
+
+    pairs: tuple[tuple[int, int], ...]
+
+    def _moved(self, sample: Sample, sign: int) -> Sample:
+        if "action" not in sample:
+            return sample
+        action = np.array(sample["action"], dtype=np.float64)
+        for a, s in self.pairs:
+            action[..., a] += sign * np.asarray(sample["state"])[..., None, s]
+        return {**sample, "action": action}
+
+    def forward(self, sample: Sample) -> Sample:
+        return self._moved(sample, -1)
+
+    def inverse(self, sample: Sample) -> Sample:
+        return self._moved(sample, 1)
+
+
+@dataclass(frozen=True)
+class FlipGripper:
+    """The gripper's action changes sign: for a data set whose +1 opens where the contract's closes."""
+
+    index: int = -1
+
+    def forward(self, sample: Sample) -> Sample:
+        if "action" not in sample:
+            return sample
+        action = np.array(sample["action"])
+        action[..., self.index] *= -1
+        return {**sample, "action": action}
+
+    inverse = forward
+
+
+@dataclass(frozen=True)
+class PadTo:
+    """Zeros after the last dimension up to a model's fixed widths; the inverse cuts them off."""
+
+    state: int
+    action: int
+    state_width: int
+    action_width: int
+
+    def forward(self, sample: Sample) -> Sample:
+        def pad(array: np.ndarray, expected: int, width: int, name: str) -> np.ndarray:
+            if array.shape[-1] != expected or expected > width:
+                raise ValueError(
+                    f"padding: {name} has {array.shape[-1]} dimensions, expected {expected} <= {width}"
+                )
+            return np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, width - expected)])
+
+        out = {**sample, "state": pad(np.asarray(sample["state"]), self.state, self.state_width, "state")}
+        if "action" in sample:
+            out["action"] = pad(np.asarray(sample["action"]), self.action, self.action_width, "action")
+        return out
+
+    def inverse(self, sample: Sample) -> Sample:
+        out = {**sample, "state": sample["state"][..., : self.state]}
+        if "action" in sample:
+            out["action"] = sample["action"][..., : self.action]
+        return out
+
+
+@dataclass(frozen=True)
+class Normaliser:
+    """An affine map per dimension, model = (robot - shift) / scale, and its exact inverse.
+
+    mean_std: to mean 0, deviation 1. min_max, quantiles: [minimum, maximum] or [1 %, 99 %] to [-1, 1]; nothing
+    is clipped, so the inverse is exact outside too.
+    Surprising: a dimension with hardly any spread is divided by 1, in both directions (dividing by a tiny
+    deviation turned one joint's rest position into -3200 in a public project); a warning names it.
+    """
+
+    shift: tuple[float, ...]
+    scale: tuple[float, ...]
+
+    @classmethod
+    def of(cls, scheme: Scheme, statistics: Statistics, names: Sequence[str]) -> "Normaliser":
+        s = statistics
+        if scheme == "none":
+            return cls((0.0,) * len(s.mean), (1.0,) * len(s.mean))
+        if scheme == "mean_std":
+            shift, scale = np.array(s.mean), np.array(s.std)
+        elif scheme in ("min_max", "quantiles"):
+            low, high = (s.minimum, s.maximum) if scheme == "min_max" else (s.quantile_01, s.quantile_99)
+            shift = (np.array(high) + np.array(low)) / 2
+            scale = (np.array(high) - np.array(low)) / 2
+        else:
+            raise ValueError(f"normalisation {scheme!r} is unknown; expected none, mean_std, min_max or quantiles")
+        flat = scale < DEGENERATE
+        if flat.any():
+            which = ", ".join(n for n, f in zip(names, flat) if f)
+            warnings.warn(f"hardly any spread, normalised by a shift only: {which}", stacklevel=2)
+        return cls(tuple(shift.tolist()), tuple(np.where(flat, 1.0, scale).tolist()))
+
+    def normalise(self, values: Float[np.ndarray, "*b d"]) -> Float[np.ndarray, "*b d"]:
+        return (np.asarray(values, dtype=np.float64) - self.shift) / self.scale
+
+    def restore(self, values: Float[np.ndarray, "*b d"]) -> Float[np.ndarray, "*b d"]:
+        return np.asarray(values, dtype=np.float64) * self.scale + self.shift
+
+
+@dataclass(frozen=True)
+class Normalise:
+    """Normalises "state" and "action" of a sample by their normalisers."""
+
+    state: Normaliser
+    action: Normaliser
+
+    @classmethod
+    def of(cls, contract: ActionContract, before: Pipeline | None = None) -> "Normalise":
+        """From a contract's own scheme and statistics.
+
+        ValueError where the contract is not normalised, or where its statistics were computed behind other
+        transforms than `before`.
+        """
+        if contract.action_statistics is None or contract.state_statistics is None:
+            raise ValueError(f"action contract of {contract.robot!r} has no statistics to normalise by")
+        expected = (before or Pipeline()).hash
+        for name, s in (("action", contract.action_statistics), ("state", contract.state_statistics)):
+            if s.pipeline != expected:
+                raise ValueError(
+                    f"{name} statistics were computed behind the transforms {s.pipeline}, not {expected}: "
+                    "compute them again on these transforms"
+                )
+        scheme = contract.normalisation
+        return cls(
+            Normaliser.of(scheme, contract.state_statistics, [f"state {d.name}" for d in contract.state]),
+            Normaliser.of(scheme, contract.action_statistics, [f"action {d.name}" for d in contract.action]),
+        )
+
+    def forward(self, sample: Sample) -> Sample:
+        out = {**sample, "state": self.state.normalise(sample["state"])}
+        if "action" in sample:
+            out["action"] = self.action.normalise(sample["action"])
+        return out
+
+    def inverse(self, sample: Sample) -> Sample:
+        out = {**sample, "state": self.state.restore(sample["state"])}
+        if "action" in sample:
+            out["action"] = self.action.restore(sample["action"])
+        return out
+
+
+def compute_statistics(samples: Iterable[Sample], before: Pipeline | None = None) -> tuple[Statistics, Statistics]:
+    """(action, state) statistics of samples run through the transforms that precede the normaliser.
+
+    samples: dicts with "state" (s,) and "action" (horizon, a). The returned statistics carry the hash of
+    `before`; `Normalise.of` refuses them behind other transforms. ValueError where there are no samples.
+    """
+    before = before or Pipeline()
+    states, actions = [], []
+    for sample in samples:
+        out = before.forward(sample)
+        states.append(np.atleast_2d(out["state"]))
+        actions.append(np.asarray(out["action"]).reshape(-1, np.asarray(out["action"]).shape[-1]))
+    if not states:
+        raise ValueError("statistics: there are no samples")
+    return (
+        Statistics.of(np.concatenate(actions), before.hash),
+        Statistics.of(np.concatenate(states), before.hash),
+    )

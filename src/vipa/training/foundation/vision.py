@@ -1,0 +1,136 @@
+"""Dense pretraining of nano's image encoder: what each patch shows, its colour, and its box in the image."""
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import InternVLVisionConfig, InternVLVisionModel
+
+from vipa.training.foundation.pictures import PAINTS, THINGS, Pictures
+from vipa.training.progress import training_progress
+from vipa.training.schedule import warmup_cosine
+
+MEAN = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
+STD = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
+
+
+@dataclass(frozen=True)
+class VisionTraining:
+    """A complete run of the dense pretraining."""
+
+    out: Path
+    steps: int = 2000
+    batch: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    warmup: float = 0.05
+    background_weight: float = 0.3
+    box_weight: float = 4.0
+    seed: int = 0
+
+
+class DenseHeads(nn.Module):
+    """Linear readouts of every patch token; thrown away after the pretraining."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.thing = nn.Linear(width, 1 + len(THINGS))
+        self.paint = nn.Linear(width, 1 + len(PAINTS))
+        self.box = nn.Linear(width, 4)
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        tokens = self.norm(tokens)
+        return self.thing(tokens), self.paint(tokens), self.box(tokens)
+
+
+def pixels(rgb: Tensor) -> Tensor:
+    """(n, H, W, 3) uint8 -> (n, 3, H, W) float, normalised as InternVL's image processor does."""
+    return (rgb.permute(0, 3, 1, 2).float() / 255 - MEAN) / STD
+
+
+def train_vision(run: VisionTraining, config: InternVLVisionConfig, data: Pictures, held: Pictures) -> Path:
+    """Train from scratch, log to `run.out`/log.jsonl, save the encoder there; returns the folder."""
+    torch.manual_seed(run.seed)
+    model = InternVLVisionModel(config)
+    heads = DenseHeads(config.hidden_size)
+    parameters = [*model.parameters(), *heads.parameters()]
+    optimizer = torch.optim.AdamW(
+        parameters, lr=run.learning_rate, weight_decay=run.weight_decay, fused=True, betas=(0.9, 0.98)
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: warmup_cosine(step, run.steps, run.warmup)
+    )
+    tensors = {name: torch.from_numpy(getattr(data, name)) for name in ("rgb", "thing", "paint", "box")}
+    run.out.mkdir(parents=True, exist_ok=True)
+    (run.out / "run.json").write_text(json.dumps(asdict(run) | {"out": str(run.out.name)}, indent=1))
+    generator = torch.Generator().manual_seed(run.seed)
+    start = time.monotonic()
+    with (run.out / "log.jsonl").open("w") as log, training_progress("vision", run.steps) as progress:
+        for step in range(run.steps):
+            rows = torch.randint(len(data), (run.batch,), generator=generator)
+            batch = {name: tensor[rows] for name, tensor in tensors.items()}
+            loss, terms = _losses(run, model, heads, batch, jitter=True)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
+            schedule.step()
+            if step % 20 == 19:
+                rate = (step + 1) * run.batch / (time.monotonic() - start)
+                record = {"step": step + 1, "loss": float(loss.detach()), **terms, "samples_per_second": rate}
+                log.write(json.dumps(record) + "\n")
+                log.flush()
+            progress(float(loss.detach()), run.batch)
+        summary = _evaluate(run, model, heads, held)
+        log.write(json.dumps({"held_out": summary}) + "\n")
+    model.save_pretrained(run.out)
+    return run.out
+
+
+def _losses(
+    run: VisionTraining, model: InternVLVisionModel, heads: DenseHeads, batch: dict[str, Tensor], jitter: bool
+) -> tuple[Tensor, dict[str, float]]:
+    images = pixels(batch["rgb"])
+    if jitter:  # brightness and contrast: colours keep their names
+        n = len(images)
+        images = images * (1 + 0.15 * torch.randn(n, 1, 1, 1)) + 0.15 * torch.randn(n, 1, 1, 1)
+    with torch.autocast("cpu", torch.bfloat16):
+        tokens = model(images).last_hidden_state[:, 1:]
+    thing, paint, box = heads(tokens.float())
+    thing_target, paint_target = batch["thing"].long(), batch["paint"].long()
+    weights = torch.ones(thing.shape[-1])
+    weights[0] = run.background_weight
+    paint_weights = torch.ones(paint.shape[-1])
+    paint_weights[0] = run.background_weight
+    thing_loss = F.cross_entropy(thing.flatten(0, 1), thing_target.flatten(), weights)
+    paint_loss = F.cross_entropy(paint.flatten(0, 1), paint_target.flatten(), paint_weights)
+    some = thing_target > 0
+    box_loss = (box - batch["box"].float()).abs()[some].mean()
+    loss = thing_loss + paint_loss + run.box_weight * box_loss
+    with torch.no_grad():
+        terms = {
+            "thing_accuracy": float((thing.argmax(-1) == thing_target)[some].float().mean()),
+            "paint_accuracy": float((paint.argmax(-1) == paint_target)[paint_target > 0].float().mean()),
+            "box_error": float(box_loss),
+        }
+    return loss, terms
+
+
+@torch.no_grad()
+def _evaluate(
+    run: VisionTraining, model: InternVLVisionModel, heads: DenseHeads, held: Pictures
+) -> dict[str, float]:
+    model.eval()
+    sums: dict[str, float] = {}
+    batches = torch.arange(len(held)).split(100)
+    for rows in batches:
+        batch = {name: torch.from_numpy(getattr(held, name))[rows] for name in ("rgb", "thing", "paint", "box")}
+        _, terms = _losses(run, model, heads, batch, jitter=False)
+        for name, value in terms.items():
+            sums[name] = sums.get(name, 0.0) + value / len(batches)
+    return sums

@@ -1,0 +1,111 @@
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from vipa.clips.video import AbsentFrames, FrameSubset, ImageFrames, VideoFrames
+
+
+def write_video(path: Path, images: np.ndarray, codec: str = "libx264", **options: str) -> Path:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=30, options=options)
+        stream.width, stream.height, stream.pix_fmt = images.shape[2], images.shape[1], "yuv420p"
+        for image in images:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    blocks = np.random.default_rng(0).integers(0, 255, (60, 4, 6, 3), dtype=np.uint8)
+    return blocks.repeat(16, 1).repeat(16, 2)
+
+
+def decoded_in_order(path: Path) -> np.ndarray:
+    with av.open(str(path)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+@pytest.mark.parametrize("container", ["mp4", "mkv", "avi"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"g": "250", "bf": "3"},
+        {"g": "12", "bf": "2"},
+        {"g": "12", "bf": "3", "x264-params": "open-gop=1"},
+        {"g": "1"},
+    ],
+)
+def test_frames_read_in_any_order_equal_decoding_everything(tmp_path, images, container, options):
+    path = write_video(tmp_path / f"v.{container}", images, **options)
+    video, whole = VideoFrames(path), decoded_in_order(path)
+    assert len(video) == len(whole) == 60
+    for indices in (
+        [59],
+        [0],
+        [7, 3, 3, 58],
+        list(range(60)),
+        np.random.default_rng(1).integers(0, 60, 9).tolist(),
+    ):
+        assert np.array_equal(video.read(indices), whole[indices])
+    assert np.allclose(video.timestamps, np.arange(60) / 30, atol=2e-3)
+
+
+def test_a_truncated_video_is_an_error_that_names_it(tmp_path, images):
+    whole = write_video(tmp_path / "whole.mp4", images).read_bytes()
+    fast = write_video(tmp_path / "fast.mp4", images, movflags="faststart").read_bytes()
+    for data in (whole[: len(whole) // 2], fast[: len(fast) // 2], b"", b"no video at all"):
+        (tmp_path / "cut.mp4").write_bytes(data)
+        with pytest.raises(ValueError, match=r"cut\.mp4.*(truncated|not a video)"):
+            VideoFrames(tmp_path / "cut.mp4")
+
+
+def test_a_missing_video_is_an_error_that_names_it(tmp_path):
+    with pytest.raises(ValueError, match=r"gone\.mp4: the video is missing"):
+        VideoFrames(tmp_path / "gone.mp4")
+
+
+def test_a_frame_beyond_the_end_is_an_index_error(tmp_path, images):
+    video = VideoFrames(write_video(tmp_path / "v.mp4", images))
+    with pytest.raises(IndexError, match="frame 60 of a video of 60"):
+        video.read([60])
+
+
+def test_a_rotated_phone_video_comes_upright(tmp_path, images):
+    path = tmp_path / "v.mp4"
+    write_video(path, images)
+    upright = decoded_in_order(path)
+    data = path.read_bytes()
+    at = data.index(b"tkhd") + 4 + 40  # the track's display matrix
+    quarter_turn = np.array([0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30], dtype=">i4").tobytes()
+    path.write_bytes(data[:at] + quarter_turn + data[at + 36 :])
+    video = VideoFrames(path)
+    assert video.size == (64, 96)
+    assert np.array_equal(video.read([5])[0], np.rot90(upright[5], -1))
+
+
+def test_a_subset_reads_the_frames_it_names(tmp_path, images):
+    video = VideoFrames(write_video(tmp_path / "v.mp4", images))
+    assert np.array_equal(FrameSubset(video, (50, 10)).read([1]), video.read([10]))
+
+
+def test_image_files_are_read_and_a_damaged_one_is_named(tmp_path, images):
+    from PIL import Image
+
+    Image.fromarray(images[0]).save(tmp_path / "0.png")
+    (tmp_path / "1.png").write_bytes((tmp_path / "0.png").read_bytes()[:60])
+    frames = ImageFrames((tmp_path / "0.png", tmp_path / "1.png", tmp_path / "2.png"))
+    assert np.array_equal(frames.read([0])[0], images[0])
+    with pytest.raises(ValueError, match=r"1\.png: damaged"):
+        frames.read([1])
+    with pytest.raises(ValueError, match=r"2\.png: the image is missing"):
+        frames.read([2])
+
+
+def test_absent_frames_say_what_to_do():
+    frames = AbsentFrames(5, "recording.vrs is not here: download it")
+    assert len(frames) == 5
+    with pytest.raises(ValueError, match="download it"):
+        frames.read([0])
