@@ -1,14 +1,14 @@
 """Named sizes: `nano`, which every machine runs, and `vipa-2b`, the paper's."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from transformers import InternVLVisionConfig, PreTrainedConfig, Qwen3Config
 
 from vipa.hand3d.motion_tokens import MotionCodec
 from vipa.models.configuration import ActionHeadConfig, FusionConfig, VipaConfig
 from vipa.models.cut3r import Cut3rConfig, cut3r_512_config, nano_cut3r_config
+from vipa.models.processing import IMAGE_TOKEN, VipaProcessor, image_processor
 
-IMAGE_TOKEN = "<IMG_CONTEXT>"
 NANO_IMAGE_SIZE = 112
 
 
@@ -88,6 +88,17 @@ def nano_vipa_config(
         timestep_channels=128,
     )
     return config
+
+
+def nano_processor(tokenizer: Any) -> VipaProcessor:
+    """The processor of a nano model."""
+    return VipaProcessor(
+        image_processor(NANO_IMAGE_SIZE),
+        tokenizer,
+        image_seq_length=16,
+        spatial_size=NANO_IMAGE_SIZE,
+        max_images=8,
+    )
 
 
 def vipa_2b_config(

@@ -17,7 +17,7 @@ from vipa.worlds.hand import HandLook, grip_point, hand_joints, hand_rotation, p
 from vipa.worlds.objects import SceneObject
 from vipa.worlds.scene import Scene
 
-PEAK_SPEED = (0.45, 0.80)
+PEAK_SPEED = (0.55, 0.90)
 """Range of a person's own peak speed of the hand, metres per second."""
 LEAVING = 0.6
 """Seconds at an action's end in which the hand only goes home: the instruction is done before."""
@@ -38,7 +38,7 @@ class Performance:
     texts: tuple[Text, ...]
 
     def until(self, frames: int) -> "Performance":
-        """The first `frames` frames: phrases are cut at the end, an instruction not yet done by then is dropped."""
+        """The first `frames` frames: phrases are cut at the end, an instruction not done by then is dropped."""
         last = float(self.times[frames - 1])
         texts = tuple(
             replace(text, end=min(text.end, last))
@@ -242,7 +242,7 @@ class Stage:
         self.move_hand(side, rest, relaxed, let_go + pause, let_go + pause + home, height=0.03)
         if speak:
             self.say(f"the {side} hand lets go of the {self.name(i)}", start, let_go + pause, side)
-            self.say(f"the {side} hand moves back", let_go + pause, let_go + pause + home, side)
+        self.say(f"the {side} hand moves back", let_go + pause, let_go + pause + home, side)
         return let_go + pause + home
 
 

@@ -12,6 +12,7 @@ from rich.progress import track
 from vipa.geometry import project
 from vipa.training.foundation.questions import Picture, Seen
 from vipa.worlds.objects import COLOURS, KINDS
+from vipa.worlds.robot_stills import robot_stills
 from vipa.worlds.stills import Still, stills
 
 PATCH = 14
@@ -20,6 +21,8 @@ MIN_VISIBLE = 0.0016
 THINGS = (*KINDS, "left hand", "right hand")
 PAINTS = tuple(COLOURS)
 CHUNK = 250
+ROBOT_EVERY = 3
+"""Every third seed shows the robot's table from the robot's camera; the others an egocentric view with hands."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,8 @@ def _chunk_path(folder: Path, chunk: range) -> Path:
 def _render_chunk(folder: Path, chunk: range, frames: int, size: int) -> None:
     rgb, thing, paint, box, pictures = [], [], [], [], []
     for seed in chunk:
-        for still in stills(seed, frames, size):
+        film = robot_stills if seed % ROBOT_EVERY == 0 else stills
+        for still in film(seed, frames, size):
             picture = _picture(still)
             patches = _patch_targets(still)
             rgb.append(still.rgb)
