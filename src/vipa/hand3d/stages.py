@@ -1,8 +1,8 @@
 """The stages of annotation: pure functions of (clip, configuration), each with its file per clip.
 
-    points -> scale -> objects -> relations ->
-                                  motion    -> the tables of the data set
-                                  frames    ->
+points -> scale -> objects -> relations ->
+                              motion    -> the tables of the data set
+                              frames    ->
 """
 
 import hashlib
@@ -56,7 +56,7 @@ class Estimators:
 
 
 class ClipStages:
-    """The stages of one clip. What an earlier run left under the same key is read, the rest computed and written."""
+    """The stages of one clip. What a run left under the same key is read, the rest computed and written."""
 
     def __init__(self, clip: Clip, config: AnnotateConfig, estimators: Estimators, store: ClipStore):
         self.clip, self.config, self.estimators, self.store = clip, config, estimators, store
@@ -110,8 +110,11 @@ class ClipStages:
 
     @cached_property
     def frames(self) -> np.ndarray:
-        """Indices of the sampled frames: those nearest to 0, 1/rate, 2/rate ... seconds."""
+        """Indices of the sampled frames: those nearest to 0, 1/rate, 2/rate ... seconds; of a clip that is shorter
+        than 1/rate the first and the last."""
         wanted = np.arange(0.0, self.times[-1] + 1e-6, 1.0 / self.config.frames.rate)
+        if len(wanted) == 1:
+            wanted = self.times[[0, -1]]
         nearest = np.abs(self.times[None] - wanted[:, None]).argmin(1)
         return np.unique(nearest)
 
@@ -142,7 +145,9 @@ class ClipStages:
 
         def compute() -> StageOutput:
             maps = self.maps
-            return StageOutput(None if maps is None else asdict(estimate_scale(self.clip, maps, self.config.scale)))
+            return StageOutput(
+                None if maps is None else asdict(estimate_scale(self.clip, maps, self.config.scale))
+            )
 
         values = self._stage("scale", compute).values
         return None if values is None else ScaleEstimate(**values)
@@ -155,7 +160,11 @@ class ClipStages:
             poses = self._poses()
             located = self._locate(poses)
             values = [
-                {"name": o.name, "method": o.method, "extent": None if o.extent is None else list(map(float, o.extent))}
+                {
+                    "name": o.name,
+                    "method": o.method,
+                    "extent": None if o.extent is None else list(map(float, o.extent)),
+                }
                 for o in located
             ]
             arrays = {f"{i}_{k}": getattr(o, k) for i, o in enumerate(located) for k in _OBJECT_ARRAYS}
