@@ -40,9 +40,7 @@ class LeRobotInfo:
         return tuple(name for name in names if self.video(name, first).is_file())
 
     def data(self, episode: int) -> Path:
-        return self.root / self.data_path.format(
-            episode_chunk=episode // self.chunk_size, episode_index=episode
-        )
+        return self.root / self.data_path.format(episode_chunk=episode // self.chunk_size, episode_index=episode)
 
     def video(self, view: str, episode: int) -> Path:
         if self.video_path is None:
