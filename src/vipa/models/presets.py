@@ -1,5 +1,6 @@
 """Named sizes: `nano`, which every machine runs, and `vipa-2b`, the paper's."""
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from transformers import InternVLVisionConfig, PreTrainedConfig, Qwen3Config
@@ -10,6 +11,9 @@ from vipa.models.cut3r import Cut3rConfig, cut3r_512_config, nano_cut3r_config
 from vipa.models.processing import IMAGE_TOKEN, VipaProcessor, image_processor
 
 NANO_IMAGE_SIZE = 112
+
+
+PRESETS = ("nano", "vipa-2b")
 
 
 class Vocabulary(Protocol):
@@ -148,3 +152,31 @@ def vipa_2b_config(
         motion_token_start=motion_token_start,
         tie_word_embeddings=True,
     )
+
+
+@dataclass(frozen=True)
+class CountedVocabulary:
+    """A vocabulary of known size whose words do not matter: InternVL's ids in front, motion tokens at the end."""
+
+    size: int
+    pad_token_id: int = 0
+    eos_token_id: int = 2
+
+    def __len__(self) -> int:
+        return self.size
+
+    def convert_tokens_to_ids(self, tokens: str) -> int:
+        return 5 if tokens == IMAGE_TOKEN else self.size - len(MotionCodec().tokens)
+
+
+def preset_config(name: str) -> VipaConfig:
+    """The configuration of a named size, for arithmetic and random weights: no tokenizer needed.
+
+    vipa-2b: motion tokens follow the 151,674 entries of InternVL3.5's tokenizer, rows in whole 64s.
+    """
+    motion = len(MotionCodec().tokens)
+    if name == "nano":
+        return nano_vipa_config(CountedVocabulary(1024 + motion))
+    if name == "vipa-2b":
+        return vipa_2b_config(vocabulary=-(-(151_674 + motion) // 64) * 64, motion_token_start=151_674)
+    raise ValueError(f"preset {name!r} is unknown: choose one of {', '.join(PRESETS)}")
