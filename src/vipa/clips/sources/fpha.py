@@ -10,7 +10,7 @@ from vipa.clips.depth import DepthImages, RegisteredDepth
 from vipa.clips.reading import chunks, existing_root, make_hand, read_each
 from vipa.clips.sources import NO_OPTIONS, SourceOptions
 from vipa.clips.video import ImageFrames
-from vipa.geometry import Intrinsics, invert, transform
+from vipa.geometry import Intrinsics, project, transform
 
 LICENCE = "academic use only, no redistribution"
 DOWNLOAD = (
@@ -42,7 +42,11 @@ ORDER = (0, 1, 6, 7, 8, 2, 9, 10, 11, 3, 12, 13, 14, 4, 15, 16, 17, 5, 18, 19, 2
 DROPPED = {("Subject_2", "close_milk", "4"), ("Subject_2", "put_tea_bag", "2"), ("Subject_4", "flip_sponge", "2")}
 """Sequences that the data set's authors advise to leave out."""
 
-_WORDS = {"close_liquid_soap": "close liquid soap", "read_letter": "read letter", "use_flash": "use flash"}
+_WORDS = {"dish soap": "liquid soap", "read paper": "read letter", "use spray": "use flash"}
+"""What some folder names say -> what the action's own list says."""
+
+_MODELS = {"juice": "juice_bottle", "soap": "liquid_soap", "milk": "milk", "salt": "salt"}
+"""A word of the action -> the object whose pose is annotated."""
 
 
 def read_clips(root: Path, options: SourceOptions = NO_OPTIONS) -> Iterator[Clip | ClipError]:
@@ -60,7 +64,6 @@ def _read(name: str, root: Path, path: Path, options: SourceOptions) -> Iterator
     shown = [t for t in sorted(images) if t in skeleton]
     if not shown:
         raise ValueError(f"{folder / 'color'}: no image of the {len(skeleton)} annotated frames")
-    n = len(shown)
     joints_world = np.stack([skeleton[t].reshape(21, 3)[list(ORDER)] for t in shown]) * 1e-3
     hand = make_hand("right", transform(T_COLOR_WORLD, joints_world))
     depth_paths = tuple(folder / "depth" / f"depth_{t:04d}.png" for t in shown)
@@ -80,9 +83,7 @@ def _read(name: str, root: Path, path: Path, options: SourceOptions) -> Iterator
         hands=(hand,) if hand else (),
         depth=depth,
         objects=_objects(root, inside, shown),
-        texts=(
-            Text(_WORDS.get(action, action.replace("_", " ")), 0.0, (shown[-1] - shown[0] + 1) / RATE, "right"),
-        ),
+        texts=(Text(sentence(action), 0.0, (shown[-1] - shown[0] + 1) / RATE, "right"),),
         split="train" if inside.parts[0] in ("Subject_1", "Subject_3", "Subject_4") else "test",
         licence=LICENCE,
         notes={"world": "none: the annotation's world is the depth camera, which moves with the head"},
@@ -90,6 +91,51 @@ def _read(name: str, root: Path, path: Path, options: SourceOptions) -> Iterator
     if not clip.hands:
         raise ValueError(f"{path}: no joint is known in any frame")
     yield from chunks(clip, options.seconds)
+
+
+def sentence(action: str) -> str:
+    """'put_salt' -> 'put salt', with the data set's own renamings."""
+    text = action.replace("_", " ")
+    for folder, word in _WORDS.items():
+        text = text.replace(folder, word)
+    return text
+
+
+def read_object_poses(path: Path, shown: list[int]) -> np.ndarray:
+    """T_color_object (frames, 4, 4), NaN where not annotated. object_pose.txt is column by column, millimetres."""
+    table = read_table(path, 17)
+    out = np.full((len(shown), 4, 4), np.nan)
+    for row, t in enumerate(shown):
+        if t in table:
+            T_world_object = table[t].reshape(4, 4).T.copy()
+            T_world_object[:3, 3] *= 1e-3
+            out[row] = T_COLOR_WORLD @ T_world_object
+    return out
+
+
+def _objects(root: Path, inside: Path, shown: list[int]) -> tuple[ObjectTrack, ...] | None:
+    """The object as boxes on the image: there is no world for its pose, since the head camera is not tracked."""
+    name = next((model for word, model in _MODELS.items() if word in inside.parts[1]), None)
+    if name is None:
+        return None
+    paths = sorted(root.glob(f"Object_6D_pose_annotation_v1*/{inside}/object_pose.txt"))
+    mesh = root / "Object_models" / f"{name}_model" / f"{name}_model.ply"
+    vertices = _ply_vertices(mesh) if paths and mesh.is_file() else None
+    boxes = None
+    if vertices is not None:
+        pixels = project(transform(read_object_poses(paths[0], shown), vertices), COLOR.matrix)
+        boxes = np.concatenate([pixels.min(1), pixels.max(1)], -1)
+    return (ObjectTrack(name.replace("_", " "), boxes=boxes, mesh=str(mesh) if mesh.is_file() else None),)
+
+
+def _ply_vertices(path: Path) -> np.ndarray | None:
+    """(n, 3) metres of an ASCII PLY; None for a binary one."""
+    lines = path.read_bytes().decode("latin1").splitlines()
+    if "end_header" not in lines or not any(line.startswith("format ascii") for line in lines[:5]):
+        return None
+    count = next(int(line.split()[2]) for line in lines if line.startswith("element vertex"))
+    start = lines.index("end_header") + 1
+    return np.array([line.split()[:3] for line in lines[start : start + count]], dtype=np.float64)
 
 
 def read_table(path: Path, count: int) -> dict[int, np.ndarray]:
