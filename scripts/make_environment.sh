@@ -33,7 +33,7 @@ if [ ! -x "$venv/bin/python" ]; then
 fi
 
 echo "Installing into $venv (a few minutes the first time) ..."
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+"$venv/bin/python" -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
 
 if ! "$venv/bin/vipa" doctor --only rendering >/dev/null; then
   apt_install libegl1 libgl1 libgl1-mesa-dri || true

@@ -1,4 +1,4 @@
-"""ActionContract: what the numbers of a robot's actions and states mean. It travels in checkpoints and data sets."""
+"""ActionContract: what the numbers of a robot's actions and states mean; it travels with data and checkpoints."""
 
 import json
 from dataclasses import asdict, dataclass, fields, replace
@@ -19,7 +19,7 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Dimension:
-    """One number of a state or action. `scale` is what 1.0 stands for, in `unit` (0.05: 1.0 is five centimetres)."""
+    """One number of a state or action. scale: what 1.0 stands for, in `unit` (0.05: 1.0 is five centimetres)."""
 
     name: str
     unit: Unit
@@ -129,13 +129,9 @@ class ActionContract:
         """ValueError listing every mismatch with what `other` understands."""
         lines = self.mismatches(other)
         if lines:
-            raise ValueError(
-                f"action contracts of {self.robot!r} and {other.robot!r} differ: " + "; ".join(lines)
-            )
+            raise ValueError(f"action contracts of {self.robot!r} and {other.robot!r} differ: " + "; ".join(lines))
 
-    def normalised(
-        self, scheme: Scheme, action: Statistics | None, state: Statistics | None
-    ) -> "ActionContract":
+    def normalised(self, scheme: Scheme, action: Statistics | None, state: Statistics | None) -> "ActionContract":
         """The same contract with a normalisation."""
         return replace(self, normalisation=scheme, action_statistics=action, state_statistics=state)
 
@@ -144,7 +140,7 @@ class ActionContract:
 
     @classmethod
     def from_json(cls, text: str, origin: str = "action contract") -> "ActionContract":
-        """Inverse of `to_json`. ValueError naming `origin` and the field for unknown, missing or other versions."""
+        """Inverse of `to_json`. ValueError naming `origin` and the fields that are missing or unknown."""
         try:
             data = json.loads(text)
         except json.JSONDecodeError as error:

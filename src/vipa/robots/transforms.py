@@ -102,7 +102,9 @@ class PadTo:
     def forward(self, sample: Sample) -> Sample:
         def pad(array: np.ndarray, expected: int, width: int, name: str) -> np.ndarray:
             if array.shape[-1] != expected or expected > width:
-                raise ValueError(f"padding: {name} has {array.shape[-1]} dimensions, expected {expected} <= {width}")
+                raise ValueError(
+                    f"padding: {name} has {array.shape[-1]} dimensions, expected {expected} <= {width}"
+                )
             return np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, width - expected)])
 
         out = {**sample, "state": pad(np.asarray(sample["state"]), self.state, self.state_width, "state")}

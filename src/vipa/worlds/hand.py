@@ -9,15 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from vipa.clips.clip import Side
-from vipa.geometry import transform
+from vipa.geometry import matrix_from_axis_angle, rigid, transform
 from vipa.hands.skeleton import BONES, mirror_joints
 from vipa.worlds.rendering import Capsule
 
 HAND_IDS = {"left": -1, "right": -2}
 """What a segmentation says where it sees a hand (with its forearm)."""
 
-SHOULDERS = {"left": np.array([-0.20, -0.62, 0.12]), "right": np.array([0.20, -0.62, 0.12])}
-"""Where the arms come from, world metres."""
+ELBOWS = {"left": np.array([-0.30, -0.60, 0.06]), "right": np.array([0.30, -0.60, 0.06])}
+"""Where the forearms come from, world metres."""
 
 SKINS: tuple[tuple[float, float, float], ...] = (
     (0.95, 0.78, 0.66), (0.88, 0.67, 0.53), (0.77, 0.55, 0.41), (0.60, 0.41, 0.29), (0.43, 0.28, 0.20),
@@ -131,11 +131,44 @@ def capsules(pose: HandPose, look: HandLook) -> list[Capsule]:
         flesh.append(Capsule(0.75 * wrist + 0.25 * joints[knuckle] - back, joints[knuckle], palm, look.skin, id_))
     flesh.append(Capsule(wrist, joints[1], 0.015 * s, look.skin, id_))
     flesh.append(Capsule(joints[1], 0.6 * joints[2] + 0.4 * joints[5], 0.013 * s, look.skin, id_))
-    arm = SHOULDERS[pose.side] - wrist
+    arm = ELBOWS[pose.side] - wrist
     arm /= np.linalg.norm(arm)
+    hand_axis = -pose.T_world_hand[:3, 1]
     across = pose.T_world_hand[:3, 0] * 0.011 * s
+    bent = wrist + 0.035 * s * (hand_axis + arm) / 2  # the wrist bends over a few centimetres
     for sign in (-1, 1):
-        side = wrist + sign * across
-        flesh.append(Capsule(side, side + 0.08 * s * arm, 0.017 * s, look.skin, id_))
-    flesh.append(Capsule(wrist + 0.10 * s * arm, wrist + 0.32 * s * arm, 0.036 * s, look.sleeve, id_))
+        flesh.append(Capsule(wrist + sign * across, bent + sign * across, 0.016 * s, look.skin, id_))
+        flesh.append(Capsule(bent + sign * across, bent + 0.07 * s * arm, 0.018 * s, look.skin, id_))
+    cuff = bent + 0.08 * s * arm
+    flesh.append(Capsule(cuff, cuff + 0.10 * s * arm, 0.030 * s, look.sleeve, id_))
+    flesh.append(Capsule(cuff + 0.10 * s * arm, cuff + 0.45 * s * arm, 0.036 * s, look.sleeve, id_))
     return flesh
+
+
+def reaching_pose(
+    side: Side, target: np.ndarray, closure: np.ndarray, look: HandLook, rng: np.random.Generator
+) -> HandPose:
+    """A hand whose grip point is at `target` (3,), its forearm coming from the side's elbow."""
+    lateral = 1.0 if side == "right" else -1.0
+    R = hand_rotation(
+        side,
+        target,
+        turn=lateral * rng.uniform(0.0, 0.35),
+        pitch=rng.uniform(0.25, 0.75),
+        roll=rng.uniform(0.1, 0.8),
+    )
+    wrist = target - R @ grip_point(closure, look.scale, side)
+    return HandPose(side, rigid(R, wrist), closure, float(rng.uniform(0.2, 0.8)))
+
+
+def hand_rotation(side: Side, target: np.ndarray, *, turn: float, pitch: float, roll: float) -> np.ndarray:
+    """R_world_hand (3, 3) of a hand that comes from its elbow to `target` (3,), radians.
+
+    turn: about world z, added to the forearm's heading. pitch: fingers down. roll: thumb up, 0 palm down.
+    """
+    arm = target - ELBOWS[side]
+    roll = -roll if side == "left" else roll
+    heading = np.arctan2(-arm[0], arm[1]) + turn
+    return matrix_from_axis_angle(np.array([0.0, 0.0, heading])) @ (
+        matrix_from_axis_angle(np.array([-pitch, 0.0, 0.0])) @ matrix_from_axis_angle(np.array([0.0, roll, 0.0]))
+    )

@@ -182,6 +182,7 @@ def _open_gl() -> Any:
     reasons = []
     for name in (wanted,) if wanted in ("egl", "osmesa") else ("egl", "osmesa"):
         os.environ["PYOPENGL_PLATFORM"] = name
+        os.environ.setdefault("LP_NUM_THREADS", "0")  # small pictures: Mesa's threads cost more than they bring
         try:
             context = importlib.import_module(f"mujoco.{name}").GLContext(64, 64)
             context.make_current()

@@ -99,7 +99,7 @@ def sample_scene(
         light=Light(
             direction=np.array([rng.uniform(-0.7, 0.7), rng.uniform(-0.7, 0.7), -1.0]),
             diffuse=float(rng.uniform(0.45, 0.75)),
-            ambient=float(rng.uniform(0.10, 0.25)),
+            ambient=float(rng.uniform(0.25, 0.38)),
             head=float(rng.uniform(0.15, 0.35)),
         ),
         T_world_camera=T_world_camera,
@@ -185,13 +185,14 @@ def build_spec(scene: Scene, *, dynamic: bool = False) -> mujoco.MjSpec:
     spec = mujoco.MjSpec()
     spec.visual.quality.shadowsize = 0
     spec.visual.quality.offsamples = 0
+    spec.visual.quality.numslices, spec.visual.quality.numstacks = 20, 10
     head, light = spec.visual.headlight, scene.light
     head.ambient, head.diffuse, head.specular = [light.ambient] * 3, [light.head] * 3, [0.05] * 3
     lamp = spec.worldbody.add_light(
         pos=-2 * light.direction, dir=light.direction, diffuse=[light.diffuse] * 3, castshadow=False
     )
     lamp.type = mujoco.mjtLightType.mjLIGHT_DIRECTIONAL
-    lamp.ambient, lamp.specular = [light.ambient] * 3, [0.1] * 3
+    lamp.specular = [0.1] * 3
     touch = {"contype": 1, "conaffinity": 1, "friction": [1.0, 0.01, 0.001]}
     still = {"contype": 0, "conaffinity": 0}
     box = mujoco.mjtGeom.mjGEOM_BOX

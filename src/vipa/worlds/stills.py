@@ -6,7 +6,7 @@ import numpy as np
 
 from vipa.clips.clip import Side
 from vipa.geometry import Intrinsics, invert, matrix_from_axis_angle, project, rigid, transform
-from vipa.worlds.hand import SHOULDERS, HandLook, HandPose, grip_point, pinch_closure, sample_look
+from vipa.worlds.hand import HandLook, HandPose, pinch_closure, reaching_pose, sample_look
 from vipa.worlds.objects import SceneObject
 from vipa.worlds.scene import Scene, sample_scene
 from vipa.worlds.studio import Studio, joints_camera
@@ -135,17 +135,3 @@ def _sample_hands(rng: np.random.Generator, scene: Scene) -> list[tuple[HandPose
             target = top + rng.uniform([-0.06, -0.10, 0.01], [0.06, 0.05, 0.12])
         hands.append((reaching_pose(side, target, closure, look, rng), look))
     return hands
-
-
-def reaching_pose(
-    side: Side, target: np.ndarray, closure: np.ndarray, look: HandLook, rng: np.random.Generator
-) -> HandPose:
-    """A hand whose grip point is at `target` (3,), its forearm coming from the side's shoulder."""
-    lateral = 1.0 if side == "right" else -1.0
-    arm = target - SHOULDERS[side]
-    heading = np.arctan2(-arm[0], arm[1]) + lateral * rng.uniform(0.0, 0.35)
-    pitch, roll = -rng.uniform(0.25, 0.75), -lateral * rng.uniform(0.1, 0.8)
-    R = matrix_from_axis_angle([0, 0, heading]) @ matrix_from_axis_angle([pitch, 0, 0])
-    R = R @ matrix_from_axis_angle([0, roll, 0])
-    wrist = target - R @ grip_point(closure, look.scale, side)
-    return HandPose(side, rigid(R, wrist), closure, float(rng.uniform(0.2, 0.8)))

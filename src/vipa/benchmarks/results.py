@@ -1,0 +1,90 @@
+"""What the question and trajectory benchmarks save as JSON, and reading it back."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean over records with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class KindScores:
+    """Scores of one kind of question, or of all ("all"; its error is over the kinds measured in metres)."""
+
+    kind: str
+    records: int
+    unparsable: int
+    error: Mean
+    direction_score: Mean
+
+
+@dataclass(frozen=True)
+class Hand3DResult:
+    """What `vipa evaluate hand3d` saves; the histograms are those of Fig. 8."""
+
+    name: str
+    protocol: dict[str, Any]
+    scores: tuple[KindScores, ...]
+    score_counts: tuple[int, int, int, int]  # records with direction score 0, 1, 2, 3
+    error_edges: tuple[float, ...]  # metres
+    error_counts: tuple[int, ...]  # records measured in metres; the last bin holds all larger errors
+
+    @property
+    def all(self) -> KindScores:
+        return next(s for s in self.scores if s.kind == "all")
+
+    @classmethod
+    def load(cls, path: Path) -> "Hand3DResult":
+        """From its JSON file. ValueError for a file of another form."""
+        data = _read(path, "scores")
+        rows = [
+            KindScores(
+                row["kind"],
+                row["records"],
+                row["unparsable"],
+                Mean(**row["error"]),
+                Mean(**row["direction_score"]),
+            )
+            for row in data["scores"]
+        ]
+        counts, edges, errors = (tuple(data[k]) for k in ("score_counts", "error_edges", "error_counts"))
+        return cls(data["name"], data["protocol"], tuple(rows), counts, edges, errors)
+
+
+@dataclass(frozen=True)
+class TrajectoryResult:
+    """What `vipa evaluate trajectories` saves; errors in metres."""
+
+    name: str
+    protocol: dict[str, Any]
+    records: int
+    unparsable: int
+    average_error: Mean
+    final_error: Mean
+    by_task: dict[str, tuple[Mean, Mean]]  # average, final
+
+    @classmethod
+    def load(cls, path: Path) -> "TrajectoryResult":
+        """From its JSON file. ValueError for a file of another form."""
+        data = _read(path, "by_task")
+        data["average_error"], data["final_error"] = Mean(**data["average_error"]), Mean(**data["final_error"])
+        data["by_task"] = {t: (Mean(**a), Mean(**f)) for t, (a, f) in data["by_task"].items()}
+        return cls(**data)
+
+
+def _read(path: Path, field: str) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: not JSON ({error})") from error
+    if not isinstance(data, dict) or field not in data:
+        raise ValueError(f"{path}: not a result of this benchmark (no {field!r})")
+    return data

@@ -1,0 +1,211 @@
+"""Wrist trajectories as motion tokens against the truth (PAPER sections 3.2.1 and 5, Fig. 9).
+
+Average displacement error (ADE): mean distance in metres between predicted and true waypoints over the whole
+trajectory; final displacement error (FDE): at the last one. Both per hand, averaged over hands, in the camera frame of
+the observation image. A text that holds no motion is counted and scored as far off as the tokens' volume allows.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from vipa.benchmarks.clusters import clustered_interval
+from vipa.benchmarks.hand3d import select
+from vipa.benchmarks.results import Mean, TrajectoryResult
+from vipa.benchmarks.resuming import AnswerLog
+from vipa.hand3d.dataset import Hand3D
+from vipa.hand3d.motion_tokens import MotionCodec
+from vipa.hand3d.records import ActionRecord
+
+Trajectories = dict[str, np.ndarray]
+"""Wrist points (waypoints, 3) in metres per hand."""
+
+
+class MotionAnswerer(Protocol):
+    """Anything that writes motion tokens for an action record."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def identity(self) -> dict: ...
+
+    def __call__(self, records: Sequence[ActionRecord]) -> list[str]: ...
+
+
+@dataclass(frozen=True)
+class ScoredTrajectory:
+    """One record with its answer; errors in metres."""
+
+    id: str
+    clip_id: str
+    task: str
+    answer: str
+    parsed: bool
+    average_error: float
+    final_error: float
+
+
+def has_motion(record: ActionRecord) -> bool:
+    """Whether the response is a motion (motion translation answers in words)."""
+    return record.task != "motion_translation"
+
+
+def displacement_errors(predicted: Trajectories, true: Trajectories) -> tuple[float, float]:
+    """(ADE, FDE) in metres, averaged over the hands of the truth.
+
+    A predicted trajectory that is too short stays at its last waypoint, one that is too long is cut. ValueError
+    where a hand is missing or has no waypoint.
+    """
+    average, final = [], []
+    for side, points in true.items():
+        said = predicted.get(side)
+        if said is None or len(said) == 0:
+            raise ValueError(f"no trajectory of the {side} hand")
+        index = np.minimum(np.arange(len(points)), len(said) - 1)
+        distances = np.linalg.norm(said[index] - points, axis=-1)
+        average.append(distances.mean())
+        final.append(distances[-1])
+    return float(np.mean(average)), float(np.mean(final))
+
+
+def worst_errors(true: Trajectories, codec: MotionCodec) -> tuple[float, float]:
+    """(ADE, FDE) of staying in the corner of the volume that is farthest off, per waypoint."""
+    low, high = np.array(codec.low), np.array(codec.high)
+    far = {side: np.where(points - low > high - points, low, high) for side, points in true.items()}
+    return displacement_errors(far, true)
+
+
+def score(
+    records: Sequence[ActionRecord], answers: Sequence[str], codec: MotionCodec | None = None
+) -> list[ScoredTrajectory]:
+    """Every record with the errors of its answer."""
+    codec = codec or MotionCodec()
+    scored = []
+    for record, answer in zip(records, answers, strict=True):
+        try:
+            errors, parsed = displacement_errors(codec.from_text(answer), record.trajectories), True
+        except ValueError:
+            errors, parsed = worst_errors(record.trajectories, codec), False
+        scored.append(ScoredTrajectory(record.id, record.clip_id, record.task, answer, parsed, *errors))
+    return scored
+
+
+def summarise(name: str, protocol: dict, scored: Sequence[ScoredTrajectory]) -> TrajectoryResult:
+    """Means and intervals. ValueError for no records."""
+    if not scored:
+        raise ValueError("trajectories: there are no motion records to score in this split")
+    by_task: dict[str, list[ScoredTrajectory]] = defaultdict(list)
+    for s in scored:
+        by_task[s.task].append(s)
+    return TrajectoryResult(
+        name,
+        protocol,
+        len(scored),
+        sum(not s.parsed for s in scored),
+        *_means(scored),
+        {task: _means(group) for task, group in sorted(by_task.items())},
+    )
+
+
+def evaluate_trajectories(
+    answerer: MotionAnswerer,
+    hand3d: Path,
+    out: Path,
+    *,
+    split: str = "test",
+    limit: int | None = None,
+    batch_size: int = 32,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> TrajectoryResult:
+    """Answers, scores and saves `out` (JSON) with the answers beside it (`<out's stem>_answers.jsonl`).
+
+    limit and resuming: as in `evaluate_hand3d`.
+    """
+    data = Hand3D(hand3d)
+    records = select([r for r in data.action(split=split) if has_motion(r)], limit)
+    protocol = {
+        "benchmark": "trajectories",
+        "hand3d": data.identity,
+        "split": split,
+        "records": len(records),
+        "answerer": answerer.identity,
+    }
+    log = AnswerLog(out.with_name(f"{out.stem}_answers.jsonl"), protocol)
+    todo = [record for record in records if record.id not in log.answers]
+    for start in range(0, len(todo), batch_size):
+        batch = todo[start : start + batch_size]
+        log.add({record.id: answer for record, answer in zip(batch, answerer(batch), strict=True)})
+        progress(len(log.answers), len(records))
+    scored = score(records, [log.answers[record.id] for record in records])
+    result = summarise(answerer.name, protocol, scored)
+    log.finish(out, asdict(result), [asdict(s) for s in scored])
+    return result
+
+
+class StayAnswerer:
+    """The hand stays at its true first waypoint: knows where the hand is, but not where it goes."""
+
+    name = "hand stays where it is"
+    identity = {"baseline": "stay"}  # noqa: RUF012 (never changed)
+
+    def __call__(self, records: Sequence[ActionRecord]) -> list[str]:
+        codec = MotionCodec()
+        return [
+            codec.to_text({side: np.repeat(points[:1], len(points), 0) for side, points in r.trajectories.items()})
+            for r in records
+        ]
+
+
+class MeanAnswerer:
+    """The mean trajectory of the records it was fitted on, per hand.
+
+    from_start: mean displacement from the first waypoint, added to the true first waypoint (knows where the hand is);
+    otherwise the mean position in the camera frame (looks at nothing).
+    """
+
+    def __init__(self, records: Sequence[ActionRecord], *, from_start: bool):
+        self.from_start = from_start
+        self.name = "mean trajectory from the true start" if from_start else "mean trajectory"
+        gathered: dict[str, list[np.ndarray]] = defaultdict(list)
+        for record in records:
+            for side, points in record.trajectories.items():
+                gathered[side].append(points - points[0] if from_start else points)
+        self.means = {side: _ragged_mean(group) for side, group in gathered.items()}
+        both = [points for group in gathered.values() for points in group]
+        self.any_hand = _ragged_mean(both) if both else np.zeros((1, 3))
+
+    @property
+    def identity(self) -> dict:
+        means = {side: np.round(mean, 4).tolist() for side, mean in self.means.items()}
+        return {"baseline": "mean", "from_start": self.from_start, "means": means}
+
+    def __call__(self, records: Sequence[ActionRecord]) -> list[str]:
+        return [MotionCodec().to_text({s: self._of(s, p) for s, p in r.trajectories.items()}) for r in records]
+
+    def _of(self, side: str, points: np.ndarray) -> np.ndarray:
+        mean = self.means.get(side, self.any_hand)
+        said = mean[np.minimum(np.arange(len(points)), len(mean) - 1)]
+        return said + points[0] if self.from_start else said
+
+
+def _ragged_mean(trajectories: Sequence[np.ndarray]) -> np.ndarray:
+    """Mean per waypoint over those trajectories that are long enough, (longest, 3)."""
+    longest = max(len(points) for points in trajectories)
+    padded = np.full((len(trajectories), longest, 3), np.nan)
+    for row, points in zip(padded, trajectories):
+        row[: len(points)] = points
+    return np.nanmean(padded, axis=0)
+
+
+def _means(scored: Sequence[ScoredTrajectory]) -> tuple[Mean, Mean]:
+    clips = [s.clip_id for s in scored]
+    average, final = [s.average_error for s in scored], [s.final_error for s in scored]
+    return (
+        Mean(float(np.mean(average)), *clustered_interval(average, clips)),
+        Mean(float(np.mean(final)), *clustered_interval(final, clips)),
+    )

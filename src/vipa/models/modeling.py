@@ -1,0 +1,479 @@
+"""The VIPA model: InternVL with a spatial encoder fused in, motion tokens and a flow-matching action head."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForImageTextToText,
+    InternVLForConditionalGeneration,
+    InternVLModel,
+    PreTrainedModel,
+)
+from transformers import initialization as init
+from transformers.cache_utils import Cache
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.modeling_utils import slice_logits_to_keep
+from transformers.models.internvl.modeling_internvl import (
+    InternVLCausalLMOutputWithPast,
+    InternVLModelOutputWithPast,
+    InternVLPreTrainedModel,
+)
+
+from vipa.models.action_head import FlowActionHead, PerEmbodimentLinear
+from vipa.models.checks import check_action_inputs, check_images, check_placeholders, embodiment_ids
+from vipa.models.configuration import ActionHeadConfig, VipaConfig, vipa_config_of
+from vipa.models.fusion import SpatialFusion
+
+IMAGE_INPUTS = ("pixel_values", "spatial_pixel_values", "semantic_features", "spatial_features", "clip_lengths")
+
+
+@dataclass
+class VipaOutput(InternVLCausalLMOutputWithPast):
+    """InternVL's output; `loss` is the sum of the losses that were asked for.
+
+    text_loss: cross-entropy over labelled tokens. action_loss: flow-matching error over real steps.
+    action_condition: hidden states of the action queries, (batch, queries, width), or with the per-layer
+        connection (language layers + 1, batch, queries, width).
+    """
+
+    text_loss: Tensor | None = None
+    action_loss: Tensor | None = None
+    action_condition: Tensor | None = None
+
+
+class _VipaWeights:
+    """Initial values of the added parts; mixed into the base model and the whole one."""
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, SpatialFusion):
+            init.constant_(module.alpha, module.config.alpha_init)
+            init.constant_(module.norm.weight, module.config.branch_init)
+        elif isinstance(module, PerEmbodimentLinear | FlowActionHead):
+            module.initialise()
+
+
+class VipaModel(_VipaWeights, InternVLModel):
+    """Encoders, fusion, projector and language model, without the heads."""
+
+    config: VipaConfig
+
+    def __init__(self, config: VipaConfig):
+        super().__init__(config)
+        fusion, action = config.spatial_fusion_config, config.action_config
+        self.spatial_tower = AutoModel.from_config(config.spatial_config) if config.spatial_config else None
+        self.fusion = SpatialFusion(fusion, config.vision_config.hidden_size) if fusion.kind != "none" else None
+        self.action_queries = nn.Embedding(action.queries, config.text_config.hidden_size) if action else None
+        self.post_init()
+
+    def encode_images(
+        self,
+        pixel_values: Tensor | None = None,
+        spatial_pixel_values: Tensor | None = None,
+        clip_lengths: Sequence[int] | Tensor | None = None,
+        semantic_features: Tensor | None = None,
+        spatial_features: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Tokens of both encoders, before fusion: what may be cached while the encoders are frozen.
+
+        pixel_values: (images, 3, H, W), as the vision tower wants them. spatial_pixel_values: (images, 3, h, w) in
+        [-1, 1]. clip_lengths: frames per clip, in order, summing to images; the spatial encoder carries its state
+        from frame to frame of a clip (None: every image is its own clip). Features that are given are passed on.
+
+        Returns semantic (images, patches, vision width) and spatial (images, 1 + patches, spatial width); the
+        latter is None where the fusion does not read it.
+        """
+        check_images(self.config, pixel_values, spatial_pixel_values, semantic_features, spatial_features)
+        if not self.config.spatial_fusion_config.reads_spatial:
+            return (semantic_features if pixel_values is None else self._semantic_tokens(pixel_values)), None
+        on_cuda = pixel_values is not None and pixel_values.is_cuda and not torch.compiler.is_compiling()
+        if spatial_pixel_values is None or not on_cuda:
+            semantic = semantic_features if pixel_values is None else self._semantic_tokens(pixel_values)
+            spatial = spatial_features
+            if spatial_pixel_values is not None:
+                spatial = self._spatial_tokens(spatial_pixel_values, clip_lengths)
+            return semantic, spatial
+        # Both encoders at once, each on its own stream.
+        main, side = torch.cuda.current_stream(), torch.cuda.Stream()
+        side.wait_stream(main)
+        with torch.cuda.stream(side):
+            spatial = self._spatial_tokens(spatial_pixel_values, clip_lengths)
+        semantic = self._semantic_tokens(pixel_values)
+        main.wait_stream(side)
+        spatial.record_stream(main)
+        return semantic, spatial
+
+    def _semantic_tokens(self, pixels: Tensor) -> Tensor:
+        """(images, patches, width) of the vision tower's layer that InternVL reads, without the class token."""
+        layer, every = self.config.vision_feature_layer, self.config.vision_feature_layer != -1
+        output = self.vision_tower(
+            pixels.to(self.vision_tower.dtype), output_hidden_states=every, return_dict=True
+        )
+        tokens = output.hidden_states[layer] if every else output.last_hidden_state
+        return tokens[:, 1:] if self.config.vision_feature_select_strategy == "default" else tokens
+
+    def _spatial_tokens(self, pixels: Tensor, clip_lengths: Sequence[int] | Tensor | None) -> Tensor:
+        """(images, 1 + patches, width); clips of equal length run together, frame after frame."""
+        pixels = pixels.to(self.spatial_tower.dtype)
+        lengths = [1] * len(pixels) if clip_lengths is None else [int(length) for length in clip_lengths]
+        if sum(lengths) != len(pixels):
+            raise ValueError(f"clip_lengths sum to {sum(lengths)} but there are {len(pixels)} images")
+        if len(set(lengths)) == 1:
+            return self.spatial_tower.decoder_tokens(pixels.unflatten(0, (-1, lengths[0]))).flatten(0, 1)
+        images = pixels.split(lengths)
+        tokens: list[Tensor] = [pixels] * len(lengths)
+        for length in sorted(set(lengths)):
+            same = [clip for clip, other in enumerate(lengths) if other == length]
+            together = self.spatial_tower.decoder_tokens(torch.stack([images[clip] for clip in same]))
+            for clip, own in zip(same, together):
+                tokens[clip] = own
+        return torch.cat(tokens)
+
+    def project(self, semantic: Tensor, spatial: Tensor | None) -> Tensor:
+        """Image tokens of the language model (images, tokens, width): fusion, pixel shuffle, projector."""
+        dtype = self.multi_modal_projector.linear_1.weight.dtype
+        tokens = semantic.to(dtype)
+        if self.fusion is not None:
+            tokens = self.fusion(tokens, None if spatial is None else spatial.to(dtype))
+        side = round(tokens.shape[1] ** 0.5)
+        grid = self.pixel_shuffle(tokens.unflatten(1, (side, side)), scale_factor=self.config.downsample_ratio)
+        return self.multi_modal_projector(grid.flatten(1, 2))
+
+    def get_image_features(
+        self,
+        pixel_values: Tensor | None = None,
+        spatial_pixel_values: Tensor | None = None,
+        semantic_features: Tensor | None = None,
+        spatial_features: Tensor | None = None,
+        clip_lengths: Sequence[int] | Tensor | None = None,
+        **kwargs,
+    ) -> BaseModelOutputWithPooling:
+        """`last_hidden_state`: semantic tokens before fusion; `pooler_output`: image tokens of the text."""
+        semantic, spatial = self.encode_images(
+            pixel_values, spatial_pixel_values, clip_lengths, semantic_features, spatial_features
+        )
+        return BaseModelOutputWithPooling(
+            last_hidden_state=semantic, pooler_output=self.project(semantic, spatial)
+        )
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        spatial_pixel_values: Tensor | None = None,
+        semantic_features: Tensor | None = None,
+        spatial_features: Tensor | None = None,
+        clip_lengths: Sequence[int] | Tensor | None = None,
+        mm_encoder_outputs: dict[str, BaseModelOutputWithPooling] | None = None,
+        append_queries: bool = False,
+        **kwargs,
+    ) -> InternVLModelOutputWithPast:
+        """Hidden states (batch, length [+ queries], width) of text, images and, where asked, action queries.
+
+        attention_mask: (batch, keys) with 1 for real tokens, on either side; or (batch, 1, queries, keys), bool
+        (True attends) or additive, for packed rows. position_ids: from a 2D mask where they are not given.
+        clip_lengths: None makes one clip of each row's images.
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("give exactly one of input_ids and inputs_embeds")
+        images = (mm_encoder_outputs or {}).get("image")
+        if images is None and (pixel_values is not None or semantic_features is not None):
+            if clip_lengths is None:
+                clip_lengths = self.images_per_row(input_ids)
+            images = self.get_image_features(
+                pixel_values, spatial_pixel_values, semantic_features, spatial_features, clip_lengths
+            )
+        if inputs_embeds is None:
+            inputs_embeds = self.get_input_embeddings()(input_ids)
+        if images is not None:
+            features = images.pooler_output.to(inputs_embeds)
+            if input_ids is not None:
+                check_placeholders(self.config, input_ids, *features.shape[:2])
+            mask = self.get_placeholder_mask(input_ids, inputs_embeds=inputs_embeds, image_features=features)
+            inputs_embeds = inputs_embeds.masked_scatter(mask, features)
+        elif input_ids is not None and past_key_values is None:
+            check_placeholders(self.config, input_ids, 0, self.config.image_seq_length)
+        if position_ids is None and attention_mask is not None and attention_mask.ndim == 2:
+            position_ids = (attention_mask.long().cumsum(1) - 1).clamp_min(0)[:, -inputs_embeds.shape[1] :]
+        if append_queries:
+            inputs_embeds, attention_mask, position_ids = self._with_queries(
+                inputs_embeds, attention_mask, position_ids
+            )
+        outputs = self.language_model(
+            attention_mask=self._additive_if_eager(attention_mask, inputs_embeds.dtype),
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            **kwargs,
+        )
+        return InternVLModelOutputWithPast(
+            last_hidden_state=outputs.last_hidden_state,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            image_hidden_states=None if images is None else images.pooler_output,
+        )
+
+    def images_per_row(self, input_ids: Tensor | None) -> list[int] | None:
+        """Images of each row, which are one clip where nothing else is said; rows without images are left out."""
+        if input_ids is None or not self.config.spatial_fusion_config.reads_spatial:
+            return None
+        counts = (input_ids == self.config.image_token_id).sum(1) // self.config.image_seq_length
+        return [count for count in counts.tolist() if count]
+
+    def _with_queries(
+        self, embeds: Tensor, mask: Tensor | None, positions: Tensor | None
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """The action queries after every row; their positions go on from the row's last real token."""
+        if mask is not None and mask.ndim != 2:
+            raise ValueError("attention_mask: actions need a 2D mask (batch, length); packed rows take text only")
+        batch, queries = len(embeds), self.action_queries.weight
+        embeds = torch.cat([embeds, queries.to(embeds.dtype).expand(batch, -1, -1)], dim=1)
+        steps = torch.arange(1, 1 + len(queries), device=embeds.device)
+        if positions is not None:
+            last = positions[:, -1:] if mask is None else mask.sum(1, keepdim=True) - 1
+            positions = torch.cat([positions.expand(batch, -1), (last + steps).expand(batch, -1)], dim=1)
+        if mask is not None:
+            mask = torch.cat([mask, mask.new_ones((batch, len(queries)))], dim=1)
+        return embeds, mask, positions
+
+    def _additive_if_eager(self, mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+        """A 4D bool mask as eager attention wants it (added to the scores); anything else unchanged."""
+        eager = self.config.text_config._attn_implementation == "eager"
+        if not eager or mask is None or mask.ndim != 4 or mask.dtype != torch.bool:
+            return mask
+        return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)
+
+
+class VipaForConditionalGeneration(_VipaWeights, InternVLForConditionalGeneration):
+    """The whole model: text and motion tokens from the language head, action chunks from the flow-matching head.
+
+    VIPA-VLA section 3.2.2. With `spatial_fusion_config.kind = "none"` it is InternVL, logit for logit.
+    """
+
+    config: VipaConfig
+
+    def __init__(self, config: VipaConfig):
+        # InternVL's own constructor would build a second InternVLModel.
+        InternVLPreTrainedModel.__init__(self, config)
+        text, action = config.text_config, config.action_config
+        self.model = VipaModel(config)
+        self.lm_head = nn.Linear(text.hidden_size, text.vocab_size, bias=False)
+        self.action_head = (
+            FlowActionHead(action, text.hidden_size, text.num_hidden_layers + 1) if action is not None else None
+        )
+        self.post_init()
+
+    @classmethod
+    def from_parts(
+        cls,
+        vlm: str | Path | InternVLForConditionalGeneration,
+        spatial: str | Path | PreTrainedModel | None,
+        *,
+        vlm_revision: str | None = None,
+        spatial_revision: str | None = None,
+        dtype: str | torch.dtype = "auto",
+        fusion: dict | None = None,
+        action: ActionHeadConfig | None = None,
+    ) -> "VipaForConditionalGeneration":
+        """Join a pretrained InternVL and a pretrained spatial encoder; fusion, queries and action head are new.
+
+        vlm: InternVL in the `-HF` flavour, such as `OpenGVLab/InternVL3_5-2B-HF`, or a local folder, or a model.
+        spatial: folder of an imported CUT3R, hub name, or a model; None where the fusion does not read it.
+        revisions: branch, tag or commit on the hub. fusion: fields of FusionConfig to change. action: or None.
+        Motion tokens are added afterwards (`add_motion_tokens`), with the checkpoint's tokenizer.
+        """
+        if isinstance(vlm, str | Path):
+            kind = AutoConfig.from_pretrained(vlm, revision=vlm_revision).model_type
+            if kind not in ("internvl", "vipa"):
+                raise ValueError(f"{vlm}: model type {kind!r}, expected InternVL in the '-HF' flavour")
+            vlm = AutoModelForImageTextToText.from_pretrained(vlm, revision=vlm_revision, dtype=dtype)
+        if isinstance(spatial, str | Path):
+            spatial = AutoModel.from_pretrained(spatial, revision=spatial_revision, dtype=dtype)
+        config = vipa_config_of(vlm.config, None if spatial is None else spatial.config, fusion, action)
+        with torch.device("meta"):
+            model = cls(config)
+        inner = model.model
+        for part in (inner.fusion, inner.action_queries, model.action_head):
+            if part is not None:
+                part.to_empty(device=vlm.device).to(vlm.dtype).apply(model._init_weights)
+        inner.vision_tower, inner.language_model = vlm.model.vision_tower, vlm.model.language_model
+        inner.multi_modal_projector, model.lm_head = vlm.model.multi_modal_projector, vlm.lm_head
+        inner.spatial_tower = spatial
+        model.generation_config = vlm.generation_config
+        model.tie_weights()
+        return model.eval()
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        spatial_pixel_values: Tensor | None = None,
+        semantic_features: Tensor | None = None,
+        spatial_features: Tensor | None = None,
+        clip_lengths: Sequence[int] | Tensor | None = None,
+        mm_encoder_outputs: dict[str, BaseModelOutputWithPooling] | None = None,
+        labels: Tensor | None = None,
+        num_items_in_batch: int | Tensor | None = None,
+        logits_to_keep: int | Tensor = 0,
+        actions: Tensor | None = None,
+        action_mask: Tensor | None = None,
+        state: Tensor | None = None,
+        embodiment: str | list[str] | Tensor | None = None,
+        noise_draws: int = 1,
+        generator: torch.Generator | None = None,
+        **kwargs,
+    ) -> VipaOutput:
+        """Logits, or the losses that were asked for.
+
+        Text, images, masks, clips: see `VipaModel.forward`.
+        labels: (batch, length), -100 where nothing is learned. Logits are then computed at labelled positions
+        only and not returned. num_items_in_batch: divide the summed loss by this instead of the labels' number.
+        logits_to_keep: without labels, as in transformers (0: all).
+        actions: (batch, horizon, action length), normalised. action_mask: (batch, horizon), False where padded.
+        state: (batch, state length). embodiment: names or ids (batch,). noise_draws: draws of noise and time per
+        sample, sharing one pass of the language model. generator: of those draws.
+        """
+        if actions is not None:
+            embodiment = embodiment_ids(self.config, embodiment, len(actions), actions.device)
+            check_action_inputs(self.config, state, embodiment, actions, action_mask)
+            kwargs["output_hidden_states"] = kwargs.get("output_hidden_states") or self.reads_layers
+        outputs = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            pixel_values=pixel_values,
+            spatial_pixel_values=spatial_pixel_values,
+            semantic_features=semantic_features,
+            spatial_features=spatial_features,
+            clip_lengths=clip_lengths,
+            mm_encoder_outputs=mm_encoder_outputs,
+            append_queries=actions is not None,
+            **kwargs,
+        )
+        hidden, condition = outputs.last_hidden_state, None
+        text_loss = action_loss = logits = None
+        if actions is not None:
+            condition = self.condition(outputs)
+            hidden = hidden[:, : -self.config.action_config.queries]
+            action_loss = self.action_head.loss(
+                condition, actions, state, embodiment, action_mask, noise_draws, generator
+            )
+        if labels is not None:
+            text_loss = self._text_loss(hidden, labels, num_items_in_batch)
+        elif actions is None:
+            logits = self.lm_head(slice_logits_to_keep(hidden, logits_to_keep))
+        losses = [loss for loss in (text_loss, action_loss) if loss is not None]
+        return VipaOutput(
+            loss=sum(losses) if losses else None,
+            logits=logits,
+            text_loss=text_loss,
+            action_loss=action_loss,
+            action_condition=condition,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            image_hidden_states=outputs.image_hidden_states,
+        )
+
+    def _text_loss(self, hidden: Tensor, labels: Tensor, items: int | Tensor | None) -> Tensor:
+        targets = labels[:, 1:]
+        keep = targets != -100
+        logits = self.lm_head(hidden[:, :-1][keep]).float()
+        total = F.cross_entropy(logits, targets[keep], reduction="sum")
+        return total / (keep.sum().clamp_min(1) if items is None else items)
+
+    @property
+    def reads_layers(self) -> bool:
+        """Whether the action head reads every layer of the language model, not only the last."""
+        return self.config.action_config.connection == "per_layer"
+
+    def condition(self, outputs: InternVLModelOutputWithPast) -> Tensor:
+        """Hidden states of the action queries; shapes as in `VipaOutput.action_condition`."""
+        queries = self.config.action_config.queries
+        if self.reads_layers:
+            return torch.stack([hidden[:, -queries:] for hidden in outputs.hidden_states])
+        return outputs.last_hidden_state[:, -queries:]
+
+    def encode_images(self, *args, **kwargs) -> tuple[Tensor, Tensor | None]:
+        """See `VipaModel.encode_images`."""
+        return self.model.encode_images(*args, **kwargs)
+
+    def get_image_features(self, *args, **kwargs) -> BaseModelOutputWithPooling:
+        """See `VipaModel.get_image_features`."""
+        return self.model.get_image_features(*args, **kwargs)
+
+    @torch.no_grad()
+    def generate(self, inputs: Tensor | None = None, **kwargs):
+        """transformers' `generate`; images are encoded once, here, and repeated with the rows they belong to."""
+        given = {name: kwargs.pop(name, None) for name in IMAGE_INPUTS}
+        input_ids = inputs if inputs is not None else kwargs.get("input_ids")
+        if given["pixel_values"] is not None or given["semantic_features"] is not None:
+            if given["clip_lengths"] is None:
+                given["clip_lengths"] = self.model.images_per_row(input_ids)
+            kwargs["mm_encoder_outputs"] = {"image": self.get_image_features(**given)}
+        return super().generate(inputs, **kwargs)
+
+    @torch.no_grad()
+    def generate_actions(
+        self,
+        *,
+        state: Tensor,
+        embodiment: str | list[str] | Tensor | None = None,
+        steps: int = 4,
+        generator: torch.Generator | None = None,
+        noise: Tensor | None = None,
+        **inputs,
+    ) -> Tensor:
+        """Normalised action chunk (batch, horizon, longest action length), float32, by `steps` Euler steps.
+
+        inputs: text and images as in `forward`; they pass the encoders and the language model once.
+        generator or noise (batch, horizon, longest action length): the start of the flow.
+        """
+        embodiment = embodiment_ids(self.config, embodiment, len(state), state.device)
+        check_action_inputs(self.config, state, embodiment, None, None)
+        outputs = self.model(
+            **inputs, append_queries=True, output_hidden_states=self.reads_layers, use_cache=False
+        )
+        return self.action_head.sample(self.condition(outputs), state, embodiment, steps, generator, noise)
+
+    def parts(self) -> dict[str, nn.Module]:
+        """Every parameter in exactly one part: what a training stage may name. Absent parts are left out."""
+        inner = self.model
+        parts = {
+            "vision": inner.vision_tower,
+            "projector": inner.multi_modal_projector,
+            "language": nn.ModuleList([inner.language_model, self.lm_head]),
+            "spatial": inner.spatial_tower,
+            "fusion": inner.fusion,
+            "action_queries": inner.action_queries,
+            "action_head": self.action_head,
+        }
+        return {name: part for name, part in parts.items() if part is not None}
+
+    def fusion_diagnostics(self) -> dict[str, float]:
+        """alpha, and the norm ratio of F_spa to V_sem in the last call; empty without fusion."""
+        return {} if self.model.fusion is None else self.model.fusion.diagnostics()
+
+    def set_spatial_control(self, control: str | None) -> None:
+        """Replace the spatial tokens: `zero`, `shuffle` (those of another image), None (the real ones)."""
+        if self.model.fusion is None:
+            raise ValueError("spatial control: this model has no fusion (spatial_fusion_config.kind is 'none')")
+        self.model.fusion.set_control(control)

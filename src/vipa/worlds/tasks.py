@@ -1,0 +1,173 @@
+"""Instructed robot tasks on the tabletop: what is asked, of which object, and when it is done.
+
+Words matter: among the objects there is always one of the target's kind in another colour and, but in `place`,
+one of the target's colour and another kind; `place` has two sources and two destinations.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from vipa.worlds.objects import COLOURS, KINDS, SceneObject, sample_size
+from vipa.worlds.scene import Scene, look_at, sample_scene
+
+STEP_LIMITS = {"touch": 40, "push": 60, "lift": 60, "place": 100}
+"""Actions allowed per episode, at 10 a second."""
+
+TASKS: tuple[str, ...] = tuple(STEP_LIMITS)
+
+AREA = np.array([[-0.18, -0.13], [0.18, 0.15]])
+"""Centres of objects (low, high) of x and y, metres."""
+
+DIRECTIONS: dict[str, tuple[float, float]] = {
+    "to the left": (-1.0, 0.0),
+    "to the right": (1.0, 0.0),
+    "forward": (0.0, 1.0),
+    "backward": (0.0, -1.0),
+}
+"""Words of `push` and their direction in the world, as the camera sees it."""
+
+TARGET_KINDS = {
+    "touch": KINDS,
+    "push": ("box", "cup", "can", "bowl", "book"),
+    "lift": ("box", "cup", "can", "ball", "bottle"),
+    "place": ("box", "cup", "can", "ball"),
+}
+GOAL_KINDS = {"box": ("plate", "bowl"), "can": ("plate", "bowl"), "cup": ("plate",), "ball": ("plate",)}
+"""What each kind is put on in `place`."""
+
+MAX_GRASP = {
+    "cup": np.array([0.075, 0.075, 0.095]),
+    "ball": np.full(3, 0.065),
+    "box": np.full(3, 0.062),
+}
+"""Largest extents in tasks that grasp, metres: the fingers open to 0.1."""
+
+TOUCH_DISTANCE = 0.02  # metres from the tool's origin to the object's bounding box or cylinder
+PUSH_DISTANCE = 0.05
+LIFT_HEIGHT = 0.06
+DISTURBED = 0.03  # a distractor that moved so far fails `push`, one lifted so high fails `lift`
+
+
+@dataclass(frozen=True, eq=False)
+class TaskInstance:
+    """One episode's task; all of it follows from (name, seed)."""
+
+    name: str
+    seed: int
+    scene: Scene
+    text: str
+    target: int  # index into scene.objects
+    goal: int | None  # `place`: the object to put it on
+    direction: np.ndarray | None  # `push`: (2,) unit vector, world x and y
+    start: np.ndarray  # (3,) where the gripper begins, metres
+    step_limit: int
+
+
+def sample_task(name: str, seed: int) -> TaskInstance:
+    """The task of a seed. ValueError for an unknown name."""
+    if name not in TASKS:
+        raise ValueError(f"robot task {name!r} is unknown; known: {', '.join(TASKS)}")
+    rng = np.random.default_rng([seed, 2, TASKS.index(name)])
+    layout = None
+    while layout is None:
+        layout = _sample_objects(name, rng)
+    words = list(DIRECTIONS)
+    rng.shuffle(words)
+    direction_text, direction = "", None
+    if name == "push":
+        free = [w for w in words if _is_free(layout, np.array(DIRECTIONS[w]))]
+        if not free:
+            return sample_task(name, seed + 40_000_000)  # beyond every split's range
+        direction_text, direction = free[0], np.array(DIRECTIONS[free[0]])
+    order = rng.permutation(len(layout))
+    objects = tuple(layout[i] for i in order)
+    target, goal = int(np.argmin(order)), int(np.flatnonzero(order == 1)[0]) if name == "place" else None
+    thing = objects[target].name
+    text = {
+        "touch": f"touch the {thing}",
+        "push": f"push the {thing} {direction_text}",
+        "lift": f"pick up the {thing}",
+        "place": f"put the {thing} on the {objects[goal or 0].name}",
+    }[name]
+    T_world_camera, fov = _sample_camera(rng)
+    scene = replace(sample_scene(seed, count=(1, 1)), objects=objects, T_world_camera=T_world_camera, fov=fov)
+    start = rng.uniform([-0.08, 0.05, 0.19], [0.08, 0.13, 0.23])
+    return TaskInstance(name, seed, scene, text, target, goal, direction, start, STEP_LIMITS[name])
+
+
+def _sample_camera(rng: np.random.Generator) -> tuple[np.ndarray, float]:
+    """The third-person view: across the table from the robot, moved by a centimetre or two."""
+    pitch, side, distance = np.deg2rad(rng.uniform(51, 55)), rng.uniform(-0.06, 0.06), rng.uniform(0.54, 0.57)
+    eye = distance * np.array([np.cos(pitch) * np.sin(side), -np.cos(pitch) * np.cos(side), np.sin(pitch)])
+    target = np.array([0.0, 0.045, 0.06]) + rng.uniform(-0.008, 0.008, 3)
+    return look_at(eye + target, target), float(np.deg2rad(rng.uniform(57, 59)))
+
+
+def _sample_objects(name: str, rng: np.random.Generator) -> list[SceneObject] | None:
+    """Target first, then for `place` its destination, then distractors; None where they do not fit."""
+    colours = list(COLOURS)
+
+    def other(names: Sequence[str], than: str) -> str:
+        return str(rng.choice([n for n in names if n != than]))
+
+    kind, colour = str(rng.choice(TARGET_KINDS[name])), str(rng.choice(colours))
+    wanted = [(kind, colour)]
+    if name == "place":
+        goal, goal_colour = str(rng.choice(GOAL_KINDS[kind])), str(rng.choice(colours))
+        wanted += [(goal, goal_colour), (kind, other(colours, colour)), (goal, other(colours, goal_colour))]
+    else:
+        small = KINDS if name == "touch" else [k for k in KINDS if k not in ("plate", "banana")]
+        wanted += [(kind, other(colours, colour)), (other(small, kind), colour)]
+        if rng.random() < 0.4:
+            wanted.append((str(rng.choice(small)), str(rng.choice(colours))))
+    if len(set(wanted)) < len(wanted):
+        return None
+    gap = {"touch": 0.035, "push": 0.03, "lift": 0.04, "place": 0.03}[name]
+    placed: list[SceneObject] = []
+    for kind, colour in wanted:
+        size = sample_size(kind, rng)
+        if name == "place" and kind == "plate":
+            size[:2] = 0.15
+        if name in ("lift", "place"):
+            size = np.minimum(size, MAX_GRASP.get(kind, np.inf))
+        yaw = float(rng.uniform(-0.4, 0.4) if kind in ("box", "book", "banana") else rng.uniform(-np.pi, np.pi))
+        rgb = np.clip(np.array(COLOURS[colour]) + rng.uniform(-0.05, 0.05, 3), 0.02, 0.98)
+        for _ in range(30):
+            position = np.array([*rng.uniform(*AREA), size[2] / 2])
+            tint = (float(rgb[0]), float(rgb[1]), float(rgb[2]))
+            thing = SceneObject(kind, colour, f"{colour} {kind}", tint, size, position, yaw, "plain")
+            if all(np.hypot(*(position - o.position)[:2]) > thing.radius + o.radius + gap for o in placed):
+                placed.append(thing)
+                break
+        else:
+            return None
+    return placed
+
+
+def _is_free(objects: Sequence[SceneObject], direction: np.ndarray) -> bool:
+    """Whether the first object can be pushed this way: no other one near the strip that the fist sweeps."""
+    target = objects[0]
+    begin, end = -(target.radius + 0.06), target.radius + 0.10
+    if (np.abs((target.position[:2] + 0.08 * direction) - AREA.mean(0)) > [0.21, 0.18]).any():
+        return False
+    for thing in objects[1:]:
+        offset = thing.position[:2] - target.position[:2]
+        along = float(offset @ direction)
+        across = abs(float(offset[0] * direction[1] - offset[1] * direction[0]))
+        wide = max(target.radius, 0.03) if along > 0 else 0.06
+        if begin - thing.radius < along < end + thing.radius and across < wide + thing.radius + 0.015:
+            return False
+    return True
+
+
+def surface_distance(thing: SceneObject, T_world_object: np.ndarray, point: np.ndarray) -> float:
+    """Metres from a point (3,) to the object's bounding box, or cylinder for round kinds; 0 inside."""
+    local = T_world_object[:3, :3].T @ (point - T_world_object[:3, 3])
+    half = thing.size / 2
+    if abs(thing.size[0] - thing.size[1]) < 1e-9:
+        outside = np.array([np.hypot(local[0], local[1]) - half[0], abs(local[2]) - half[2]])
+    else:
+        outside = np.abs(local) - half
+    return float(np.linalg.norm(np.maximum(outside, 0.0)))

@@ -1,0 +1,194 @@
+"""The report on small results of the real types: what it shows, what it says when something is missing."""
+
+import re
+import struct
+import zlib
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from vipa.benchmarks.charts import Interval, Series, bar_chart, interval_chart, line_chart, step_chart, ticks
+from vipa.benchmarks.comparisons import Column, Media, Success, compare, distance_rows
+from vipa.benchmarks.report import Report, Step, render
+from vipa.benchmarks.results import Hand3DResult, KindScores, Mean, TrajectoryResult
+
+
+def tiny_png(path):
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0)
+    pixels = zlib.compress(b"\0\x80\x90\xa0")
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    return path
+
+
+def hand3d(error, direction, spread=0.004):
+    def scores(kind):
+        return KindScores(
+            kind,
+            250,
+            3,
+            Mean(error, error - spread, error + spread),
+            Mean(direction, direction - 0.05, direction + 0.05),
+        )
+
+    rng = np.random.default_rng(0)
+    counts, edges = np.histogram(np.clip(rng.exponential(error, 1000), 0, 0.499), np.linspace(0, 0.5, 26))
+    kinds = ("all", "camera_rotation", "hand_movement", "spatial_relation", "task_completion")
+    return Hand3DResult(
+        "x", {}, tuple(map(scores, kinds)), (60, 200, 400, 340), tuple(edges.tolist()), tuple(counts.tolist())
+    )
+
+
+def trajectories(average):
+    means = Mean(average, average - 0.003, average + 0.003), Mean(1.5 * average, 1.4 * average, 1.6 * average)
+    return TrajectoryResult("x", {}, 300, 2, *means, {"instructional_motion_generation": means})
+
+
+def column(name, tone, picture, quality=1.0):
+    losses = {
+        f"stage{i}": [(10 * k, i / (1 + quality * k / 20) + 0.02 * np.sin(k)) for k in range(60)]
+        for i in (1, 2, 3)
+    }
+    tasks = ("reach the red cup", "push the blue box to the left")
+    tabletop = tuple(
+        Success(task, policy, hits, 20, max(hits / 20 - 0.2, 0), min(hits / 20 + 0.2, 1))
+        for task, hits in zip(tasks, (14, 9))
+        for policy, hits in (("policy", hits), ("blank", 2))
+    )
+    return Column(
+        name,
+        tone,
+        "4 minutes of training",
+        losses,
+        {"stage1": hand3d(0.1 / quality, 1.9), "before": hand3d(0.14, 1.5), "constant": hand3d(0.117, 1.24)},
+        {"stage2": trajectories(0.06 / quality), "stay": trajectories(0.08), "mean": trajectories(0.13)},
+        tabletop,
+        (Media(picture, "put the red cup on the blue plate"),) * 4,
+        (Media(picture, "success"),) * 2,
+    )
+
+
+@pytest.fixture
+def report(tmp_path):
+    picture = tiny_png(tmp_path / "picture.png")
+    steps = tuple(Step(f"Step {i}", "What it is.", Media(picture, "a picture")) for i in range(5))
+    question = Step("Question", "In words.", None, "Where is the <red> cup?", "left and down, 0.44m", wide=True)
+    columns = column("trained just now", "now", picture), column("shipped nano", "shipped", picture, 1.5)
+    return Report("a day", (*steps, question), columns, (("cores", "2"),), ("All went as planned.",))
+
+
+class Checker(HTMLParser):
+    """Collects what a page refers to and whether its tags nest."""
+
+    VOID = frozenset({"meta", "link", "img", "br"})
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.references = [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.references += [v for k, v in attrs if k in ("src", "href") and v]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        pass
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def check(page):
+    checker = Checker()
+    checker.feed(page)
+    assert checker.open == []
+    assert all(reference.startswith("data:") for reference in checker.references)
+    assert "<script" not in page
+    assert not re.search(r"url\(|@import|\bnan\b|\bNone\b", page)
+
+
+def test_page_is_well_formed_and_refers_to_nothing_outside(report):
+    page = render(report)
+    check(page)
+    assert page.count("data:image/png") == 5 + 2 * (4 + 2)
+    assert "Where is the &lt;red&gt; cup?" in page
+
+
+def test_both_columns_show_their_own_figures(report):
+    page = render(report)
+    assert "0.100 m" in page
+    assert "0.067 m" in page
+
+
+def test_missing_inputs_are_said_not_fatal(tmp_path):
+    empty = Report("a day", (), (Column("trained just now", "now"), Column("shipped nano", "shipped")))
+    page = render(empty)
+    check(page)
+    for words in ("No training log", "No Hand3D results", "No trajectory results", "No closed-loop results"):
+        assert page.count(words) == 2
+    lost = Report("a day", (Step("Frame", "", Media(tmp_path / "lost.png")),), empty.columns)
+    assert "lost.png is missing" in render(lost)
+
+
+def test_without_our_result_baselines_are_not_passed_off_as_ours():
+    assert distance_rows(Column("now", "now", hand3d={"constant": hand3d(0.1, 1.0)})) == []
+
+
+def interval(value, low, high):
+    return Interval("x", "now", value, low, high)
+
+
+@pytest.mark.parametrize(
+    ("ours", "less", "mark"),
+    [
+        (interval(0.10, 0.09, 0.11), True, "good"),
+        (interval(0.10, 0.09, 0.12), True, "part"),
+        (interval(0.13, 0.12, 0.14), True, "bad"),
+        (interval(0.13, 0.12, 0.14), False, "bad"),
+        (interval(0.20, 0.15, 0.30), False, "part"),
+        (interval(0.20, 0.19, 0.30), False, "good"),
+    ],
+)
+def test_verdict_follows_the_best_baseline_and_the_intervals(ours, less, mark):
+    baselines = [interval(0.13, 0.12, 0.14), interval(0.15, 0.14, 0.17)]
+    assert compare(ours, baselines, less_is_better=less).mark == mark
+
+
+def test_results_come_back_from_their_files(tmp_path):
+    import json
+    from dataclasses import asdict
+
+    for result in (hand3d(0.1, 1.9), trajectories(0.06)):
+        path = tmp_path / "result.json"
+        path.write_text(json.dumps(asdict(result)))
+        assert type(result).load(path) == result
+        other = TrajectoryResult if isinstance(result, Hand3DResult) else Hand3DResult
+        with pytest.raises(ValueError, match=re.escape("result.json")):
+            other.load(path)
+
+
+def test_ticks_are_round_inside_and_a_few():
+    for low, high in [(0, 1), (0.03, 0.117), (0, 3), (-2, 5), (0, 12345)]:
+        found = ticks(low, high)
+        assert 2 <= len(found) <= 6
+        assert all(low <= t <= high for t in found)
+        assert len(set(np.round(np.diff(found), 9))) == 1
+
+
+def test_charts_stay_inside_their_box_and_skip_what_is_empty():
+    series = [Series("a", "now", [0, 1, 2], [3.0, 1.0, float("inf")])]
+    for drawing in (
+        line_chart(series, "x", "y"),
+        bar_chart(["0", "1", "2"], [Series("a", "now", [], [1.0, 2.0, 3.0])], "x", "y"),
+        step_chart([0, 1, 2, 3], [Series("a", "now", [], [1.0, 2.0, 3.0])], "x", "y"),
+        interval_chart([interval(0.1, 0.05, 0.2)], "m"),
+    ):
+        points = re.findall(r'points="([^"]*)"', drawing)
+        numbers = [float(v) for text in points for v in re.split("[ ,]", text)]
+        numbers += [float(v) for v in re.findall(r' (?:x|y|cx|cy)="([-\d.]+)"', drawing)]
+        assert all(0 <= v <= 400 for v in numbers)
+    assert line_chart([], "x", "y") == bar_chart([], [], "x", "y") == interval_chart([], "m") == ""
