@@ -114,7 +114,9 @@ def _spatial(clip: Clip, records: Sequence[VisualRecord], folder: Path) -> Step 
     canvas.arrow(start, start + displacement, TRUTH_COLOUR)
     path = save_image(canvas.array, folder / "relation.jpg")
     words = "A relation in metres, put into words by a template; the arrow is the truth."
-    return Step("Question and answer", words, Media(path, "an arrow from the wrist"), record.question, record.answer)
+    return Step(
+        "Question and answer", words, Media(path, "an arrow from the wrist"), record.question, record.answer
+    )
 
 
 def _movement(clip: Clip, records: Sequence[VisualRecord], folder: Path) -> Step | None:
