@@ -24,16 +24,17 @@ LONGEST_ANSWER = 40
 class ModelAnswerer:
     """Greedy answers of the model in a folder, about the images of a Hand3D data set.
 
-    model: folder made by a training, or nano:STAGE. device: where it runs. Motions are decoded under the grammar of motion tokens,
-    for the hands and with the number of waypoints of the record, so that predictions and truth can be compared
-    point by point; what the model adds is where the waypoints are.
+    model: folder made by a training, or nano:STAGE. device: where it runs. Motions are decoded under the grammar of
+    motion tokens, for the hands and with the number of waypoints of the record, so that predictions and truth can be
+    compared point by point; what the model adds is where the waypoints are.
     """
 
     def __init__(self, model: str | Path, hand3d: Path, device: str | None = None):
         self.name = model_name(model)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.manual_seed(0)  # parts that a start does not have yet are new, as in training
         self.model, self.processor = load_start(model)
-        self.model.to(self.device)
+        self.model.to(device=self.device)  # type: ignore[call-arg]
         self.tokenizer: Any = self.processor.tokenizer
         self.packer = Packer(self.tokenizer, self.model.config.image_seq_length)
         self.data = Hand3D(hand3d)

@@ -24,9 +24,10 @@ def load_policy(model: str | Path, *, device: str | None = None, steps: int = 4,
     contract = ActionContract.load(path)
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     loaded, processor = load_start(model)
+    loaded.to(device=where)  # type: ignore[call-arg]
     packer = Packer(processor.tokenizer, loaded.config.image_seq_length)
     return VipaPolicy(
-        loaded.to(where),
+        loaded,
         encoder(processor, packer, contract.views),
         contract,
         contract.robot,

@@ -11,7 +11,6 @@ from vipa.benchmarks.comparisons import Media
 from vipa.benchmarks.report import Step
 from vipa.clips.clip import Clip
 from vipa.drawing import SIDE_COLOURS, TRUTH_COLOUR, Canvas, depth_colours, save_image, save_video, side_by_side
-from vipa.geometry import Intrinsics
 from vipa.hand3d.dataset import Hand3D
 from vipa.hand3d.records import ActionRecord, ClipRecord, VisualRecord
 from vipa.hands.skeleton import WRIST
@@ -28,7 +27,7 @@ def tabletop_steps(data: Hand3D, clip_id: str, seed: int, folder: Path) -> tuple
     record = next(c for c in data.clips() if c.id == clip_id)
     visual = [r for r in data.visual() if r.clip_id == clip_id]
     action = [r for r in data.action() if r.clip_id == clip_id]
-    texts = "; ".join(text.text for text in clip.texts)
+    texts = clip.texts[0].text if clip.texts else "nothing in particular"
     steps = [
         Step("Film", f"{len(clip)} frames, {clip.rate:.0f} a second. What happens: {texts}.", _film(clip, folder)),
         Step("Hands", "21 joints a hand, in metres, in the camera's frame.", _hands(clip, folder)),
@@ -145,22 +144,6 @@ def _motion(clip: Clip, records: Sequence[ActionRecord], folder: Path) -> Step |
     tokens = record.response[:88] + ("..." if len(record.response) > 88 else "")
     words = "The wrist's next seconds as tokens, three a waypoint, 1024 bins a metre."
     return Step("Motion", words, Media(path, "the wrist's path"), record.prompt, tokens)
-
-
-def motion_drawing(
-    data: Hand3D, record: ActionRecord, predicted: dict[str, np.ndarray], path: Path, colour: str
-) -> Path:
-    """Predicted and true wrist trajectories on the only image the model sees (Fig. 9)."""
-    frame = next(f for f in data.frames(record.split) if f.id == record.frame_id)
-    image = data.image(record.frame_id)
-    fx, fy, cx, cy, width, height = frame.intrinsics
-    camera = Intrinsics(fx, fy, cx, cy, int(width), int(height), "calibrated")
-    canvas = Canvas(image, max(1, round(SHOWN / width)), camera)
-    for side, points in record.trajectories.items():
-        canvas.path(points, TRUTH_COLOUR)
-        if side in predicted:
-            canvas.path(predicted[side], colour)
-    return save_image(canvas.array, path)
 
 
 def save_steps(steps: Sequence[Step], path: Path) -> None:
