@@ -141,3 +141,18 @@ print(still(0, 32).rgb.std() > 5)
     if "does not work here" in out.stderr:
         pytest.skip("OSMesa is not installed")
     assert out.stdout.strip() == "True", out.stderr
+
+
+def test_a_forked_process_draws_the_same():
+    code = """
+import multiprocessing
+from vipa.worlds.stills import still
+def total(seed): return int(still(seed, 48).rgb.sum())
+if __name__ == "__main__":
+    here = [total(s) for s in range(4)]
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        print(pool.map(total, range(4)) == here, total(3) == here[3])
+"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert out.stdout.split() == ["True", "True"]
+    assert out.stderr == ""  # nothing is complained about at the end either
