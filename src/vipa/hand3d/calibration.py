@@ -73,9 +73,7 @@ def estimate_scale(clip: Clip, maps: PointMaps, config: ScaleConfig) -> ScaleEst
     sigma = 1.4826 * float(np.median(np.abs(per_frame - scale)))
     spread = sigma / scale
     if spread > config.spread:
-        raise ClipError(
-            clip.id, f"scale: frames disagree by {spread:.1%} (largest accepted {config.spread:.0%})"
-        )
+        raise ClipError(clip.id, f"scale: frames disagree by {spread:.1%} (largest accepted {config.spread:.0%})")
     # the flesh's own uncertainty does not average out over frames: 30 % of its share of the depth
     systematic = 0.3 * float(np.median(flesh * thickness[inlier] / z[inlier])) * scale
     half = 1.96 * float(np.hypot(1.2533 * sigma / np.sqrt(len(frames)), systematic))
@@ -107,8 +105,8 @@ def robust_fit(
 ) -> tuple[float, float, Bool[np.ndarray, "n"]]:
     """(scale, flesh, which joints agree) of z = scale * surface + flesh * thickness.
 
-    The scale that most joints agree with starts it; then weighted least squares (Huber, prior flesh = 1 +- 0.5) over
-    the joints whose skin is where it is expected, until they no longer change.
+    The scale that most joints agree with starts it; then weighted least squares (Huber, prior flesh = 1 +-
+    0.5) over the joints whose skin is where it is expected, until they no longer change.
     """
     candidates = np.quantile((z - thickness) / surface, np.linspace(0.02, 0.98, 97))
     agree = [np.sum(_on_skin(z, surface, thickness, s, 1.0, 0.5)) for s in candidates]
@@ -153,8 +151,8 @@ def self_visible(joints: Float[np.ndarray, "21 3"], K: Float[np.ndarray, "3 3"])
 
 
 def _pairs(clip: Clip, maps: PointMaps):
-    """Per (frame, hand, joint) on the image with a surface: joint depth, surface depth, thickness (0: hidden by the
-    hand itself), frame number, and whether it counts for the plain median."""
+    """Per (frame, hand, joint) on the image with a surface: joint depth, surface depth, thickness (0: hidden
+    by the hand itself), frame number, and whether it counts for the plain median."""
     columns: list[np.ndarray] = []
     height, width = maps.points.shape[1:3]
     camera = clip.intrinsics.resized(width, height)
@@ -164,9 +162,7 @@ def _pairs(clip: Clip, maps: PointMaps):
             surface = sample_depth(maps.points[i, ..., 2], joints, camera)
             ok = np.isfinite(surface) & (surface > 0) & (hand.confidence[f] > 0)
             visible = ok & self_visible(joints, camera.matrix)
-            columns.append(
-                np.stack([joints[:, 2], surface, THICKNESS * visible, np.full(21, f), ok], 1)[ok]
-            )
+            columns.append(np.stack([joints[:, 2], surface, THICKNESS * visible, np.full(21, f), ok], 1)[ok])
     table = np.concatenate(columns) if columns else np.zeros((0, 5))
     return table[:, 0], table[:, 1], table[:, 2], table[:, 3], table[:, 4].astype(bool)
 
