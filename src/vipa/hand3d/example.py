@@ -6,7 +6,6 @@ from vipa.clips.clip import Clip, Hand, ObjectTrack, Text
 from vipa.clips.video import ArrayFrames
 from vipa.geometry import Intrinsics, invert, matrix_from_axis_angle, rigid, transform
 
-
 GRASP = np.array([0.03, -0.05, -0.09])  # metres from what is held to the wrist
 
 
