@@ -104,9 +104,7 @@ def prepare(out: str | Path, config: AnnotateConfig) -> Path:
     return out
 
 
-def annotate_clip(
-    clip: Clip | ClipError, out: Path, config: AnnotateConfig, estimators: Estimators
-) -> ClipReport:
+def annotate_clip(clip: Clip | ClipError, out: Path, config: AnnotateConfig, estimators: Estimators) -> ClipReport:
     """All stages of one clip. Whatever is wrong with the clip becomes the report's reason."""
     if isinstance(clip, ClipError):
         return _refuse(out / "work" / "refused" / clip.clip_id, clip.clip_id, str(clip), 0.0, {})

@@ -73,9 +73,7 @@ def estimate_scale(clip: Clip, maps: PointMaps, config: ScaleConfig) -> ScaleEst
     sigma = 1.4826 * float(np.median(np.abs(per_frame - scale)))
     spread = sigma / scale
     if spread > config.spread:
-        raise ClipError(
-            clip.id, f"scale: frames disagree by {spread:.1%} (largest accepted {config.spread:.0%})"
-        )
+        raise ClipError(clip.id, f"scale: frames disagree by {spread:.1%} (largest accepted {config.spread:.0%})")
     # the flesh's own uncertainty does not average out over frames: 30 % of its share of the depth
     systematic = 0.3 * float(np.median(flesh * thickness[inlier] / z[inlier])) * scale
     half = 1.96 * float(np.hypot(1.2533 * sigma / np.sqrt(len(frames)), systematic))
@@ -164,9 +162,7 @@ def _pairs(clip: Clip, maps: PointMaps):
             surface = sample_depth(maps.points[i, ..., 2], joints, camera)
             ok = np.isfinite(surface) & (surface > 0) & (hand.confidence[f] > 0)
             visible = ok & self_visible(joints, camera.matrix)
-            columns.append(
-                np.stack([joints[:, 2], surface, THICKNESS * visible, np.full(21, f), ok], 1)[ok]
-            )
+            columns.append(np.stack([joints[:, 2], surface, THICKNESS * visible, np.full(21, f), ok], 1)[ok])
     table = np.concatenate(columns) if columns else np.zeros((0, 5))
     return table[:, 0], table[:, 1], table[:, 2], table[:, 3], table[:, 4].astype(bool)
 

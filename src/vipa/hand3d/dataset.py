@@ -1,8 +1,8 @@
 """Reading a Hand3D data set: typed records, and images by frame id.
 
-    data = Hand3D("out")
-    for record in data.visual("train"):
-        images = [data.image(frame) for frame in record.frame_ids]
+data = Hand3D("out")
+for record in data.visual("train"):
+    images = [data.image(frame) for frame in record.frame_ids]
 """
 
 import io
@@ -32,7 +32,9 @@ class Hand3D:
     def __init__(self, path: str | Path, cached_groups: int = 32):
         self.path = Path(path)
         if not (self.path / MANIFEST).is_file():
-            raise ValueError(f"{self.path}: no finished Hand3D data set here ({MANIFEST} is missing); annotate first")
+            raise ValueError(
+                f"{self.path}: no finished Hand3D data set here ({MANIFEST} is missing); annotate first"
+            )
         self.manifest: dict[str, Any] = json.loads((self.path / MANIFEST).read_text())
         if self.manifest["format"] != FORMAT_VERSION:
             raise ValueError(

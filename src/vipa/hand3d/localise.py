@@ -148,9 +148,7 @@ def fit_plane(points: Float[np.ndarray, "n 3"]) -> tuple[Float[np.ndarray, "3"],
     return normal, float(normal @ middle)
 
 
-def follow(
-    centres: Float[np.ndarray, "n 3"], poses: Float[np.ndarray, "n 4 4"]
-) -> Float[np.ndarray, "n 3"]:
+def follow(centres: Float[np.ndarray, "n 3"], poses: Float[np.ndarray, "n 4 4"]) -> Float[np.ndarray, "n 3"]:
     """The centres with each stretch of frames in which the object rested replaced by that stretch's median.
 
     Both in each frame's camera; poses are camera-to-world. Unknown centres stay unknown.

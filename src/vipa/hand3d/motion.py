@@ -43,7 +43,9 @@ def find_motions(clip: Clip, config: MotionConfig, relations: RelationsConfig) -
     for text in chunked(clip.texts, times[-1], config.chunk):
         for start in np.arange(text.start, text.end, config.stride):
             frame = int(np.argmin(np.abs(times - start)))
-            steps = int(np.floor(min(config.horizon, min(text.end, times[-1]) - times[frame]) * config.rate + 1e-6))
+            steps = int(
+                np.floor(min(config.horizon, min(text.end, times[-1]) - times[frame]) * config.rate + 1e-6)
+            )
             if steps < 2:
                 continue
             ahead = times[frame] + np.arange(1, steps + 1) / config.rate
@@ -86,9 +88,7 @@ def chunked(texts: tuple[Text, ...], end: float, seconds: float) -> list[Text]:
     return pieces
 
 
-def wrist_path(
-    clip: Clip, side: Side, times: Float[np.ndarray, "k"], frame: int
-) -> Float[np.ndarray, "k 3"]:
+def wrist_path(clip: Clip, side: Side, times: Float[np.ndarray, "k"], frame: int) -> Float[np.ndarray, "k 3"]:
     """The wrist at these times (seconds since the first frame) in the camera of `frame`, metres.
 
     Linear between frames; NaN next to a frame where the wrist is unknown.

@@ -49,9 +49,7 @@ class VisualRecord:
         """What the question is about."""
         if self.category == "camera_movement":
             assert self.rotation is not None and self.aspect is not None
-            return CameraMovement(
-                np.array(self.rotation), np.array(self.displacement), self.aspect, self.gamma
-            )
+            return CameraMovement(np.array(self.rotation), np.array(self.displacement), self.aspect, self.gamma)
         assert self.hand is not None
         return Relation(
             self.category,

@@ -116,9 +116,7 @@ def task_completions(clip: Clip, geometry: ClipGeometry, config: RelationsConfig
     return found
 
 
-def task_goal(
-    clip: Clip, side: Side, text: Text, names: list[str], frame: int
-) -> tuple[int, str | None] | None:
+def task_goal(clip: Clip, side: Side, text: Text, names: list[str], frame: int) -> tuple[int, str | None] | None:
     """(frame at which the hand has done this text's next step, object to reach); None where it does not act."""
     lower = text.text.lower()
     mentioned = sorted((n for n in names if n.lower() in lower), key=lambda n: lower.index(n.lower()))

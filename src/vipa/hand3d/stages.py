@@ -1,8 +1,8 @@
 """The stages of annotation: pure functions of (clip, configuration), each with its file per clip.
 
-    points -> scale -> objects -> relations ->
-                                  motion    -> the tables of the data set
-                                  frames    ->
+points -> scale -> objects -> relations ->
+                              motion    -> the tables of the data set
+                              frames    ->
 """
 
 import hashlib
@@ -142,7 +142,9 @@ class ClipStages:
 
         def compute() -> StageOutput:
             maps = self.maps
-            return StageOutput(None if maps is None else asdict(estimate_scale(self.clip, maps, self.config.scale)))
+            return StageOutput(
+                None if maps is None else asdict(estimate_scale(self.clip, maps, self.config.scale))
+            )
 
         values = self._stage("scale", compute).values
         return None if values is None else ScaleEstimate(**values)
@@ -155,7 +157,11 @@ class ClipStages:
             poses = self._poses()
             located = self._locate(poses)
             values = [
-                {"name": o.name, "method": o.method, "extent": None if o.extent is None else list(map(float, o.extent))}
+                {
+                    "name": o.name,
+                    "method": o.method,
+                    "extent": None if o.extent is None else list(map(float, o.extent)),
+                }
                 for o in located
             ]
             arrays = {f"{i}_{k}": getattr(o, k) for i, o in enumerate(located) for k in _OBJECT_ARRAYS}

@@ -55,9 +55,7 @@ def render_pictures(folder: Path, seeds: range, frames: int, size: int = 112, wo
             for _ in track(done, "rendering pictures", total=len(missing)):
                 pass
     parts = [np.load(_chunk_path(folder, chunk)) for chunk in chunks]
-    pictures = [
-        _read_picture(entry) for part in parts for entry in json.loads(bytes(part["pictures"]).decode())
-    ]
+    pictures = [_read_picture(entry) for part in parts for entry in json.loads(bytes(part["pictures"]).decode())]
     arrays = {name: np.concatenate([p[name] for p in parts]) for name in ("rgb", "thing", "paint", "box")}
     return Pictures(**arrays, pictures=pictures, frames=frames)
 
@@ -94,9 +92,7 @@ def _render_chunk(folder: Path, chunk: range, frames: int, size: int) -> None:
 
 def _instances(still: Still) -> list[tuple[int, int, int]]:
     """(segmentation id, thing class, paint class) of everything that may be seen."""
-    objects = [
-        (i + 1, 1 + THINGS.index(o.kind), 1 + PAINTS.index(o.colour)) for i, o in enumerate(still.objects)
-    ]
+    objects = [(i + 1, 1 + THINGS.index(o.kind), 1 + PAINTS.index(o.colour)) for i, o in enumerate(still.objects)]
     return [*objects, (-1, 1 + THINGS.index("left hand"), 0), (-2, 1 + THINGS.index("right hand"), 0)]
 
 
@@ -147,9 +143,7 @@ def _picture(still: Still) -> Picture:
 
 
 def _write_picture(picture: Picture) -> list[list[list[object]]]:
-    return [
-        [[s.name, *s.centre, s.size, s.visible] for s in group] for group in (picture.objects, picture.hands)
-    ]
+    return [[[s.name, *s.centre, s.size, s.visible] for s in group] for group in (picture.objects, picture.hands)]
 
 
 def _read_picture(entry: list) -> Picture:
