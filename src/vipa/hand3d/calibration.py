@@ -105,8 +105,8 @@ def robust_fit(
 ) -> tuple[float, float, Bool[np.ndarray, "n"]]:
     """(scale, flesh, which joints agree) of z = scale * surface + flesh * thickness.
 
-    The scale that most joints agree with starts it; then weighted least squares (Huber, prior flesh = 1 +- 0.5) over
-    the joints whose skin is where it is expected, until they no longer change.
+    The scale that most joints agree with starts it; then weighted least squares (Huber, prior flesh = 1 +-
+    0.5) over the joints whose skin is where it is expected, until they no longer change.
     """
     candidates = np.quantile((z - thickness) / surface, np.linspace(0.02, 0.98, 97))
     agree = [np.sum(_on_skin(z, surface, thickness, s, 1.0, 0.5)) for s in candidates]
@@ -151,8 +151,8 @@ def self_visible(joints: Float[np.ndarray, "21 3"], K: Float[np.ndarray, "3 3"])
 
 
 def _pairs(clip: Clip, maps: PointMaps):
-    """Per (frame, hand, joint) on the image with a surface: joint depth, surface depth, thickness (0: hidden by the
-    hand itself), frame number, and whether it counts for the plain median."""
+    """Per (frame, hand, joint) on the image with a surface: joint depth, surface depth, thickness (0: hidden
+    by the hand itself), frame number, and whether it counts for the plain median."""
     columns: list[np.ndarray] = []
     height, width = maps.points.shape[1:3]
     camera = clip.intrinsics.resized(width, height)

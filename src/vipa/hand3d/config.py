@@ -1,6 +1,7 @@
 """Everything that decides what annotation makes of a clip: one complete, frozen, printable value.
 
-Each stage reads its own section; a stage is out of date when its section, or that of a stage it builds on, changed.
+Each stage reads its own section; a stage is out of date when its section, or that of a stage it builds on,
+changed.
 """
 
 import hashlib
@@ -17,8 +18,8 @@ from vipa.hand3d.relations import CATEGORIES
 class FramesConfig:
     """Which frames are asked about and how their images are stored.
 
-    rate: frames per second of video. size: (width, height) in pixels of the stored image, None as filmed; intrinsics
-    and boxes are carried along. format: png is exact.
+    rate: frames per second of video. size: (width, height) in pixels of the stored image, None as filmed;
+    intrinsics and boxes are carried along. format: png is exact.
     """
 
     rate: float = 1.0
@@ -51,9 +52,9 @@ class ScaleConfig:
 
 @dataclass(frozen=True)
 class ObjectsConfig:
-    """What objects there are and where. positions: "poses" of the data set, "points" inside a box of the calibrated
-    point map, or "auto": poses where the data set has them, else points. names and boxes: estimators by name
-    (see `objects`)."""
+    """What objects there are and where. positions: "poses" of the data set, "points" inside a box of the
+    calibrated point map, or "auto": poses where the data set has them, else points. names and boxes:
+    estimators by name (see `objects`)."""
 
     positions: Literal["auto", "poses", "points"] = "auto"
     names: str = "clip"
@@ -65,8 +66,8 @@ class ObjectsConfig:
 class RelationsConfig:
     """Which pairs of hand and object, and which movements, become relations.
 
-    gamma: threshold of a direction word. window: most consecutive frames shown. joints_in_view: of 21, for a hand to
-    count as seen. Movements below the least ones (metres, radians) are trivial and left out.
+    gamma: threshold of a direction word. window: most consecutive frames shown. joints_in_view: of 21, for a
+    hand to count as seen. Movements below the least ones (metres, radians) are trivial and left out.
     """
 
     gamma: float = GAMMA
@@ -83,9 +84,9 @@ class RelationsConfig:
 class MotionConfig:
     """Wrist trajectories after an observation image, in its camera.
 
-    rate: waypoints per second. horizon, history, stride, chunk: seconds; stride is between observation images. Motions
-    that stay within `least_movement` metres of their start, or leave the codec's volume in more than `most_outside`
-    of their waypoints, are dropped. tasks: which of the three are made.
+    rate: waypoints per second. horizon, history, stride, chunk: seconds; stride is between observation images.
+    Motions that stay within `least_movement` metres of their start, or leave the codec's volume in more than
+    `most_outside` of their waypoints, are dropped. tasks: which of the three are made.
     """
 
     rate: float = 8.0
@@ -104,9 +105,9 @@ class MotionConfig:
 class MixConfig:
     """What of all records goes into the data set (see `mix`).
 
-    shares: category or task -> share, None for all there is. most_alike: of one clip, how many records with the same
-    hand, object and direction words. most_common: largest share of one direction within a category (1 keeps all).
-    validation, test: shares of the source videos whose split the data set leaves open.
+    shares: category or task -> share, None for all there is. most_alike: of one clip, how many records with
+    the same hand, object and direction words. most_common: largest share of one direction within a category (1
+    keeps all). validation, test: shares of the source videos whose split the data set leaves open.
     """
 
     visual_shares: dict[str, float] | None = None

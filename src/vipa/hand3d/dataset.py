@@ -38,7 +38,8 @@ class Hand3D:
         self.manifest: dict[str, Any] = json.loads((self.path / MANIFEST).read_text())
         if self.manifest["format"] != FORMAT_VERSION:
             raise ValueError(
-                f"{self.path}: format {self.manifest['format']}, this program reads {FORMAT_VERSION}; annotate again"
+                f"{self.path}: format {self.manifest['format']}, this program reads {FORMAT_VERSION}; "
+                "annotate again"
             )
         self._group = lru_cache(cached_groups)(self._read_group)
 

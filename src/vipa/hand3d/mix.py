@@ -72,8 +72,8 @@ def limit_common(config: MixConfig, rows: list[dict[str, Any]]) -> list[dict[str
 def by_shares(
     config: MixConfig, rows: list[dict[str, Any]], key: str, shares: dict[str, float] | None
 ) -> list[dict[str, Any]]:
-    """As many records as the shares by `key` and by source allow, in each split. Kinds without a share are left out;
-    shares of kinds that do not occur are divided among the others."""
+    """As many records as the shares by `key` and by source allow, in each split. Kinds without a share are left
+    out; shares of kinds that do not occur are divided among the others."""
     for field, wanted in ((key, shares), ("source", config.source_shares)):
         if wanted is None:
             continue

@@ -1,4 +1,4 @@
-"""Wrist trajectories after an observation image, in its camera, and the three tasks made of them (section 3.2.1)."""
+"""Wrist trajectories after an observation image, in its camera, and three tasks of them (section 3.2.1)."""
 
 from dataclasses import dataclass
 
@@ -94,7 +94,8 @@ def wrist_path(clip: Clip, side: Side, times: Float[np.ndarray, "k"], frame: int
     Linear between frames; NaN next to a frame where the wrist is unknown.
     """
     hand = clip.hand(side)
-    assert hand is not None and clip.T_world_camera is not None
+    assert hand is not None
+    assert clip.T_world_camera is not None
     clock = clip.timestamps - clip.timestamps[0]
     wrists = np.where(hand.confidence[:, WRIST, None] > 0, hand.joints_camera[:, WRIST], np.nan)
     world = transform(clip.T_world_camera, wrists[:, None])[:, 0]

@@ -87,9 +87,20 @@ def parse_answer(text: str) -> ParsedAnswer:
     )
 
 
-def plain_task(task: str) -> str:
-    """A task as the middle of a sentence: no closing period, no capital unless the whole word is capital."""
-    task = task.strip().rstrip(".")
-    if len(task) > 1 and task[0].isupper() and not task[1].isupper():
-        task = task[0].lower() + task[1:]
-    return task
+_DESCRIPTION = re.compile(r"^the (?:left |right )?hands? ([a-z]+s) ?(.*)$", re.IGNORECASE)
+
+
+def plain_task(text: str) -> str:
+    """A text as the task in the middle of a sentence: no closing period, no capital unless the word is capital.
+
+    A description of what a hand does becomes what to do: "the left hand reaches for the cup", "reach for the cup".
+    """
+    text = text.strip().rstrip(".")
+    match = _DESCRIPTION.match(text)
+    if match is not None:
+        verb = match[1].lower()
+        stem = verb[:-2] if re.search("(ch|sh|ss|x|z|o)es$", verb) else verb[:-1]
+        text = f"{stem} {match[2]}".strip()
+    if len(text) > 1 and text[0].isupper() and not text[1].isupper():
+        text = text[0].lower() + text[1:]
+    return text

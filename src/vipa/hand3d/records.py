@@ -48,7 +48,12 @@ class VisualRecord:
     def relation(self) -> AnyRelation:
         """What the question is about."""
         if self.category == "camera_movement":
+<<<<<<< HEAD
             assert self.rotation is not None and self.aspect is not None
+=======
+            assert self.rotation is not None
+            assert self.aspect is not None
+>>>>>>> main
             return CameraMovement(np.array(self.rotation), np.array(self.displacement), self.aspect, self.gamma)
         assert self.hand is not None
         return Relation(
@@ -161,7 +166,8 @@ _COLUMNS: dict[str, dict[str, pa.DataType]] = {
     "frames": {
         **dict.fromkeys(("id", "clip_id", "source", "split"), _text),
         "index": pa.int64(), "time": _real, "intrinsics": _reals, "T_world_camera": _reals,
-        "left_joints": pa.list_(pa.float32()), "right_joints": pa.list_(pa.float32()), "objects": pa.list_(_object),
+        "left_joints": pa.list_(pa.float32()), "right_joints": pa.list_(pa.float32()),
+        "objects": pa.list_(_object),
         "image": pa.struct({"bytes": pa.binary(), "path": _text}),
     },
     "clips": {

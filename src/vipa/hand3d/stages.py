@@ -24,7 +24,7 @@ from vipa.hand3d.objects import DETECTORS, NAMERS, BoxDetector, LocatedObject, f
 from vipa.hand3d.pointmaps import PointMapEstimator, PointMaps, make_estimator
 from vipa.hand3d.questions import answer_text, question_text
 from vipa.hand3d.relating import ClipGeometry, Found, find_relations
-from vipa.hand3d.relations import CameraMovement
+from vipa.hand3d.relations import CameraMovement, Relation
 from vipa.hand3d.store import ClipStore, StageOutput
 
 STAGE_VERSIONS = {"points": 1, "scale": 1, "objects": 1, "relations": 1, "motion": 1, "frames": 1}
@@ -56,7 +56,7 @@ class Estimators:
 
 
 class ClipStages:
-    """The stages of one clip. What an earlier run left under the same key is read, the rest computed and written."""
+    """The stages of one clip. What a run left under the same key is read, the rest computed and written."""
 
     def __init__(self, clip: Clip, config: AnnotateConfig, estimators: Estimators, store: ClipStore):
         self.clip, self.config, self.estimators, self.store = clip, config, estimators, store
@@ -70,7 +70,7 @@ class ClipStages:
         """What each stage's file must have been made from."""
         c, keys = self.config, {}
         for stage, parts in {
-            "points": (asdict(c.points), c.frames.rate),
+            "points": (asdict(c.points), asdict(c.objects), c.frames.rate),
             "scale": (asdict(c.scale), "points"),
             "objects": (asdict(c.objects), "scale"),
             "relations": (asdict(c.relations), "objects"),
@@ -110,17 +110,35 @@ class ClipStages:
 
     @cached_property
     def frames(self) -> np.ndarray:
-        """Indices of the sampled frames: those nearest to 0, 1/rate, 2/rate ... seconds."""
+        """Indices of the sampled frames: those nearest to 0, 1/rate, 2/rate ... seconds; of a clip that is shorter
+        than 1/rate the first and the last."""
         wanted = np.arange(0.0, self.times[-1] + 1e-6, 1.0 / self.config.frames.rate)
+        if len(wanted) == 1:
+            wanted = self.times[[0, -1]]
         nearest = np.abs(self.times[None] - wanted[:, None]).argmin(1)
         return np.unique(nearest)
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Of the objects to be located by the point map."""
+        if self.config.objects.positions == "poses":
+            return []
+        known: set[str] = set()
+        if self.config.objects.positions == "auto" and self.clip.T_world_camera is not None:
+            known = {t.name for t in self.clip.objects or () if t.T_world_object is not None}
+        return [n for n in dict.fromkeys(self.estimators.names(self.clip)) if n not in known]
+
+    @property
+    def needs_points(self) -> bool:
+        """Whether anything is left that only a point map can tell."""
+        return bool(self.names) or self.clip.T_world_camera is None
 
     @cached_property
     def maps(self) -> PointMaps | None:
         """Point maps of the sampled frames, kept in a file where a network made them."""
 
         def compute() -> StageOutput:
-            maps = self.estimators.points(self.clip, self.frames.tolist())
+            maps = self.estimators.points(self.clip, self.frames.tolist()) if self.needs_points else None
             if maps is None:
                 return StageOutput(None)
             arrays = {"points": maps.points}
@@ -193,15 +211,11 @@ class ClipStages:
         config, found = self.config.objects, []
         if config.positions != "points" and poses is not None:
             found = from_poses(self.clip, self.frames.tolist(), poses)
-        if config.positions != "poses":
-            known = {o.name for o in found}
-            names = [n for n in dict.fromkeys(self.estimators.names(self.clip)) if n not in known]
-            if names and self.maps is not None:
-                boxes, scores = self.estimators.boxes(self.clip, self.frames.tolist(), names)
-                assert self.scale is not None
-                found += locate_objects(
-                    self.clip, self.maps, self.scale, names, boxes, scores, poses, config.confidence
-                )
+        if self.names and self.maps is not None and self.scale is not None:
+            boxes, scores = self.estimators.boxes(self.clip, self.frames.tolist(), self.names)
+            found += locate_objects(
+                self.clip, self.maps, self.scale, self.names, boxes, scores, poses, config.confidence
+            )
         return tuple(found)
 
     @cached_property
@@ -217,9 +231,11 @@ class ClipStages:
 
     def _row(self, found: Found) -> dict[str, Any]:
         r, camera = found.relation, isinstance(found.relation, CameraMovement)
-        what = [r.aspect] if isinstance(r, CameraMovement) else [r.hand, r.object or "", digest(r.task or "")[:4]]
+        what = [r.aspect] if isinstance(r, CameraMovement) else [r.hand, r.object]
+        if isinstance(r, Relation) and r.task is not None:
+            what.append(digest(r.task)[:6])
         frames = "-".join(str(f) for f in found.frames)
-        row_id = f"{self.clip_id}/{r.category}/{frames}/{'/'.join(what)}"
+        row_id = f"{self.clip_id}/{r.category}/{frames}/{'/'.join(filter(None, what))}"
         displacement = r.translation if isinstance(r, CameraMovement) else r.displacement
         method = next((o.method for o in self.geometry.objects if not camera and o.name == r.object), None)
         return {

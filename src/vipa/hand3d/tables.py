@@ -114,9 +114,10 @@ class _Writers:
         return self
 
     def __exit__(self, *exc) -> None:
-        for key in list(self.writers):
+        for key in list(self.rows):
             self._flush(key)
-            self.writers.pop(key).close()
+        for writer in self.writers.values():
+            writer.close()
 
     def add(self, table: str, split: str, row: dict[str, Any]) -> None:
         key = table, split
@@ -126,11 +127,11 @@ class _Writers:
             self._flush(key)
 
     def _flush(self, key: tuple[str, str]) -> None:
-        table, split = key
+        table = key[0]
         pending = self.rows.pop(key, [])
-        if key not in self.writers or not pending:
-            if not pending:
-                return
+        if not pending:
+            return
+        if key not in self.writers:
             self._open(key)
         if self.files[key][-1]["rows"] + len(pending) > ROWS_PER_FILE[table]:
             self.writers.pop(key).close()

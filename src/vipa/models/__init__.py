@@ -4,9 +4,10 @@ from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, Aut
 
 from vipa.models.configuration import ActionHeadConfig, FusionConfig, VipaConfig
 from vipa.models.cut3r import Cut3rConfig, Cut3rModel
+from vipa.models.inference import ActionRunner
 from vipa.models.modeling import VipaForConditionalGeneration, VipaModel, VipaOutput
 from vipa.models.motion_tokens import MotionGrammar, add_motion_tokens, initialise_motion_rows
-from vipa.models.presets import nano_processor, nano_vipa_config, nano_vlm_config, vipa_2b_config
+from vipa.models.presets import nano_processor, nano_vipa_config, nano_vlm_config, preset_config, vipa_2b_config
 from vipa.models.processing import VipaProcessor, image_processor
 
 AutoConfig.register("cut3r", Cut3rConfig, exist_ok=True)
@@ -17,6 +18,7 @@ AutoProcessor.register(VipaConfig, VipaProcessor, exist_ok=True)
 
 __all__ = [
     "ActionHeadConfig",
+    "ActionRunner",
     "FusionConfig",
     "MotionGrammar",
     "VipaConfig",
@@ -30,5 +32,6 @@ __all__ = [
     "nano_processor",
     "nano_vipa_config",
     "nano_vlm_config",
+    "preset_config",
     "vipa_2b_config",
 ]

@@ -123,7 +123,7 @@ class VipaProcessor(ProcessorMixin):
         return BatchFeature(data, tensor_type=return_tensors)
 
     def pixels(self, images: Sequence[Any]) -> dict[str, Tensor]:
-        """pixel_values (images, 3, H, W), ImageNet-normalised; spatial_pixel_values (images, 3, h, w) in [-1, 1]."""
+        """pixel_values (n, 3, H, W), ImageNet-normalised; spatial_pixel_values (n, 3, h, w) in [-1, 1]."""
         pictures = [_picture(image, index) for index, image in enumerate(images)]
         return {
             "pixel_values": self.image_processor(pictures, return_tensors="pt")["pixel_values"],

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedTokenizerBase
 
-from vipa.models import VipaForConditionalGeneration
+from vipa.models import VipaForConditionalGeneration, VipaProcessor
 
 
 def _learned(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -44,14 +43,14 @@ def load_progress(out: Path, model: VipaForConditionalGeneration, optimizer: tor
 def save_model(
     folder: Path,
     model: VipaForConditionalGeneration,
-    tokenizer: PreTrainedTokenizerBase,
+    processor: VipaProcessor,
     extras: dict[str, Any],
 ) -> None:
-    """`from_pretrained` folder with tokenizer and further JSON files (name -> content), complete or absent."""
+    """`from_pretrained` folder with processor and further JSON files (name -> content), complete or absent."""
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     model.eval().save_pretrained(temporary)
-    tokenizer.save_pretrained(temporary)
+    processor.save_pretrained(temporary)
     for name, content in extras.items():
         (temporary / name).write_text(json.dumps(content, indent=1))
     shutil.rmtree(folder, ignore_errors=True)

@@ -46,6 +46,7 @@ class Component(Protocol):
         ...
 
     read: ReadImages
+    views: bool  # the images of a group are views of one instant, not frames of a clip
 
     def inputs(self, rng: np.random.Generator, rows: np.ndarray) -> tuple[dict[str, Any], list[Group], int]:
         """Text side of the model's inputs for these rows, their image groups, and the number of samples."""
@@ -58,6 +59,8 @@ class Component(Protocol):
 
 class Turns:
     """Conversations about images that are fixed in advance (Hand3D); a row is an image group with all its turns."""
+
+    views = False
 
     def __init__(self, spec: DataSpec, conversations: list[Conversation], read: ReadImages, packer: Packer):
         if not conversations:

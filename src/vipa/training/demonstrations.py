@@ -1,16 +1,16 @@
 """Robot demonstrations as a component of a training mixture (stage 3)."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from vipa.robots.contract import ActionContract
-from vipa.robots.episodes import Episode, read_episode
-from vipa.robots.transforms import Normalise
+from vipa.robots.episodes import Episode, EpisodeSet, open_episodes, read_episode
+from vipa.robots.transforms import Normalise, compute_statistics
 from vipa.training.data import DataSpec
 from vipa.training.features import Group
 from vipa.training.packing import Packer
@@ -19,19 +19,19 @@ from vipa.training.packing import Packer
 class Demonstrations:
     """A row is one step of one episode: its views, its text, its state and the action chunk that follows.
 
-    contract: with the normalisation that the chunk is learned in. embodiment: its name in the model.
+    contract: of the folder, with quantile normalisation by the statistics of these episodes.
     """
 
-    def __init__(
-        self, spec: DataSpec, episodes: list[Path], contract: ActionContract, embodiment: str, packer: Packer
-    ):
-        if not episodes:
-            raise ValueError(f"{spec.path}: no demonstrations; collect some first")
-        self.spec, self.contract, self.embodiment, self.packer = spec, contract, embodiment, packer
-        self._paths = {path.stem: path for path in episodes}
-        self._episodes: dict[str, Episode] = {path.stem: read_episode(path) for path in episodes}
+    views = True
+
+    def __init__(self, spec: DataSpec, packer: Packer):
+        opened = open_episodes(spec.path)
+        self.spec, self.packer = spec, packer
+        self.contract = normalised(opened)
+        self._paths = {path.stem: path for path in opened.paths}
+        self._episodes: dict[str, Episode] = {path.stem: read_episode(path) for path in opened.paths}
         self._rows = [(key, t) for key, episode in self._episodes.items() for t in range(len(episode))]
-        self._normalise = Normalise.of(contract)
+        self._normalise = Normalise.of(self.contract)
         self._images = lru_cache(maxsize=4)(self._read_views)
 
     def __len__(self) -> int:
@@ -66,8 +66,15 @@ class Demonstrations:
             "actions": torch.from_numpy(np.stack([s["action"] for s in samples])).float(),
             "action_mask": torch.from_numpy(np.stack(masks)),
             "state": torch.from_numpy(np.stack([s["state"] for s in samples])).float(),
-            "embodiment": self.embodiment,
+            "embodiment": self.contract.robot,
             "noise_draws": self.spec.noise_draws,
             "generator": torch.Generator().manual_seed(int(rng.integers(2**62))),
         }
         return inputs, groups, len(rows)
+
+
+def normalised(episodes: EpisodeSet) -> ActionContract:
+    """The contract of these episodes with quantile normalisation by their own statistics."""
+    action, state = compute_statistics(episodes.samples())
+    contract = episodes.contract
+    return replace(contract, normalisation="quantiles", action_statistics=action, state_statistics=state)

@@ -4,34 +4,15 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from rich.progress import track
 from torch import Tensor
-from torch.nn import functional as F
 
-from vipa.models import VipaConfig, VipaForConditionalGeneration
+from vipa.models import VipaForConditionalGeneration, VipaProcessor
 
 Group = tuple[str, ...]
 """Keys of images that belong together as one clip, in reading order."""
 ReadImages = Callable[[Group], UInt8[np.ndarray, "n height width 3"]]
-
-IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-def encoder_pixels(images: UInt8[np.ndarray, "n height width 3"], config: VipaConfig) -> dict[str, Tensor]:
-    """What both encoders read of square RGB images: `pixel_values` and, where there is one, `spatial_pixel_values`."""
-    rgb = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 255
-    mean, std = (torch.tensor(x)[:, None, None] for x in (IMAGE_MEAN, IMAGE_STD))
-    pixels = {"pixel_values": (_resized(rgb, config.vision_config.image_size[0]) - mean) / std}
-    if config.spatial_config is not None:
-        pixels["spatial_pixel_values"] = 2 * _resized(rgb, config.spatial_config.image_size) - 1
-    return pixels
-
-
-def _resized(rgb: Tensor, size: int) -> Tensor:
-    if rgb.shape[-2:] == (size, size):
-        return rgb
-    return F.interpolate(rgb, size=(size, size), mode="bicubic", antialias=True).clamp(0, 1)
 
 
 class EncodedImages:
@@ -43,9 +24,17 @@ class EncodedImages:
     @classmethod
     @torch.no_grad()
     def of(
-        cls, model: VipaForConditionalGeneration, groups: Iterable[Group], read: ReadImages, batch: int = 64
+        cls,
+        model: VipaForConditionalGeneration,
+        processor: VipaProcessor,
+        groups: Iterable[Group],
+        read: ReadImages,
+        *,
+        views: bool = False,
+        batch: int = 64,
     ) -> "EncodedImages":
-        """Encode every group once. The spatial encoder carries its state over the images of a group."""
+        """Encode every group once. The spatial encoder carries its state over the images of a group, unless they
+        are views of one instant."""
         unique = sorted(set(groups), key=lambda group: (len(group), group))
         places: dict[Group, tuple[int, int]] = {}
         start = 0
@@ -57,9 +46,10 @@ class EncodedImages:
         device = model.device
         for some in track(batches, "encoding images", disable=len(batches) < 8):
             images = np.concatenate([read(group) for group in some])
-            pixels = {k: v.to(device) for k, v in encoder_pixels(images, model.config).items()}
+            pixels = {k: v.to(device) for k, v in processor.pixels(images).items()}
+            lengths = [1] * len(images) if views else [len(group) for group in some]
             with torch.autocast(device.type, torch.bfloat16):
-                tokens = model.model.encode_images(**pixels, clip_lengths=[len(group) for group in some])
+                tokens = model.model.encode_images(**pixels, clip_lengths=lengths)
             semantic.append(tokens[0].half().cpu())
             if tokens[1] is not None:
                 spatial.append(tokens[1].half().cpu())

@@ -40,7 +40,7 @@ def train(run: TrainRun) -> TrainResult:
         return TrainResult(model_path, log_path, run.steps, _last_loss(log_path))
     if run.threads is not None:
         torch.set_num_threads(run.threads)
-    model, tokenizer, mixture, extras = build(run)
+    model, processor, mixture, extras = build(run)
     parameters = freeze_all_but(model, run.trained)
     optimizer = torch.optim.AdamW(
         _decay_groups(model, run.weight_decay), lr=run.learning_rate, betas=(0.9, 0.98), fused=True
@@ -70,7 +70,7 @@ def train(run: TrainRun) -> TrainResult:
             if (step + 1) % run.save_every == 0 and step + 1 < run.steps:
                 save_progress(run.out, step + 1, model, optimizer)
             progress(loss, samples)
-    save_model(model_path, model, tokenizer, extras)
+    save_model(model_path, model, processor, extras)
     (run.out / "progress.pt").unlink(missing_ok=True)
     return TrainResult(model_path, log_path, run.steps, loss_value)
 

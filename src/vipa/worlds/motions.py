@@ -21,6 +21,8 @@ PEAK_SPEED = (0.55, 0.90)
 """Range of a person's own peak speed of the hand, metres per second."""
 LEAVING = 0.6
 """Seconds at an action's end in which the hand only goes home: the instruction is done before."""
+DRIFT = 6.0
+"""Seconds in which the head goes from one place to another."""
 FINGER = 0.008  # half the thickness of a finger, metres
 
 
@@ -254,15 +256,14 @@ def turned(T: np.ndarray, axis: np.ndarray, angle: float) -> np.ndarray:
 def move_head(
     T_world_camera: np.ndarray, times: np.ndarray, rng: np.random.Generator, *, strength: float = 1.0
 ) -> np.ndarray:
-    """Smooth head motion (frames, 4, 4) about a pose: sway and a slow drift, all zero at no time in particular.
+    """Smooth head motion (frames, 4, 4) about a pose: sway, and one slow drift over the first seconds.
 
     At strength 1 the head travels a few centimetres and turns a few degrees over some seconds.
     """
     t = (times - times[0])[:, None]
-    span = max(float(t[-1, 0]), 1e-6)
 
     def wander(sway: float, drift: float) -> np.ndarray:
-        total = (minimum_jerk(t / span) - 0.5) * rng.normal(0, drift, 3)
+        total = (minimum_jerk(t / DRIFT) - 0.5) * rng.normal(0, drift, 3)
         for frequency in (0.15, 0.4, 0.9):
             amplitude = rng.normal(0, sway / (1 + 4 * frequency), 3)
             total = total + amplitude * np.sin(2 * np.pi * frequency * t + rng.uniform(0, 2 * np.pi, 3))

@@ -1,7 +1,7 @@
 """Source `tabletop`: clips filmed in the project's own tabletop world (`vipa.worlds`), with exact ground truth.
 
-Nothing is downloaded and no video is stored: `tabletop.json` names the seeds, and reading films them again, the same
-to the last bit.
+Nothing is downloaded and no video is stored: `tabletop.json` names the seeds, and reading films them again,
+the same to the last bit.
 """
 
 import json

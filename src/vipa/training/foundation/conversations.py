@@ -18,6 +18,8 @@ NOTHING = ("How many objects are there?", "0")
 class FoundationQuestions:
     """A row is a single picture, or two pictures of a sequence with what changed between them."""
 
+    views = False
+
     def __init__(self, spec: DataSpec, data: Pictures, packer: Packer):
         self.spec, self.data, self.packer = spec, data, packer
         singles = [(row,) for row in range(len(data))]

@@ -54,7 +54,16 @@ def render_pictures(folder: Path, seeds: range, frames: int, size: int = 112, wo
             done = pool.map(partial(_render_chunk, folder, frames=frames, size=size), missing)
             for _ in track(done, "rendering pictures", total=len(missing)):
                 pass
-    parts = [np.load(_chunk_path(folder, chunk)) for chunk in chunks]
+    return load_pictures(folder, frames)
+
+
+def load_pictures(folder: Path, frames: int = 2) -> Pictures:
+    """Every chunk of a folder, in the order of its seeds. ValueError where there is none."""
+    paths = sorted(Path(folder).glob("pictures_*.npz"), key=lambda path: int(path.stem.split("_")[1]))
+    paths = [path for path in paths if not path.name.endswith(".tmp.npz")]
+    if not paths:
+        raise ValueError(f"{folder}: no foundation pictures; render them first")
+    parts = [np.load(path) for path in paths]
     pictures = [_read_picture(entry) for part in parts for entry in json.loads(bytes(part["pictures"]).decode())]
     arrays = {name: np.concatenate([p[name] for p in parts]) for name in ("rgb", "thing", "paint", "box")}
     return Pictures(**arrays, pictures=pictures, frames=frames)

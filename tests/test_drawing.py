@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vipa.benchmarks.drawing import Canvas, depth_colours, save_image, save_video, side_by_side
+from vipa.drawing import Canvas, depth_colours, save_image, save_video, side_by_side
 from vipa.geometry import Intrinsics
 
 CAMERA = Intrinsics.from_fov(np.deg2rad(60), 64, 48, "calibrated")
