@@ -48,12 +48,8 @@ class VisualRecord:
     def relation(self) -> AnyRelation:
         """What the question is about."""
         if self.category == "camera_movement":
-<<<<<<< HEAD
-            assert self.rotation is not None and self.aspect is not None
-=======
             assert self.rotation is not None
             assert self.aspect is not None
->>>>>>> main
             return CameraMovement(np.array(self.rotation), np.array(self.displacement), self.aspect, self.gamma)
         assert self.hand is not None
         return Relation(
