@@ -52,15 +52,15 @@ class ModelSummary:
         lines += [f"{name:<18}{count:>16,}" for name, count in self.parameters.items()]
         lines += [f"{'all':<18}{self.total:>16,}   {self.weights_gb:.2f} GB in bf16", ""]
         lines.append(f"{'stage':<18}{'trained':>16}   memory before activations")
-        lines += [f"{s:<18}{n:>16,}   {self.training_gb[s]:.1f} GB" for s, n in self.trained.items()]
+        lines += [f"{s:<18}{n:>16,}   {self.training_gb[s]:.2f} GB" for s, n in self.trained.items()]
         lines += [
             "",
-            f"{'views':<8}{'tokens':>8}{'encoders':>12}{'language':>12}{'head':>10}{'all TFLOP':>12}{'cache':>12}",
+            f"{'views':<8}{'tokens':>8}{'encoders':>12}{'language':>12}{'head':>10}{'all GFLOP':>12}{'cache':>12}",
         ]
         for cost in self.costs:
             lines.append(
-                f"{cost.views:<8}{cost.tokens:>8}{cost.encoders_tflop:>12.3f}{cost.language_tflop:>12.3f}"
-                f"{cost.action_head_tflop:>10.3f}{cost.total_tflop:>12.3f}{cost.cache_gb:>9.3f} GB"
+                f"{cost.views:<8}{cost.tokens:>8}{1e3 * cost.encoders_tflop:>12,.1f}{1e3 * cost.language_tflop:>12,.1f}"
+                f"{1e3 * cost.action_head_tflop:>10,.1f}{1e3 * cost.total_tflop:>12,.1f}{1e3 * cost.cache_gb:>9.1f} MB"
             )
         return "\n".join(lines)
 
