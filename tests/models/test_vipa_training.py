@@ -138,7 +138,7 @@ def test_the_compiled_runner_gives_the_chunks_of_the_plain_one():
 
 @pytest.fixture(scope="module")
 def full():
-    return summarise(preset_config("vipa-2b"), views=(1, 2), spatial_size=432)
+    return summarise(preset_config("vipa-2b"), views=(1,), spatial_size=432)
 
 
 def test_vipa_2b_has_the_parameters_of_the_public_configurations(full):
@@ -173,8 +173,6 @@ def test_operations_of_the_language_model_are_those_of_its_matrices(full):
     attention = 28 * 2 * 16 * 128 * length * length
     assert full.costs[0].tokens == length
     assert full.costs[0].language_tflop * 1e12 == pytest.approx(2 * (length * matrices + attention), rel=1e-6)
-    # Two views are two clips: what a clip costs beside its frames (the retriever's start) is small.
-    assert full.costs[1].encoders_tflop == pytest.approx(2 * full.costs[0].encoders_tflop, rel=1e-3)
 
 
 def test_nano_has_at_most_ten_million_parameters():
