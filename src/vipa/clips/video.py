@@ -181,8 +181,8 @@ def _scan(container: av.container.InputContainer, stream: av.VideoStream) -> tup
     times = sorted(t for t, _ in packets if t is not None)
     believable = container.format.name != "avi" or all(p.is_keyframe and p.pts in (None, p.dts) for p in whole)
     if times and not believable:
-        container.seek(times[0], stream=stream)
-        shown = list(range(sum(1 for _ in container.decode(stream))))
+        with av.open(container.name) as again:  # seeking is as unsure as the times: decode from the start
+            shown = list(range(sum(1 for _ in again.decode(video=0))))
         return shown, shown[:1], False
     return times, sorted(t for t, key in packets if key and t is not None), True
 

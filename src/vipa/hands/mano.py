@@ -204,7 +204,7 @@ def mano_joints(
     """numpy in, numpy out: the 21 joints of the parameters a `clips.Mano` holds, in the same frame, float64."""
 
     def to(array: Any) -> Tensor:
-        return torch.as_tensor(np.asarray(array), dtype=layer.template.dtype)
+        return torch.tensor(np.asarray(array), dtype=layer.template.dtype)
 
     with torch.no_grad():
         out = layer.joints(to(global_orientation), to(pose), to(betas), wrist=to(wrist), tips=tips)

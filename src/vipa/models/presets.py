@@ -33,7 +33,7 @@ def nano_vlm_config(tokenizer: Vocabulary) -> VipaConfig:
     """
     vision = InternVLVisionConfig(
         hidden_size=192,
-        num_hidden_layers=6,
+        num_hidden_layers=5,
         num_attention_heads=6,
         intermediate_size=576,
         image_size=(NANO_IMAGE_SIZE, NANO_IMAGE_SIZE),
@@ -70,28 +70,36 @@ def nano_vipa_config(
     *,
     fusion: dict | None = None,
     embodiments: dict[str, list[int]] | None = None,
-    horizon: int = 16,
+    horizon: int = 8,
 ) -> VipaConfig:
     """The whole model at nano size, at most about 10 M parameters with its 3D encoder.
 
     fusion: fields of FusionConfig to change. embodiments: name -> [state length, action length].
     """
     config = nano_vlm_config(tokenizer)
-    spatial = nano_cut3r_config()
-    # No dropout: at this size it costs more than it gives, and the frozen language model was trained without.
-    size = {"spatial_width": spatial.decoder_width, "attention_width": 192, "heads": 6, "dropout": 0.0}
-    config.spatial_config = spatial
-    config.spatial_fusion_config = FusionConfig(**size | (fusion or {}))
-    config.action_config = ActionHeadConfig(
+    config.spatial_config = nano_cut3r_config()
+    width = {"spatial_width": config.spatial_config.decoder_width}
+    config.spatial_fusion_config = FusionConfig(**width | nano_fusion() | (fusion or {}))
+    config.action_config = nano_action_config(embodiments, horizon)
+    return config
+
+
+def nano_fusion() -> dict:
+    """Fields of nano's FusionConfig. No dropout: at this size it costs more than it gives."""
+    return {"attention_width": 192, "heads": 6, "dropout": 0.0}
+
+
+def nano_action_config(embodiments: dict[str, list[int]] | None = None, horizon: int = 8) -> ActionHeadConfig:
+    """nano's action head; unless told otherwise for the tabletop's gripper robot."""
+    return ActionHeadConfig(
         horizon=horizon,
         queries=16,
-        embodiments=embodiments,
+        embodiments=embodiments or {"tabletop gripper": [8, 7]},
         width=128,
         layers=4,
         heads=4,
         timestep_channels=128,
     )
-    return config
 
 
 def nano_processor(tokenizer: Any) -> VipaProcessor:

@@ -149,14 +149,17 @@ def pour(stage: Stage, start: float) -> float | None:
     held = stage.reach_and_grasp(i, side, start)
     home, T = stage.objects[i].copy(), stage.objects[j]
     above = home.copy()
-    above[:3, 3] = T[:3, 3] + [lateral * (0.5 * thing.height + 0.02), 0.0, support.height / 2 + 0.6 * thing.height]
-    above[2, 3] = max(above[2, 3], T[2, 3] + support.height / 2 + 0.07)
+    forearm = stage.hands[side][:3, 1] * [1.0, 1.0, 0.0]  # the wrist turns the thumb inwards about this axis
+    forearm /= np.linalg.norm(forearm)
+    spout = -lateral * np.cross(forearm, [0.0, 0.0, 1.0])
+    above[:3, 3] = T[:3, 3] - (0.5 * thing.height + 0.015) * spout
+    above[2, 3] += support.height / 2 + max(0.07, 0.6 * thing.height)
     length = float(np.linalg.norm(above[:3, 3] - home[:3, 3]))
     over = held + max(stage.duration(length) / 0.7, stage.duration(0.12) / 0.42, 1.0)
     height = max(0.02, stage.arch(i, above[:3, 3]) + min(home[2, 3], above[2, 3]) - above[2, 3])
     stage.carry(i, (side,), above, held, over, height=height)
     stage.say(f"the {side} hand moves the {thing.name} over the {support.name}", held, over, side)
-    tilted = turned(above, np.array([0.0, -lateral, 0.0]), float(stage.rng.uniform(1.5, 1.9)))
+    tilted = turned(above, -lateral * forearm, float(stage.rng.uniform(1.5, 1.9)))
     tilted_at, upright_at = over + 0.8, over + 0.8 + float(stage.rng.uniform(0.3, 0.7))
     stage.carry(i, (side,), tilted, over, tilted_at)
     stage.hold(i, (side,), tilted_at, upright_at)
@@ -198,7 +201,7 @@ def push(stage: Stage, start: float) -> float | None:
     end = at + 0.25 + stage.duration(length, 0.7)
     stage.carry(i, (side,), goal, at + 0.25, end)
     stage.say(f"the {side} hand pushes the {thing.name} away", at + 0.25, end, side)
-    done = stage.release(i, side, end)
+    done = stage.release(i, side, end, speak=False)
     stage.say(f"push the {thing.name} away", start, done, side)
     return done
 

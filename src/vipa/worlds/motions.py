@@ -17,10 +17,12 @@ from vipa.worlds.hand import HandLook, grip_point, hand_joints, hand_rotation, p
 from vipa.worlds.objects import SceneObject
 from vipa.worlds.scene import Scene
 
-PEAK_SPEED = (0.45, 0.80)
+PEAK_SPEED = (0.55, 0.90)
 """Range of a person's own peak speed of the hand, metres per second."""
 LEAVING = 0.6
 """Seconds at an action's end in which the hand only goes home: the instruction is done before."""
+DRIFT = 6.0
+"""Seconds in which the head goes from one place to another."""
 FINGER = 0.008  # half the thickness of a finger, metres
 
 
@@ -38,7 +40,7 @@ class Performance:
     texts: tuple[Text, ...]
 
     def until(self, frames: int) -> "Performance":
-        """The first `frames` frames: phrases are cut at the end, an instruction not yet done by then is dropped."""
+        """The first `frames` frames: phrases are cut at the end, an instruction not done by then is dropped."""
         last = float(self.times[frames - 1])
         texts = tuple(
             replace(text, end=min(text.end, last))
@@ -242,7 +244,7 @@ class Stage:
         self.move_hand(side, rest, relaxed, let_go + pause, let_go + pause + home, height=0.03)
         if speak:
             self.say(f"the {side} hand lets go of the {self.name(i)}", start, let_go + pause, side)
-            self.say(f"the {side} hand moves back", let_go + pause, let_go + pause + home, side)
+        self.say(f"the {side} hand moves back", let_go + pause, let_go + pause + home, side)
         return let_go + pause + home
 
 
@@ -254,15 +256,14 @@ def turned(T: np.ndarray, axis: np.ndarray, angle: float) -> np.ndarray:
 def move_head(
     T_world_camera: np.ndarray, times: np.ndarray, rng: np.random.Generator, *, strength: float = 1.0
 ) -> np.ndarray:
-    """Smooth head motion (frames, 4, 4) about a pose: sway and a slow drift, all zero at no time in particular.
+    """Smooth head motion (frames, 4, 4) about a pose: sway, and one slow drift over the first seconds.
 
     At strength 1 the head travels a few centimetres and turns a few degrees over some seconds.
     """
     t = (times - times[0])[:, None]
-    span = max(float(t[-1, 0]), 1e-6)
 
     def wander(sway: float, drift: float) -> np.ndarray:
-        total = (minimum_jerk(t / span) - 0.5) * rng.normal(0, drift, 3)
+        total = (minimum_jerk(t / DRIFT) - 0.5) * rng.normal(0, drift, 3)
         for frequency in (0.15, 0.4, 0.9):
             amplitude = rng.normal(0, sway / (1 + 4 * frequency), 3)
             total = total + amplitude * np.sin(2 * np.pi * frequency * t + rng.uniform(0, 2 * np.pi, 3))

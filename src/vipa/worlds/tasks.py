@@ -34,7 +34,15 @@ TARGET_KINDS = {
     "lift": ("box", "cup", "can", "ball", "bottle"),
     "place": ("box", "cup", "can", "ball"),
 }
-GOAL_KINDS = ("plate", "bowl")
+GOAL_KINDS = {"box": ("plate", "bowl"), "can": ("plate", "bowl"), "cup": ("plate",), "ball": ("plate",)}
+"""What each kind is put on in `place`."""
+
+MAX_GRASP = {
+    "cup": np.array([0.075, 0.075, 0.095]),
+    "ball": np.full(3, 0.065),
+    "box": np.full(3, 0.062),
+}
+"""Largest extents in tasks that grasp, metres: the fingers open to 0.1."""
 
 TOUCH_DISTANCE = 0.02  # metres from the tool's origin to the object's bounding box or cylinder
 PUSH_DISTANCE = 0.05
@@ -107,7 +115,7 @@ def _sample_objects(name: str, rng: np.random.Generator) -> list[SceneObject] | 
     kind, colour = str(rng.choice(TARGET_KINDS[name])), str(rng.choice(colours))
     wanted = [(kind, colour)]
     if name == "place":
-        goal, goal_colour = str(rng.choice(GOAL_KINDS)), str(rng.choice(colours))
+        goal, goal_colour = str(rng.choice(GOAL_KINDS[kind])), str(rng.choice(colours))
         wanted += [(goal, goal_colour), (kind, other(colours, colour)), (goal, other(colours, goal_colour))]
     else:
         small = KINDS if name == "touch" else [k for k in KINDS if k not in ("plate", "banana")]
@@ -122,6 +130,8 @@ def _sample_objects(name: str, rng: np.random.Generator) -> list[SceneObject] | 
         size = sample_size(kind, rng)
         if name == "place" and kind == "plate":
             size[:2] = 0.15
+        if name in ("lift", "place"):
+            size = np.minimum(size, MAX_GRASP.get(kind, np.inf))
         yaw = float(rng.uniform(-0.4, 0.4) if kind in ("box", "book", "banana") else rng.uniform(-np.pi, np.pi))
         rgb = np.clip(np.array(COLOURS[colour]) + rng.uniform(-0.05, 0.05, 3), 0.02, 0.98)
         for _ in range(30):

@@ -1,0 +1,106 @@
+"""Benchmarks: hand3d (questions), trajectories (wrist motions), tabletop (closed loop)."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+Folder = Annotated[str, tyro.conf.Positional]
+
+
+def hand3d(
+    model: Folder,
+    data: Path,
+    out: Path,
+    split: Literal["train", "validation", "test"] = "test",
+    limit: int | None = None,
+    batch: int = 32,
+) -> None:
+    """Answers the questions of a Hand3D data set and scores distance and direction (PAPER section 5).
+
+    model: a folder with a model, a shipped one (nano:stage1), or `constant` (median distance and majority direction
+    per kind, fitted on the train split). out: JSON file of the result; the answers are written beside it, and a run
+    that was stopped continues. limit: so many records of a fixed shuffle.
+    """
+    from vipa.benchmarks.hand3d import ConstantAnswerer, evaluate_hand3d
+    from vipa.cli._progress import counter
+    from vipa.hand3d.dataset import Hand3D
+
+    if model == "constant":
+        answerer = ConstantAnswerer(list(Hand3D(data).visual("train")))
+    else:
+        from vipa.benchmarks.answering import ModelAnswerer, Questions
+
+        answerer = Questions(ModelAnswerer(model, data))
+    with counter("answering", "questions") as count:
+        result = evaluate_hand3d(
+            answerer,
+            data,
+            out,
+            split=split,
+            limit=limit,
+            batch_size=batch,
+            progress=lambda done, total: count(done=done, total=total),
+        )
+    print(f"{result.name} on {split}: {result.all.records} questions, {result.all.unparsable} unparsable")
+    for s in result.scores:
+        unit = "degrees" if s.kind == "camera_rotation" else "m"
+        print(
+            f"  {s.kind:<20} {s.records:>6}   error {s.error.value:.3f} {unit} "
+            f"[{s.error.low:.3f}, {s.error.high:.3f}]   direction {s.direction_score.value:.2f} of 3 "
+            f"[{s.direction_score.low:.2f}, {s.direction_score.high:.2f}]"
+        )
+    print(f"written: {out}")
+
+
+def trajectories(
+    model: Folder,
+    data: Path,
+    out: Path,
+    split: Literal["train", "validation", "test"] = "test",
+    limit: int | None = None,
+    batch: int = 32,
+) -> None:
+    """Predicts wrist motions and measures their distance to the truth (average and final displacement).
+
+    model: a folder with a model, a shipped one (nano:stage2), or a baseline: `stay` (the hand stays where it is),
+    `mean` (the mean trajectory of the train split) or `mean-from-start` (the same from the true start). out, limit:
+    as for hand3d.
+    """
+    from vipa.benchmarks.trajectories import MeanAnswerer, StayAnswerer, evaluate_trajectories, has_motion
+    from vipa.cli._progress import counter
+    from vipa.hand3d.dataset import Hand3D
+
+    if model == "stay":
+        answerer = StayAnswerer()
+    elif model in ("mean", "mean-from-start"):
+        train = [record for record in Hand3D(data).action("train") if has_motion(record)]
+        answerer = MeanAnswerer(train, from_start=model == "mean-from-start")
+    else:
+        from vipa.benchmarks.answering import ModelAnswerer, Motions
+
+        answerer = Motions(ModelAnswerer(model, data))
+    with counter("predicting", "motions") as count:
+        result = evaluate_trajectories(
+            answerer,
+            data,
+            out,
+            split=split,
+            limit=limit,
+            batch_size=batch,
+            progress=lambda done, total: count(done=done, total=total),
+        )
+    print(f"{result.name} on {split}: {result.records} motions, {result.unparsable} unparsable")
+    for name, (average, final) in {"all": (result.average_error, result.final_error), **result.by_task}.items():
+        print(
+            f"  {name:<26} average {average.value:.3f} m [{average.low:.3f}, {average.high:.3f}]   "
+            f"final {final.value:.3f} m [{final.low:.3f}, {final.high:.3f}]"
+        )
+    print(f"written: {out}")
+
+
+BENCHMARKS = {"hand3d": hand3d, "trajectories": trajectories}
+
+
+def main(args: list[str]) -> None:
+    tyro.extras.subcommand_cli_from_dict(BENCHMARKS, args=args, prog="vipa evaluate")
