@@ -22,7 +22,9 @@ class EncodedImages:
     group is encoded as a whole; otherwise each image is encoded once, whichever groups it is in.
     """
 
-    def __init__(self, semantic: Tensor, spatial: Tensor | None, places: dict[Group, tuple[int, int]], clips: bool):
+    def __init__(
+        self, semantic: Tensor, spatial: Tensor | None, places: dict[Group, tuple[int, int]], clips: bool
+    ):
         self.semantic, self.spatial, self.places, self.clips = semantic, spatial, places, clips
 
     @classmethod
