@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vipa.clips.clip import Clip, ClipError
 from vipa.clips.sources import load_source
+from vipa.hand3d.card import write_card
 from vipa.hand3d.config import AnnotateConfig
 from vipa.hand3d.stages import STAGE_VERSIONS, ClipStages, Estimators
 from vipa.hand3d.store import ClipStore, OutputError, atomic_write
@@ -161,6 +162,7 @@ def _refuse(folder: Path, clip_id: str, reason: str, duration: float, seconds: d
 def finish(out: Path, config: AnnotateConfig, reports: list[ClipReport], started: float) -> Report:
     """The tables of all finished clips, and the run report, also written as report.json."""
     manifest = build_tables(out, config)
+    write_card(out, manifest)
     totals: Counter[str] = Counter()
     for report in reports:
         totals.update(report.seconds)

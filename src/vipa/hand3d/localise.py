@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy import ndimage
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from vipa.clips.clip import Clip
 from vipa.geometry import Intrinsics, invert, project, transform
@@ -13,6 +14,8 @@ from vipa.hand3d.objects import LocatedObject
 from vipa.hand3d.pointmaps import PointMaps
 from vipa.hands.skeleton import BONES
 
+FOREARM, FOREARM_RADIUS = 0.25, 0.045  # metres
+STEP = 0.03  # metres between neighbouring pixels that are still one surface
 STILL = 0.03  # metres: an object whose estimates stay this close together has not moved
 
 
@@ -57,14 +60,16 @@ def hand_mask(
     """Pixels whose surface lies on a hand: near a bone in the image and in depth. Bones are tubes of flesh."""
     height, width = points.shape[:2]
     mask = np.zeros((height, width), bool)
-    t = np.linspace(0.0, 1.0, 5)[:, None]
+    t = np.linspace(0.0, 1.0, 6)[:, None]
     for hand in clip.hands:
         joints = hand.joints_camera[frame]
-        for parent, child in BONES:
-            along = joints[parent] * (1 - t) + joints[child] * t
-            if not np.isfinite(along).all() or (along[:, 2] < 0.05).any():
+        tubes = [(joints[a], joints[b], 1.3 * max(THICKNESS[a], THICKNESS[b])) for a, b in BONES]
+        tubes.append((joints[0], joints[0] + forearm(joints), FOREARM_RADIUS))
+        for start, end, radius in tubes:
+            along = start * (1 - t) + end * t
+            along = along[np.isfinite(along).all(-1) & (along[:, 2] > 0.05)]
+            if len(along) == 0:
                 continue
-            radius = 1.3 * max(THICKNESS[parent], THICKNESS[child])
             for (u, v), z in zip(project(along, camera.matrix), along[:, 2]):
                 r = camera.fx * radius / z + 1.0
                 top, bottom = max(int(v - r), 0), min(int(v + r) + 2, height)
@@ -77,6 +82,12 @@ def hand_mask(
                     np.abs(points[top:bottom, left:right, 2] - z) < 2.5 * radius
                 )
     return mask
+
+
+def forearm(joints: Float[np.ndarray, "21 3"]) -> Float[np.ndarray, "3"]:
+    """From the wrist towards the elbow, metres: straight on from the middle of the palm."""
+    palm = joints[[5, 9, 13, 17]].mean(0) - joints[0]
+    return -FOREARM * palm / max(float(np.linalg.norm(palm)), 1e-9)
 
 
 def locate_in_box(
@@ -107,7 +118,7 @@ def locate_in_box(
     else:
         above = crop @ plane[0] - plane[1]
         seen = inside & usable & (above > np.clip(0.15 * np.nanmax(above[inside]), 0.004, 0.012))
-    seen = _largest(seen)
+    seen = _whole(crop, seen, (left - columns.start, top - rows.start, right - columns.start, bottom - rows.start))
     if seen.sum() < 6:
         return np.full(3, np.nan), np.nan, 0.0
     share = float(np.clip(seen.sum() / (0.3 * inside.sum()), 0, 1) * (1 - (covered & inside).sum() / inside.sum()))
@@ -151,21 +162,29 @@ def fit_plane(points: Float[np.ndarray, "n 3"]) -> tuple[Float[np.ndarray, "3"],
 def follow(centres: Float[np.ndarray, "n 3"], poses: Float[np.ndarray, "n 4 4"]) -> Float[np.ndarray, "n 3"]:
     """The centres with each stretch of frames in which the object rested replaced by that stretch's median.
 
-    Both in each frame's camera; poses are camera-to-world. Unknown centres stay unknown.
+    Where the stretches before and after agree, what lies between was a false sight and is put there too. Both in
+    each frame's camera; poses are camera-to-world. Unknown centres stay unknown.
     """
     world = transform(poses, centres[:, None])[:, 0]
-    out, known = world.copy(), np.flatnonzero(np.isfinite(world).all(-1))
-    start = 0
-    while start < len(known):
-        end = start + 1
-        while end < len(known):
-            run = world[known[start : end + 1]]
-            if np.linalg.norm(run[-1] - np.median(run[:-1], axis=0)) > STILL:
-                break
-            end += 1
-        out[known[start:end]] = np.median(world[known[start:end]], axis=0)
-        start = end
-    return transform(invert(poses), out[:, None])[:, 0]
+    runs: list[list[int]] = []
+    for i in np.flatnonzero(np.isfinite(world).all(-1)):
+        if runs and np.linalg.norm(world[i] - np.median(world[runs[-1]], axis=0)) < STILL:
+            runs[-1].append(i)
+        else:
+            runs.append([i])
+    middle = 1
+    while middle < len(runs) - 1:
+        before, after = (np.median(world[runs[k]], axis=0) for k in (middle - 1, middle + 1))
+        longer = len(runs[middle - 1]) + len(runs[middle + 1]) > len(runs[middle])
+        if longer and np.linalg.norm(before - after) < STILL:
+            world[runs[middle]] = (before + after) / 2
+            runs[middle - 1 : middle + 2] = [[i for run in runs[middle - 1 : middle + 2] for i in run]]
+            middle = max(1, middle - 1)
+        else:
+            middle += 1
+    for run in runs:
+        world[run] = np.median(world[run], axis=0)
+    return transform(invert(poses), world[:, None])[:, 0]
 
 
 def _axes(normal: np.ndarray) -> np.ndarray:
@@ -185,9 +204,35 @@ def _middle_depth(crop: np.ndarray, inside: np.ndarray) -> np.ndarray:
     return np.abs(crop[..., 2] - depth) < 0.12 * depth
 
 
-def _largest(mask: np.ndarray) -> np.ndarray:
-    """The largest connected part."""
-    labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
+def _area(box: tuple[float, float, float, float]) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def _whole(crop: np.ndarray, mask: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
+    """Of the surfaces in the mask (pixels joined to neighbours less than STEP away) the one that fills the box best:
+    largest intersection over union of its outline with the box, weighted by its number of pixels."""
+    number = np.cumsum(mask.ravel()).reshape(mask.shape) - 1
+    pairs = []
+    for a, b in ((np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:])):
+        near = mask[a] & mask[b] & (np.linalg.norm(crop[a] - crop[b], axis=-1) < STEP)
+        pairs.append(np.stack([number[a][near], number[b][near]]))
+    rows, columns = np.concatenate(pairs, 1)
+    size = int(mask.sum())
+    graph = coo_array((np.ones(len(rows), bool), (rows, columns)), shape=(size, size))
+    count, label = connected_components(graph, directed=False)
     if count < 2:
         return mask
-    return labels == 1 + np.argmax(np.bincount(labels.ravel())[1:])
+    v, u = np.nonzero(mask)
+    best, best_score = 0, -1.0
+    for part in np.flatnonzero(np.bincount(label) >= 4):
+        here = label == part
+        outline = (u[here].min() - 0.5, v[here].min() - 0.5, u[here].max() + 0.5, v[here].max() + 0.5)
+        width = max(min(outline[2], box[2]) - max(outline[0], box[0]), 0)
+        height = max(min(outline[3], box[3]) - max(outline[1], box[1]), 0)
+        common, union = width * height, _area(outline) + _area(box) - width * height
+        score = common / union * np.sqrt(here.sum() / size)
+        if score > best_score:
+            best, best_score = part, score
+    out = np.zeros_like(mask)
+    out[v[label == best], u[label == best]] = True
+    return out

@@ -13,6 +13,9 @@ from vipa.hand3d.objects import LocatedObject
 from vipa.hand3d.relations import AnyRelation, CameraMovement, Relation
 from vipa.hands.skeleton import WRIST
 
+LEAD = 0.5
+"""Seconds before a text begins at which its task can be asked about already."""
+
 
 @dataclass(frozen=True)
 class ClipGeometry:
@@ -93,7 +96,7 @@ def task_completions(clip: Clip, geometry: ClipGeometry, config: RelationsConfig
                 continue
             for end in np.flatnonzero(np.isfinite(wrists).all(-1)):
                 frame = int(geometry.frames[end])
-                if not text.start <= clip.timestamps[frame] - clip.timestamps[0] < text.end:
+                if not text.start - LEAD <= clip.timestamps[frame] - clip.timestamps[0] < text.end:
                     continue
                 goal = task_goal(clip, hand.side, text, names, frame)
                 if goal is None or not np.isfinite(wrist_world[goal[0]]).all():

@@ -1,5 +1,6 @@
 """What a stage made of a clip, on disk: one file per (clip, stage), written beside its place and renamed."""
 
+import contextlib
 import io
 import json
 import os
@@ -32,7 +33,8 @@ def atomic_write(path: Path, data: bytes) -> None:
             file.write(data)
         os.replace(beside, path)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            beside.unlink()
         raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another --out") from error
 
 
