@@ -16,10 +16,12 @@ from vipa.hand3d.records import ActionRecord, FrameRecord, VisualRecord
 from vipa.hand3d.store import atomic_write
 
 STYLE = """
-:root { color-scheme: light dark; } body { font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 1100px; padding: 20px; }
+:root { color-scheme: light dark; }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 1100px; padding: 20px; }
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(300px, 1fr)); gap: 18px; }
 article { border: 1px solid #8884; border-radius: 10px; overflow: hidden; } article > div { padding: 10px 12px; }
-.frames { display: flex; gap: 2px; padding: 0 !important; background: #111; } .frames img { flex: 1; min-width: 0; width: 100%; }
+.frames { display: flex; gap: 2px; padding: 0 !important; background: #111; }
+.frames img { flex: 1; min-width: 0; width: 100%; }
 .answer { color: #16875a; font-weight: 600; overflow-wrap: anywhere; } small { opacity: .65; overflow-wrap: anywhere; }
 """
 
@@ -65,8 +67,8 @@ def _visual_card(data: Hand3D, record: VisualRecord, frames: dict[str, FrameReco
     figures = "".join(_inline(canvas) for canvas in images)
     return (
         f'<article><div class="frames">{figures}</div><div>{escape(record.question)}'
-        f'<div class="answer">{escape(record.answer)}</div><small>{escape(record.category)} &middot; {escape(record.id)}</small>'
-        "</div></article>"
+        f'<div class="answer">{escape(record.answer)}</div>'
+        f"<small>{escape(record.category)} &middot; {escape(record.id)}</small></div></article>"
     )
 
 
@@ -78,8 +80,8 @@ def _action_card(data: Hand3D, record: ActionRecord, frames: dict[str, FrameReco
     prompt = record.prompt[:240] + ("..." if len(record.prompt) > 240 else "")
     return (
         f'<article><div class="frames">{_inline(canvas)}</div><div>{escape(prompt)}'
-        f'<div class="answer">{escape(response)}</div><small>{escape(record.task)} &middot; {escape(record.id)}</small>'
-        "</div></article>"
+        f'<div class="answer">{escape(response)}</div>'
+        f"<small>{escape(record.task)} &middot; {escape(record.id)}</small></div></article>"
     )
 
 
