@@ -61,7 +61,7 @@ class Canvas:
 
     def boxes(self, named: Iterable[tuple[str, np.ndarray]]) -> "Canvas":
         """Boxes (left, top, right, bottom) in pixels with their names; NaN boxes are left out."""
-        letters = font(max(11, self.picture.width // 30))
+        letters = font(max(10, self.picture.width // 34))
         for i, (name, box) in enumerate(named):
             if not np.isfinite(box).all():
                 continue

@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from textwrap import wrap
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -18,7 +19,7 @@ from vipa.hands.skeleton import WRIST
 from vipa.worlds.film import film_clip
 from vipa.worlds.seeds import TRAIN
 
-SIZE, CAPTION = 360, 64
+SIZE, CAPTION = 360, 68
 
 
 def poster(seed: int = TRAIN[3]) -> np.ndarray:
@@ -60,12 +61,10 @@ def _panel(picture: np.ndarray, words: str) -> np.ndarray:
     page = Image.new("RGB", (SIZE, SIZE + CAPTION), "white")
     page.paste(Image.fromarray(picture).resize((SIZE - 8, SIZE - 8)), (4, 4))
     draw, y = ImageDraw.Draw(page), SIZE + 2
-    for number, line in enumerate(words.split("\n")):
-        size = 15
-        while draw.textlength(line, font(size)) > SIZE - 16 and size > 9:
-            size -= 1
-        draw.text((8, y), line, fill="#1d2129" if number == 0 else "#16875a", font=font(size))
-        y += 22
+    for number, paragraph in enumerate(words.split("\n")):
+        for line in wrap(paragraph, 46):
+            draw.text((8, y), line, fill="#16875a" if number else "#1d2129", font=font(13))
+            y += 19
     return np.asarray(page)
 
 
