@@ -31,6 +31,7 @@ class Canvas:
         self.scale, self.intrinsics = scale, intrinsics
         self.picture = Image.fromarray(image).resize((width * scale, height * scale), Image.Resampling.LANCZOS)
         self._draw = ImageDraw.Draw(self.picture, "RGBA")
+        self._line = max(2, round(self.picture.width / 130))
 
     def at(self, pixels: np.ndarray) -> list[tuple[float, float]]:
         """Where (n, 2) pixels of the frame are in the picture."""
@@ -49,7 +50,7 @@ class Canvas:
         if not np.isfinite(joints_camera).all() or (joints_camera[:, 2] <= 1e-3).any():
             return self
         spots = self.seen_from(joints_camera)
-        line = max(2, self.scale // 2 + 1)
+        line = self._line
         for parent, child in BONES:
             colour = FINGER_COLOURS[FINGERS[(child - 1) // 4]]
             self._draw.line([spots[parent], spots[child]], fill=colour, width=line)
@@ -60,13 +61,13 @@ class Canvas:
 
     def boxes(self, named: Iterable[tuple[str, np.ndarray]]) -> "Canvas":
         """Boxes (left, top, right, bottom) in pixels with their names; NaN boxes are left out."""
-        font = _font(max(11, 3 * self.scale))
+        font = _font(max(11, self.picture.width // 30))
         for i, (name, box) in enumerate(named):
             if not np.isfinite(box).all():
                 continue
             colour = BOX_COLOURS[i % len(BOX_COLOURS)]
             (left, top), (right, bottom) = self.at(np.asarray(box).reshape(2, 2))
-            self._draw.rectangle([left, top, right, bottom], outline=colour, width=max(2, self.scale // 2))
+            self._draw.rectangle([left, top, right, bottom], outline=colour, width=max(2, self._line - 1))
             text = self._draw.textbbox((0, 0), name, font=font)
             width, height = text[2] + 6, text[3] + 4
             x = min(max(left, 0), self.picture.width - width)
@@ -78,7 +79,7 @@ class Canvas:
     def path(self, points_camera: np.ndarray, colour: str, dashed: bool = False) -> "Canvas":
         """A trajectory (n, 3), metres, camera frame, from a small dot to a large one."""
         spots = self.seen_from(points_camera)
-        line = max(2, self.scale // 2 + 1)
+        line = self._line
         for i, (a, b) in enumerate(pairwise(spots)):
             if not dashed or i % 2 == 0:
                 self._draw.line([a, b], fill=colour, width=line)
@@ -91,7 +92,7 @@ class Canvas:
         spots = self.seen_from(np.stack([start_camera, end_camera]))
         if len(spots) == 2:
             (x1, y1), (x2, y2) = spots
-            line = max(2, self.scale // 2 + 1)
+            line = self._line
             self._draw.line([(x1, y1), (x2, y2)], fill=colour, width=line)
             angle, size = np.arctan2(y2 - y1, x2 - x1), 5.0 * line
             wings = [(x2 - size * np.cos(angle + t), y2 - size * np.sin(angle + t)) for t in (-0.45, 0.45)]
@@ -100,7 +101,7 @@ class Canvas:
 
     def label(self, text: str) -> "Canvas":
         """Words in the lower left corner."""
-        font = _font(max(12, 3 * self.scale))
+        font = _font(max(12, self.picture.width // 26))
         box = self._draw.textbbox((0, 0), text, font=font)
         height = self.picture.height
         self._draw.rectangle([0, height - box[3] - 8, box[2] + 10, height], fill=(0, 0, 0, 150))

@@ -24,10 +24,11 @@ def record(number, relation, clip="clip"):
         "category": relation.category,
         "displacement": list(relation.translation if camera else relation.displacement),
         "gamma": relation.gamma,
+        "distance": relation.distance,
         "answer": answer_text(relation),
     }
     if camera:
-        values |= {"rotation": list(relation.rotation), "aspect": relation.aspect}
+        values |= {"rotation": list(relation.rotation), "aspect": relation.aspect, "degrees": relation.degrees}
     else:
         values |= {"hand": relation.hand, "object": relation.object, "contact": relation.contact}
     return VisualRecord(**values)

@@ -41,7 +41,7 @@ def test_the_left_hand_is_the_mirror_image_of_the_right():
 
 
 def test_a_closing_hand_brings_its_fingertips_to_the_palm_side():
-    open_, fist = hand_joints(np.zeros(5)), hand_joints(np.ones(5))
+    open_, fist = hand_joints(np.zeros(5)), hand_joints(np.full(5, 0.8))
     for tip in (8, 12, 16, 20):
         assert fist[tip, 2] < open_[tip, 2] - 0.01
         assert fist[tip, 1] < 0.8 * open_[tip, 1]

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -57,7 +58,7 @@ def test_depth_of_a_plane_and_a_sphere_equals_ray_casting():
 def test_a_capsule_is_drawn_at_its_projection_with_its_id_and_colour():
     model, data = prepared(build_spec(sample_scene(0)))
     at = np.array([0.02, -0.1, 0.2])
-    capsule = Capsule(at - [0.01, 0, 0], at + [0.01, 0, 0], 0.01, (0.9, 0.1, 0.1), -7)
+    capsule = Capsule(at - [0.01, 0, 0], at + np.array([0.01, 0, 0]), 0.01, (0.9, 0.1, 0.1), -7)
     image = Renderer(model, ODD.width, ODD.height).render(data, CAMERA, ODD, [capsule], segmentation=True)
     v, u = np.nonzero(image.bodies == -7)
     at_pixel = project(transform(invert(CAMERA), at[None]), ODD.matrix)[0]
@@ -97,7 +98,7 @@ def test_a_model_with_other_textures_is_drawn_too_and_leaves_the_next_scene_unha
 
 def test_intrinsics_of_another_size_are_refused():
     model, data = prepared(build_spec(sample_scene(0)))
-    with pytest.raises(ValueError, match="120 x 80.*64 x 64"):
+    with pytest.raises(ValueError, match=r"120 x 80.*64 x 64"):
         Renderer(model, 64, 64).render(data, CAMERA, ODD)
 
 
@@ -137,7 +138,23 @@ sys.modules["mujoco.egl"] = None
 from vipa.worlds.stills import still
 print(still(0, 32).rgb.std() > 5)
 """
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    environment = {k: v for k, v in os.environ.items() if k not in ("MUJOCO_GL", "PYOPENGL_PLATFORM")}
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     if "does not work here" in out.stderr:
         pytest.skip("OSMesa is not installed")
     assert out.stdout.strip() == "True", out.stderr
+
+
+def test_a_forked_process_draws_the_same():
+    code = """
+import multiprocessing
+from vipa.worlds.stills import still
+def total(seed): return int(still(seed, 48).rgb.sum())
+if __name__ == "__main__":
+    here = [total(s) for s in range(4)]
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        print(pool.map(total, range(4)) == here, total(3) == here[3])
+"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert out.stdout.split() == ["True", "True"]
+    assert out.stderr == ""  # nothing is complained about at the end either

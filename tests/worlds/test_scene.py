@@ -23,7 +23,7 @@ def test_every_seed_of_a_split_is_found_in_it_and_others_are_refused():
     for wrong in (-1, seeds.TEST.stop):
         with pytest.raises(ValueError, match="belongs to no split"):
             seeds.split_of(wrong)
-    with pytest.raises(ValueError, match="dev.*unknown"):
+    with pytest.raises(ValueError, match=r"dev.*unknown"):
         seeds.seeds_of("dev")
 
 
@@ -89,7 +89,9 @@ def test_a_dynamic_object_rests_where_it_was_put(kind):
     rng = np.random.default_rng(1)
     size = sample_size(kind, rng)
     base = sample_scene(0)
-    thing = SceneObject(kind, "red", f"red {kind}", COLOURS["red"], size, np.array([0, 0, size[2] / 2]), 0.7, "plain")
+    thing = SceneObject(
+        kind, "red", f"red {kind}", COLOURS["red"], size, np.array([0, 0, size[2] / 2]), 0.7, "plain"
+    )
     scene = type(base)(**{**base.__dict__, "objects": (thing,)})
     model = build_spec(scene, dynamic=True).compile()
     data = mujoco.MjData(model)

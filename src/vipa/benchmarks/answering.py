@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoTokenizer, LogitsProcessorList
+from transformers import LogitsProcessorList
 
 from vipa.hand3d.dataset import Hand3D
 from vipa.hand3d.records import ActionRecord, VisualRecord
-from vipa.models import MotionGrammar, VipaForConditionalGeneration
+from vipa.models import MotionGrammar
 from vipa.training.features import EncodedImages, Group
 from vipa.training.packing import END, Packer
+from vipa.weights import load_start
 
 LONGEST_ANSWER = 40
 """Tokens; the answers of Hand3D-visual have about half as many."""
@@ -23,28 +24,25 @@ LONGEST_ANSWER = 40
 class ModelAnswerer:
     """Greedy answers of the model in a folder, about the images of a Hand3D data set.
 
-    model: folder made by a training. device: where it runs. Motions are decoded under the grammar of motion tokens,
-    for the hands and with the number of waypoints of the record, so that predictions and truth can be compared
-    point by point; what the model adds is where the waypoints are.
+    model: folder made by a training, or nano:STAGE. device: where it runs. Motions are decoded under the grammar of
+    motion tokens, for the hands and with the number of waypoints of the record, so that predictions and truth can be
+    compared point by point; what the model adds is where the waypoints are.
     """
 
     def __init__(self, model: str | Path, hand3d: Path, device: str | None = None):
-        if not (model / "config.json").is_file():
-            raise ValueError(f"{model}: no model here (config.json is missing)")
-        self.name, self.path = model.parent.name if model.name == "model" else model.name, model
+        self.name = model_name(model)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.model = VipaForConditionalGeneration.from_pretrained(model).to(self.device).eval()
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(model)
+        torch.manual_seed(0)  # parts that a start does not have yet are new, as in training
+        self.model, self.processor = load_start(model)
+        self.model.to(device=self.device)  # type: ignore[call-arg]
+        self.tokenizer: Any = self.processor.tokenizer
         self.packer = Packer(self.tokenizer, self.model.config.image_seq_length)
         self.data = Hand3D(hand3d)
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Model weights by their content."""
-        digest = sha256()
-        for file in sorted(self.path.glob("*.safetensors")):
-            digest.update(file.read_bytes())
-        return {"model": self.name, "weights": digest.hexdigest()[:16], "decoding": "greedy"}
+        """The weights by their content."""
+        return {"model": self.name, "weights": fingerprint(self.model), "decoding": "greedy"}
 
     def questions(self, records: Sequence[VisualRecord]) -> list[str]:
         """Answers to visual records."""
@@ -79,7 +77,9 @@ class ModelAnswerer:
         max_new_tokens: int = 0,
     ) -> list[str]:
         groups = [group for group, _ in asked]
-        encoded = EncodedImages.of(self.model, groups, self._read)  # records of a clip share frames
+        encoded = EncodedImages.of(
+            self.model, self.processor, groups, self._read
+        )  # records of a clip share frames
         prompts = self.packer.prompts([(len(group), text) for group, text in asked])
         inputs = {k: v.to(self.device) for k, v in prompts.items()} | encoded.inputs(groups, self.device)
         length, end = inputs["input_ids"].shape[1], self.tokenizer.convert_tokens_to_ids(END)
@@ -100,6 +100,21 @@ class ModelAnswerer:
         ends = (END, self.tokenizer.pad_token)
         texts = self.tokenizer.batch_decode(written[:, length:], skip_special_tokens=False)
         return [_before(text, ends).strip() for text in texts]
+
+
+def model_name(model: str | Path) -> str:
+    """`stage1` for both nano:stage1 and runs/x/stage1/model."""
+    path = Path(str(model).rpartition(":")[2])
+    return path.parent.name if path.name == "model" else path.name
+
+
+def fingerprint(model: torch.nn.Module) -> str:
+    """Sixteen hex digits that change with any parameter (their sums, in double precision)."""
+    digest = sha256()
+    for name, parameter in model.named_parameters():
+        values = parameter.detach().double()
+        digest.update(f"{name} {float(values.sum()):.17g} {float(values.square().sum()):.17g}".encode())
+    return digest.hexdigest()[:16]
 
 
 def _before(text: str, ends: Sequence[str]) -> str:

@@ -199,7 +199,9 @@ class ConstantAnswerer:
 
 def _amount(record: VisualRecord, kind: str) -> float:
     """Degrees for camera rotations, metres for everything else."""
-    return record.relation.degrees if kind == "camera_rotation" else record.relation.distance
+    amount = record.degrees if kind == "camera_rotation" else record.distance
+    assert amount is not None
+    return amount
 
 
 def _kind_scores(kind: str, scored: Sequence[Scored], measured: Sequence[Scored]) -> KindScores:

@@ -22,8 +22,8 @@ def main(args: list[str]) -> None:
         source: name of a source (`vipa sources` lists them). root: folder that holds its files. out: folder of the
         data set; clips that cannot be used are in its report.json with the reason.
         """
-        from vipa.cli._progress import counter
         from vipa.hand3d.annotate import annotate_source
+        from vipa.progress import counter
 
         with counter("annotating", "clips") as count:
             report = annotate_source(source, root, out, config, lambda clip: count(clip.clip_id))

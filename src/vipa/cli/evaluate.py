@@ -1,7 +1,7 @@
-"""Benchmarks: hand3d (questions), trajectories (wrist motions), tabletop (closed loop)."""
+"""Benchmarks: hand3d (questions), trajectories (wrist motions), tabletop (closed loop), stages (all of them)."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -23,8 +23,8 @@ def hand3d(
     that was stopped continues. limit: so many records of a fixed shuffle.
     """
     from vipa.benchmarks.hand3d import ConstantAnswerer, evaluate_hand3d
-    from vipa.cli._progress import counter
     from vipa.hand3d.dataset import Hand3D
+    from vipa.progress import counter
 
     if model == "constant":
         answerer = ConstantAnswerer(list(Hand3D(data).visual("train")))
@@ -68,8 +68,8 @@ def trajectories(
     as for hand3d.
     """
     from vipa.benchmarks.trajectories import MeanAnswerer, StayAnswerer, evaluate_trajectories, has_motion
-    from vipa.cli._progress import counter
     from vipa.hand3d.dataset import Hand3D
+    from vipa.progress import counter
 
     if model == "stay":
         answerer = StayAnswerer()
@@ -99,8 +99,53 @@ def trajectories(
     print(f"written: {out}")
 
 
-BENCHMARKS = {"hand3d": hand3d, "trajectories": trajectories}
+def tabletop(
+    model: Folder,
+    out: Path,
+    tasks: tuple[str, ...] = ("touch", "push", "lift", "place"),
+    split: Literal["train", "validation", "test"] = "test",
+    episodes: int = 50,
+    blank: bool = False,
+    videos: int = 3,
+    execute: int = 4,
+) -> None:
+    """Lets the policy act in the tabletop world and counts successes, with rollout videos.
+
+    model: a folder after stage 3, or nano:stage3. out: folder of results; a run that was stopped continues.
+    episodes: scenes per task. blank: cover the camera, for comparison. execute: steps of a chunk before the next.
+    """
+    from vipa.benchmarks.policies import load_policy
+    from vipa.benchmarks.tabletop import TabletopEvaluation, evaluate_tabletop
+    from vipa.progress import counter
+    from vipa.robots.policy import BlankImages
+
+    policy: Any = load_policy(model)
+    player = BlankImages(policy) if blank else policy
+    name = f"{model}, blank image" if blank else model
+    run = TabletopEvaluation(out, name, tasks, split, episodes=episodes, videos=videos, execute=execute)
+    with counter("acting", "episodes") as count:
+        result = evaluate_tabletop(player, run, lambda done, total: count(done=done, total=total))
+    for task, score in result.scores.items():
+        print(f"  {task:<10} {score}")
+    print(f"written: {out}")
+
+
+BENCHMARKS = {"hand3d": hand3d, "trajectories": trajectories, "tabletop": tabletop}
 
 
 def main(args: list[str]) -> None:
-    tyro.extras.subcommand_cli_from_dict(BENCHMARKS, args=args, prog="vipa evaluate")
+    if args[:1] == ["stages"]:
+        _stages(args[1:])
+    else:
+        tyro.extras.subcommand_cli_from_dict(BENCHMARKS, args=args, prog="vipa evaluate")
+
+
+def _stages(args: list[str]) -> None:
+    """All benchmarks, for the models of all stages and every baseline, as the demo's report shows them."""
+    from vipa.benchmarks.stages import StagesEvaluation, evaluate_stages
+    from vipa.progress import counter
+
+    run = tyro.cli(StagesEvaluation, args=args, prog="vipa evaluate stages")
+    with counter("evaluating", "") as count:
+        evaluate_stages(run, lambda name, done, total: count(name, done=done, total=total))
+    print(f"written: {run.out}")

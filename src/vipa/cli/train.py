@@ -1,7 +1,7 @@
 """Trainings: the foundation of nano, and the three stages."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import tyro
 
@@ -24,32 +24,37 @@ def main(args: list[str]) -> None:
 
 def _stage(stage: str, args: list[str]) -> None:
     """`--preset`, `--data`, `--out` and `--start` make the run; any of its fields may then be given."""
-    from vipa.training.stages import STAGES
+    from vipa.training.stages import STAGES, Preset
 
     def start(
-        data: Path, out: Path, preset: Literal["nano", "vipa-2b"] = "nano", start: str | None = None
-    ) -> tuple[Path, Path, str, str | None]:
+        data: Path, out: Path, preset: Preset = "nano", start: str | None = None
+    ) -> tuple[Path, Path, Preset, str | None]:
         return data, out, preset, start
 
-    shown = [arg for arg in args if arg not in ("-h", "--help")]
-    if len(shown) < len(args) and "--data" not in args:
-        shown += ["--data", "DATA", "--out", "OUT"]
+    wanted = [arg for arg in args if arg not in ("-h", "--help")]
+    show_help = len(wanted) < len(args)
+    if show_help:
+        print(
+            f"usage: vipa train {stage} --data FOLDER --out FOLDER [--preset nano|vipa-2b] [any field of the run]"
+        )
+        wanted = ["--data", "DATA", "--out", "OUT"]
     (data, out, preset, begin), rest = tyro.cli(
-        start, args=shown, return_unknown_args=True, prog=f"vipa train {stage}"
+        start, args=wanted, return_unknown_args=True, prog=f"vipa train {stage}"
     )
     run = STAGES[stage](preset, data, out, begin)
-    run = tyro.cli(type(run), default=run, args=[*rest, *(["--help"] if len(shown) != len(args) else [])])
+    run = tyro.cli(type(run), default=run, args=["--help"] if show_help else rest)
     _train(run)
 
 
 def _foundation(args: list[str]) -> None:
-    from vipa.training.foundation import foundation
+    from vipa.training.foundation.run import FoundationRun, train_foundation
 
-    _train_foundation = foundation
-    tyro.cli(_train_foundation, args=args, prog="vipa train foundation")
+    run = tyro.cli(FoundationRun, args=args, prog="vipa train foundation")
+    print(run)
+    print(f"foundation: the vision-language model is at {train_foundation(run)}")
 
 
-def _train(run) -> None:
+def _train(run: Any) -> None:
     from vipa.training.loop import train
 
     print(run)

@@ -42,7 +42,7 @@ class ActionRunner:
         self.embodiment = embodiment_ids(config, embodiment, len(input_ids), input_ids.device)
         is_image = input_ids == config.image_token_id
         self.images = int(is_image.sum()) // config.image_seq_length
-        check_placeholders(config, input_ids, self.images, config.image_seq_length)
+        check_placeholders(config, input_ids, self.images)
         if not is_image.any(1).all():
             raise ValueError("input_ids: every row needs an image")
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask

@@ -68,7 +68,9 @@ class VipaModel(_VipaWeights, InternVLModel):
     def __init__(self, config: VipaConfig):
         super().__init__(config)
         fusion, action = config.spatial_fusion_config, config.action_config
-        self.spatial_tower = AutoModel.from_config(config.spatial_config) if config.spatial_config else None
+        # The spatial encoder attends in its own way: the choice of implementation is the vision and text towers'.
+        spatial = config.spatial_config
+        self.spatial_tower = AutoModel.from_config(spatial, attn_implementation="eager") if spatial else None
         self.fusion = SpatialFusion(fusion, config.vision_config.hidden_size) if fusion.kind != "none" else None
         self.action_queries = nn.Embedding(action.queries, config.text_config.hidden_size) if action else None
         self.post_init()
@@ -188,6 +190,10 @@ class VipaModel(_VipaWeights, InternVLModel):
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give exactly one of input_ids and inputs_embeds")
         images = (mm_encoder_outputs or {}).get("image")
+        if input_ids is not None and past_key_values is None:
+            given = next((len(x) for x in (pixel_values, semantic_features) if x is not None), 0)
+            given = given if images is None else len(images.pooler_output)
+            check_placeholders(self.config, input_ids, given)
         if images is None and (pixel_values is not None or semantic_features is not None):
             if clip_lengths is None:
                 clip_lengths = self.images_per_row(input_ids)
@@ -198,12 +204,8 @@ class VipaModel(_VipaWeights, InternVLModel):
             inputs_embeds = self.get_input_embeddings()(input_ids)
         if images is not None:
             features = images.pooler_output.to(inputs_embeds)
-            if input_ids is not None:
-                check_placeholders(self.config, input_ids, *features.shape[:2])
             mask = self.get_placeholder_mask(input_ids, inputs_embeds=inputs_embeds, image_features=features)
             inputs_embeds = inputs_embeds.masked_scatter(mask, features)
-        elif input_ids is not None and past_key_values is None:
-            check_placeholders(self.config, input_ids, 0, self.config.image_seq_length)
         if position_ids is None and attention_mask is not None and attention_mask.ndim == 2:
             position_ids = (attention_mask.long().cumsum(1) - 1).clamp_min(0)[:, -inputs_embeds.shape[1] :]
         if append_queries:
@@ -426,6 +428,8 @@ class VipaForConditionalGeneration(_VipaWeights, InternVLForConditionalGeneratio
         given = {name: kwargs.pop(name, None) for name in IMAGE_INPUTS}
         input_ids = inputs if inputs is not None else kwargs.get("input_ids")
         if given["pixel_values"] is not None or given["semantic_features"] is not None:
+            name = "semantic_features" if given["pixel_values"] is None else "pixel_values"
+            check_placeholders(self.config, input_ids, len(given[name]))
             if given["clip_lengths"] is None:
                 given["clip_lengths"] = self.model.images_per_row(input_ids)
             kwargs["mm_encoder_outputs"] = {"image": self.get_image_features(**given)}
@@ -453,6 +457,12 @@ class VipaForConditionalGeneration(_VipaWeights, InternVLForConditionalGeneratio
             **inputs, append_queries=True, output_hidden_states=self.reads_layers, use_cache=False
         )
         return self.action_head.sample(self.condition(outputs), state, embodiment, steps, generator, noise)
+
+    def set_attn_implementation(self, attn_implementation: str | dict, **kwargs) -> None:
+        """`eager`, `sdpa`, `flash_attention_2`, `flex_attention` for vision and text; the other parts use SDPA."""
+        if isinstance(attn_implementation, str):
+            attn_implementation = dict.fromkeys(("", "vision_config", "text_config"), attn_implementation)
+        super().set_attn_implementation(attn_implementation, **kwargs)
 
     def parts(self) -> dict[str, nn.Module]:
         """Every parameter in exactly one part: what a training stage may name. Absent parts are left out."""

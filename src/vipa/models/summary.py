@@ -52,15 +52,15 @@ class ModelSummary:
         lines += [f"{name:<18}{count:>16,}" for name, count in self.parameters.items()]
         lines += [f"{'all':<18}{self.total:>16,}   {self.weights_gb:.2f} GB in bf16", ""]
         lines.append(f"{'stage':<18}{'trained':>16}   memory before activations")
-        lines += [f"{s:<18}{n:>16,}   {self.training_gb[s]:.1f} GB" for s, n in self.trained.items()]
+        lines += [f"{s:<18}{n:>16,}   {self.training_gb[s]:.2f} GB" for s, n in self.trained.items()]
         lines += [
             "",
-            f"{'views':<8}{'tokens':>8}{'encoders':>12}{'language':>12}{'head':>10}{'all TFLOP':>12}{'cache':>12}",
+            f"{'views':<8}{'tokens':>8}{'encoders':>12}{'language':>12}{'head':>10}{'all GFLOP':>12}{'cache':>12}",
         ]
         for cost in self.costs:
             lines.append(
-                f"{cost.views:<8}{cost.tokens:>8}{cost.encoders_tflop:>12.3f}{cost.language_tflop:>12.3f}"
-                f"{cost.action_head_tflop:>10.3f}{cost.total_tflop:>12.3f}{cost.cache_gb:>9.3f} GB"
+                f"{cost.views:<8}{cost.tokens:>8}{1e3 * cost.encoders_tflop:>12,.1f}{1e3 * cost.language_tflop:>12,.1f}"
+                f"{1e3 * cost.action_head_tflop:>10,.1f}{1e3 * cost.total_tflop:>12,.1f}{1e3 * cost.cache_gb:>9.1f} MB"
             )
         return "\n".join(lines)
 
@@ -94,47 +94,55 @@ def summarise(
         trained=trained,
         weights_gb=2 * total / 1e9,
         training_gb={stage: (2 * total + 14 * count) / 1e9 for stage, count in trained.items()},
-        costs=tuple(_cost(model, count, text_tokens, euler_steps, spatial_size) for count in views),
+        costs=_costs(model, views, text_tokens, euler_steps, spatial_size),
     )
 
 
 @torch.no_grad()
-def _cost(
-    model: VipaForConditionalGeneration, views: int, text_tokens: int, steps: int, spatial_size: int | None
-) -> ViewCost:
-    config = model.config
-    text, action = config.text_config, config.action_config
-    inner, meta = model.model, {"device": "meta", "dtype": torch.bfloat16}
+def _costs(
+    model: VipaForConditionalGeneration,
+    views: tuple[int, ...],
+    text_tokens: int,
+    steps: int,
+    spatial_size: int | None,
+) -> tuple[ViewCost, ...]:
+    """Each part is counted once, for one view or one Euler step; the language model for every number of views."""
+    config, inner = model.config, model.model
+    text, action, meta = config.text_config, config.action_config, {"device": "meta", "dtype": torch.bfloat16}
     size = spatial_size or (config.spatial_config.image_size if config.spatial_config else 0)
     reads = config.spatial_fusion_config.reads_spatial
     with FlopCounterMode(display=False) as encoders:
         inner.get_image_features(
-            torch.empty(views, 3, *config.vision_config.image_size, **meta),
-            torch.empty(views, 3, size, size, **meta) if reads else None,
+            torch.empty(1, 3, *config.vision_config.image_size, **meta),
+            torch.empty(1, 3, size, size, **meta) if reads else None,
         )
-    length = views * config.image_seq_length + text_tokens + (action.queries if action is not None else 0)
-    with FlopCounterMode(display=False) as language:
-        inner(
-            inputs_embeds=torch.empty(1, length, text.hidden_size, **meta),
-            attention_mask=torch.empty(1, 1, length, length, device="meta", dtype=torch.bool),
-            position_ids=torch.empty(1, length, device="meta", dtype=torch.long),
-            use_cache=False,
-        )
-    head_flops = 0
+    step_flops = 0
     if action is not None:
         layers = (text.num_hidden_layers + 1,) if model.reads_layers else ()
         hidden = torch.empty(*layers, 1, action.queries, text.hidden_size, **meta)
-        state = torch.empty(1, action.state_length, **meta)
         embodiment = torch.zeros(1, dtype=torch.long, device="meta")
         with FlopCounterMode(display=False) as head:
-            model.action_head.sample(hidden, state, embodiment, steps)
-        head_flops = head.get_total_flops()
-    cache = 2 * text.num_hidden_layers * text.num_key_value_heads * text.head_dim * length * 2
-    return ViewCost(
-        views=views,
-        tokens=length,
-        encoders_tflop=encoders.get_total_flops() / 1e12,
-        language_tflop=language.get_total_flops() / 1e12,
-        action_head_tflop=head_flops / 1e12,
-        cache_gb=cache / 1e9,
-    )
+            model.action_head.sample(hidden, torch.empty(1, action.state_length, **meta), embodiment, steps=1)
+        step_flops = head.get_total_flops()
+    costs = []
+    for count in views:
+        length = count * config.image_seq_length + text_tokens + (action.queries if action is not None else 0)
+        with FlopCounterMode(display=False) as language:
+            inner(
+                inputs_embeds=torch.empty(1, length, text.hidden_size, **meta),
+                attention_mask=torch.empty(1, 1, length, length, device="meta", dtype=torch.bool),
+                position_ids=torch.empty(1, length, device="meta", dtype=torch.long),
+                use_cache=False,
+            )
+        cache = 2 * text.num_hidden_layers * text.num_key_value_heads * text.head_dim * length * 2
+        costs.append(
+            ViewCost(
+                views=count,
+                tokens=length,
+                encoders_tflop=count * encoders.get_total_flops() / 1e12,
+                language_tflop=language.get_total_flops() / 1e12,
+                action_head_tflop=steps * step_flops / 1e12,
+                cache_gb=cache / 1e9,
+            )
+        )
+    return tuple(costs)

@@ -52,7 +52,7 @@ def _free(stage: Stage, i: int, at: np.ndarray) -> bool:
         for j, o in enumerate(stage.scene.objects)
         if j != i
     ]
-    return not gaps or min(gaps) > 0.01
+    return not gaps or bool(min(gaps) > 0.01)
 
 
 def _place_at(stage: Stage, i: int, position: np.ndarray) -> np.ndarray:
@@ -222,6 +222,10 @@ def _pushing_hand(stage: Stage, i: int, side: Side, way: np.ndarray) -> tuple[np
     return rigid(R, tip - joints[12]), closure
 
 
+BOTH: tuple[tuple[Side, float], ...] = (("left", np.pi), ("right", 0.0))
+"""The hands, and the angles about world z of the rims that they take."""
+
+
 def move_with_both(stage: Stage, start: float) -> float | None:
     """Both hands take a bowl, plate or book by its rims and put it somewhere else."""
     i = _pick(stage, WIDE)
@@ -234,14 +238,14 @@ def move_with_both(stage: Stage, start: float) -> float | None:
     else:
         return None
     thing = stage.scene.objects[i]
-    held = max(stage.reach_and_grasp(i, side, start, where) for side, where in (("left", np.pi), ("right", 0.0)))
+    held = max(stage.reach_and_grasp(i, side, start, where) for side, where in BOTH)
     goal = rigid(stage.objects[i, :3, :3], np.array([*at, thing.height / 2]))
     height = stage.arch(i, goal[:3, 3])
     length = float(np.linalg.norm(goal[:3, 3] - stage.objects[i, :3, 3]))
     end = held + max(stage.duration(length) / 0.7, stage.duration(height) / 0.42, 1.1)
     stage.carry(i, ("left", "right"), goal, held, end, height=height)
     stage.say(f"both hands move the {thing.name}", held, end, "both")
-    done = max(stage.release(i, side, end) for side in ("left", "right"))
+    done = max(stage.release(i, side, end) for side, _ in BOTH)
     stage.say(f"move the {thing.name} with both hands", start, done, "both")
     return done
 

@@ -81,12 +81,16 @@ class Stage:
         self.look = sample_look(rng)
         self.speed = rng.uniform(*PEAK_SPEED)
         self.objects = np.array([o.T_world_object for o in scene.objects])  # now
-        self.hands = {side: self._rest(side) for side in sides}  # now
-        self.closures = {side: np.clip(rng.uniform(0.15, 0.35) + rng.normal(0, 0.03, 5), 0, 1) for side in sides}
+        self.hands: dict[Side, np.ndarray] = {side: self._rest(side) for side in sides}  # now
+        self.closures: dict[Side, np.ndarray] = {
+            side: np.clip(rng.uniform(0.15, 0.35) + rng.normal(0, 0.03, 5), 0, 1) for side in sides
+        }
         self.T_world_objects = np.tile(self.objects, (n, 1, 1, 1))
-        self.T_world_hand = {side: np.tile(self.hands[side], (n, 1, 1)) for side in sides}
-        self.closure = {side: np.tile(self.closures[side], (n, 1)) for side in sides}
-        self.contacts = {(side, i): np.zeros(n, bool) for side in sides for i in range(len(scene.objects))}
+        self.T_world_hand: dict[Side, np.ndarray] = {side: np.tile(self.hands[side], (n, 1, 1)) for side in sides}
+        self.closure: dict[Side, np.ndarray] = {side: np.tile(self.closures[side], (n, 1)) for side in sides}
+        self.contacts: dict[tuple[Side, int], np.ndarray] = {
+            (side, i): np.zeros(n, bool) for side in sides for i in range(len(scene.objects))
+        }
         self.texts: list[Text] = []
 
     def _rest(self, side: Side) -> np.ndarray:

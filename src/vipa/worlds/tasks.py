@@ -17,8 +17,11 @@ STEP_LIMITS = {"touch": 40, "push": 60, "lift": 60, "place": 100}
 
 TASKS: tuple[str, ...] = tuple(STEP_LIMITS)
 
-AREA = np.array([[-0.18, -0.13], [0.18, 0.15]])
+AREA = np.array([[-0.20, -0.14], [0.20, 0.16]])
 """Centres of objects (low, high) of x and y, metres."""
+
+FREE_CENTRE = 0.035
+"""Metres between the area's centre and any object in `touch`: going straight down touches nothing."""
 
 DIRECTIONS: dict[str, tuple[float, float]] = {
     "to the left": (-1.0, 0.0),
@@ -120,7 +123,7 @@ def _sample_objects(name: str, rng: np.random.Generator) -> list[SceneObject] | 
     else:
         small = KINDS if name == "touch" else [k for k in KINDS if k not in ("plate", "banana")]
         wanted += [(kind, other(colours, colour)), (other(small, kind), colour)]
-        if rng.random() < 0.4:
+        if name == "touch" or rng.random() < 0.4:
             wanted.append((str(rng.choice(small)), str(rng.choice(colours))))
     if len(set(wanted)) < len(wanted):
         return None
@@ -138,7 +141,9 @@ def _sample_objects(name: str, rng: np.random.Generator) -> list[SceneObject] | 
             position = np.array([*rng.uniform(*AREA), size[2] / 2])
             tint = (float(rgb[0]), float(rgb[1]), float(rgb[2]))
             thing = SceneObject(kind, colour, f"{colour} {kind}", tint, size, position, yaw, "plain")
-            if all(np.hypot(*(position - o.position)[:2]) > thing.radius + o.radius + gap for o in placed):
+            apart = all(np.hypot(*(position - o.position)[:2]) > thing.radius + o.radius + gap for o in placed)
+            off_centre = np.hypot(*(position[:2] - AREA.mean(0))) > thing.radius + FREE_CENTRE
+            if apart and (off_centre or name != "touch"):
                 placed.append(thing)
                 break
         else:

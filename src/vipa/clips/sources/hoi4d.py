@@ -115,14 +115,9 @@ def read_log(path: Path) -> np.ndarray:
 
 
 def _folder(root: Path, tree: str, sequence: Path) -> Path | None:
-    """<root>/<tree>/<sequence>, or the same below another folder of the root: archives unpack under many names."""
-    tops = [root / tree, root, *sorted(p for p in root.iterdir() if p.is_dir())]
-    below = [p for top in tops if top.is_dir() for p in (top, *sorted(q for q in top.glob("*") if q.name == tree))]
-    for top in below:
-        folder = top / sequence
-        if folder.is_dir() and ((folder / "3Dseg").is_dir() or (folder / "objpose").is_dir() or "hand" in tree):
-            return folder
-    return None
+    """<tree>/<sequence> below the root, at most two folders deep: archives unpack under many names."""
+    tops = (root / tree, *sorted(root.glob(f"*/{tree}")), *sorted(root.glob(f"*/*/{tree}")))
+    return next((top / sequence for top in tops if (top / sequence).is_dir()), None)
 
 
 def _find(root: Path, tree: str, file: Path) -> Path:

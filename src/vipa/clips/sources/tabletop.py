@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from vipa.clips.clip import Clip, ClipError
+from vipa.clips.sources import NO_OPTIONS, SourceOptions
 
 LICENCE = "Apache-2.0"
 DOWNLOAD = "Nothing to download: vipa.clips.sources.tabletop.write_manifest(root, split, count) makes a folder."
@@ -105,7 +106,7 @@ def _check(m: Manifest, path: Path) -> None:
         )
 
 
-def read_clips(root: Path) -> Iterator[Clip | ClipError]:
+def read_clips(root: Path, options: SourceOptions = NO_OPTIONS) -> Iterator[Clip | ClipError]:
     """Every clip of the manifests below `root`, by folder, then seed; pictures are drawn when they are read.
 
     FileNotFoundError for a root that is not there, ValueError for one without a manifest or with a wrong one.

@@ -26,7 +26,7 @@ def points_and_confidence(
     """points p / |p| * expm1(|p|), metres; confidence 1 + exp(x) > 1. In fp32 whatever comes in."""
     xyz, confidence = raw.float().split((3, 1), -1)
     norm = xyz.norm(dim=-1, keepdim=True)
-    return xyz / norm.clamp_min(1e-8) * torch.expm1(norm), 1 + confidence[..., 0].exp()
+    return xyz * (torch.expm1(norm) / norm.clamp_min(1e-8)), 1 + confidence[..., 0].exp()
 
 
 def camera_pose(raw: Float[Tensor, "*b 7"]) -> Float[Tensor, "*b 7"]:

@@ -15,10 +15,10 @@ ROPE_BASE = 100.0
 
 
 class Rope(NamedTuple):
-    """Cosines and sines of the positions of a token sequence: each (tokens, 2, head width / 4), y then x, fp32."""
+    """The rotation of each token's head features: x cos + swapped(x) sin, fp32."""
 
-    cos: Float[Tensor, "tokens 2 q"]
-    sin: Float[Tensor, "tokens 2 q"]
+    cos: Float[Tensor, "tokens d"]
+    sin: Float[Tensor, "tokens d"]
 
 
 def grid_positions(rows: int, columns: int, device: torch.device | None = None) -> Int[Tensor, "n 2"]:
@@ -35,13 +35,29 @@ def rope_at(positions: Int[Tensor, "n 2"], head_width: int) -> Rope:
     q = head_width // 4
     exponents = torch.arange(q, device=positions.device, dtype=torch.float32) / q
     angles = positions[..., None].float() / ROPE_BASE**exponents
-    return Rope(angles.cos(), angles.sin())
+    cos, sin = angles.cos(), angles.sin()
+    return Rope(torch.cat([cos, cos], -1).flatten(1), torch.cat([-sin, sin], -1).flatten(1))
 
 
-def rotate(x: Float[Tensor, "b heads n d"], rope: Rope) -> Float[Tensor, "b heads n d"]:
+def rotate(x: Float[Tensor, "*b n d"], rope: Rope) -> Float[Tensor, "*b n d"]:
     """x turned by its token's position, in fp32 at least; returned in that precision."""
-    u, v = x.unflatten(-1, (2, 2, -1)).unbind(-2)
-    return torch.stack([u * rope.cos - v * rope.sin, v * rope.cos + u * rope.sin], -2).flatten(-3)
+    swapped = x.unflatten(-1, (2, 2, -1)).flip(-2).flatten(-3)
+    return x * rope.cos + swapped * rope.sin
+
+
+def attend(
+    q: Float[Tensor, "b heads n d"], k: Float[Tensor, "b heads m d"], v: Float[Tensor, "b heads m d"]
+) -> Float[Tensor, "b n c"]:
+    """Attention in the precision of v, heads side by side in the result.
+
+    Surprising: on CPU the fused backward is 7 times slower in bf16 than in fp32, so there training attends in fp32.
+    """
+    if torch.is_grad_enabled() and v.device.type == "cpu":
+        with torch.autocast("cpu", enabled=False):
+            out = F.scaled_dot_product_attention(q.float(), k.float(), v.float()).to(v.dtype)
+    else:
+        out = F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v)
+    return out.transpose(1, 2).flatten(2)
 
 
 class Attention(nn.Module):
@@ -58,14 +74,13 @@ class Attention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, x: Float[Tensor, "b n c"], rope: Rope | None) -> Float[Tensor, "b n c"]:
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        qk, v = qkv[:2], qkv[2]
         if rope is not None:
-            if self.fp16_rotation and v.dtype == torch.float32:
-                q, k = (rotate(t.half(), rope).half() for t in (q, k))
-            else:
-                q, k = rotate(q, rope), rotate(k, rope)
-        out = F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v)
-        return self.proj(out.transpose(1, 2).flatten(2))
+            rounded = self.fp16_rotation and v.dtype == torch.float32
+            qk = rotate(qk.half(), rope).half() if rounded else rotate(qk, rope)
+        q, k = qk
+        return self.proj(attend(q, k, v))
 
 
 class CrossAttention(nn.Module):
@@ -91,8 +106,8 @@ class CrossAttention(nn.Module):
             for linear, t in ((self.projq, x), (self.projk, context), (self.projv, context))
         )
         if rope is not None and rope_context is not None:
-            q, k = rotate(q, rope).to(v.dtype), rotate(k, rope_context).to(v.dtype)
-        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+            q, k = rotate(q, rope), rotate(k, rope_context)
+        return self.proj(attend(q, k, v))
 
 
 class Mlp(nn.Module):

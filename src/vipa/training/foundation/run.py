@@ -34,8 +34,8 @@ class FoundationRun:
     sequences: int = 12_000
     frames: int = 2
     held_out: int = 500
-    vision_steps: int = 1_600
-    language_steps: int = 2_600
+    vision_steps: int = 1_200
+    language_steps: int = 2_400
     seed: int = 0
     workers: int = 2
     threads: int | None = None

@@ -1,4 +1,4 @@
-"""Progress lines of verbs that count things."""
+"""Progress lines of everything that counts things."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +22,9 @@ def counter(name: str, unit: str, total: int | None = None) -> Iterator[Callable
         task = progress.add_task("", total=total)
 
         def count(words: str = "", done: int | None = None, total: int | None = None) -> None:
-            changes = {"advance": 1} if done is None else {"completed": done}
-            progress.update(task, description=words, total=total, **changes)
+            if done is None:
+                progress.update(task, description=words, total=total, advance=1)
+            else:
+                progress.update(task, description=words, total=total, completed=done)
 
         yield count
