@@ -86,7 +86,7 @@ def with_true_camera(
     and the wrist must stay on its pixel. The hand's own shape is kept. focal, centre: assumed, pixels.
 
     Surprising: WiLoR and HaMeR assume a focal length of 5000 px on 256 px of the picture's longer side, some
-    ten times that of a real camera, so that their depth is metres too far.
+    twenty times that of a real camera, so that their depth is metres too far.
     """
     wrist = joints[..., 0, :]
     pixel = focal * wrist[..., :2] / wrist[..., 2:] + np.asarray(centre)
