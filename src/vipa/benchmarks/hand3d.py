@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from vipa.hand3d.questions import STILL, parse_answer, wording_name
 from vipa.hand3d.records import VisualRecord
 from vipa.hand3d.relations import TURN_WORDS
 
+T = TypeVar("T")
 WORDS = {"camera_rotation": TURN_WORDS}
 """(negative, positive) words per axis of a kind of question; of the others DIRECTION_WORDS."""
 
@@ -127,10 +128,11 @@ def evaluate_hand3d(
     limit: the first so many records of a fixed shuffle of the split, so that every run asks the same questions.
     A run that was stopped continues after its last whole batch when answerer and data are the same.
     """
-    records = select(Hand3D(hand3d).visual(split=split), limit)
+    data = Hand3D(hand3d)
+    records = select(list(data.visual(split)), limit)
     protocol = {
         "benchmark": "hand3d",
-        "hand3d": Hand3D(hand3d).identity,
+        "hand3d": data_identity(data),
         "split": split,
         "records": len(records),
         "answerer": answerer.identity,
@@ -147,7 +149,16 @@ def evaluate_hand3d(
     return result
 
 
-def select(records: Sequence[VisualRecord], limit: int | None, seed: int = 0) -> list[VisualRecord]:
+def data_identity(data: Hand3D) -> dict[str, Any]:
+    """What tells one data set from another in a protocol."""
+    return {
+        "config": data.manifest["config_hash"],
+        "version": data.manifest["version"],
+        "tables": data.manifest["tables"],
+    }
+
+
+def select(records: Sequence[T], limit: int | None, seed: int = 0) -> list[T]:
     """The first `limit` of a fixed shuffle, in the data set's order again; all of them for None."""
     if limit is None or limit >= len(records):
         return list(records)
@@ -188,7 +199,9 @@ class ConstantAnswerer:
 
 def _amount(record: VisualRecord, kind: str) -> float:
     """Degrees for camera rotations, metres for everything else."""
-    return record.relation.degrees if kind == "camera_rotation" else record.relation.distance
+    amount = record.degrees if kind == "camera_rotation" else record.distance
+    assert amount is not None
+    return amount
 
 
 def _kind_scores(kind: str, scored: Sequence[Scored], measured: Sequence[Scored]) -> KindScores:

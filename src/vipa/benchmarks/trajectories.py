@@ -9,12 +9,12 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from vipa.benchmarks.clusters import clustered_interval
-from vipa.benchmarks.hand3d import select
+from vipa.benchmarks.hand3d import data_identity, select
 from vipa.benchmarks.results import Mean, TrajectoryResult
 from vipa.benchmarks.resuming import AnswerLog
 from vipa.hand3d.dataset import Hand3D
@@ -32,7 +32,7 @@ class MotionAnswerer(Protocol):
     def name(self) -> str: ...
 
     @property
-    def identity(self) -> dict: ...
+    def identity(self) -> dict[str, Any]: ...
 
     def __call__(self, records: Sequence[ActionRecord]) -> list[str]: ...
 
@@ -127,10 +127,10 @@ def evaluate_trajectories(
     limit and resuming: as in `evaluate_hand3d`.
     """
     data = Hand3D(hand3d)
-    records = select([r for r in data.action(split=split) if has_motion(r)], limit)
+    records = select([r for r in data.action(split) if has_motion(r)], limit)
     protocol = {
         "benchmark": "trajectories",
-        "hand3d": data.identity,
+        "hand3d": data_identity(data),
         "split": split,
         "records": len(records),
         "answerer": answerer.identity,
@@ -147,16 +147,24 @@ def evaluate_trajectories(
     return result
 
 
+def start_of(record: ActionRecord, side: str) -> np.ndarray:
+    """Where the hand truly is in the observation image, (3,) metres."""
+    past = record.past_left if side == "left" else record.past_right
+    return np.array(past[-1]) if past else record.trajectories[side][0]
+
+
 class StayAnswerer:
-    """The hand stays at its true first waypoint: knows where the hand is, but not where it goes."""
+    """The hand stays where it truly is in the image: knows where the hand is, but not where it goes."""
 
     name = "hand stays where it is"
-    identity = {"baseline": "stay"}  # noqa: RUF012 (never changed)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {"baseline": "stay"}
 
     def __call__(self, records: Sequence[ActionRecord]) -> list[str]:
-        codec = MotionCodec()
         return [
-            codec.to_text({side: np.repeat(points[:1], len(points), 0) for side, points in r.trajectories.items()})
+            MotionCodec().to_text({s: np.tile(start_of(r, s), (len(p), 1)) for s, p in r.trajectories.items()})
             for r in records
         ]
 
@@ -164,8 +172,8 @@ class StayAnswerer:
 class MeanAnswerer:
     """The mean trajectory of the records it was fitted on, per hand.
 
-    from_start: mean displacement from the first waypoint, added to the true first waypoint (knows where the hand is);
-    otherwise the mean position in the camera frame (looks at nothing).
+    from_start: mean displacement from where the hand is in the image, added to where it truly is (knows where the
+    hand is); otherwise the mean position in the camera frame (looks at nothing).
     """
 
     def __init__(self, records: Sequence[ActionRecord], *, from_start: bool):
@@ -174,23 +182,28 @@ class MeanAnswerer:
         gathered: dict[str, list[np.ndarray]] = defaultdict(list)
         for record in records:
             for side, points in record.trajectories.items():
-                gathered[side].append(points - points[0] if from_start else points)
+                gathered[side].append(points - start_of(record, side) if from_start else points)
+        if not gathered:
+            raise ValueError(
+                "trajectories: no motion records to fit the mean trajectory on (is the train split empty?)"
+            )
         self.means = {side: _ragged_mean(group) for side, group in gathered.items()}
-        both = [points for group in gathered.values() for points in group]
-        self.any_hand = _ragged_mean(both) if both else np.zeros((1, 3))
+        self.any_hand = _ragged_mean([points for group in gathered.values() for points in group])
 
     @property
-    def identity(self) -> dict:
+    def identity(self) -> dict[str, Any]:
         means = {side: np.round(mean, 4).tolist() for side, mean in self.means.items()}
         return {"baseline": "mean", "from_start": self.from_start, "means": means}
 
     def __call__(self, records: Sequence[ActionRecord]) -> list[str]:
-        return [MotionCodec().to_text({s: self._of(s, p) for s, p in r.trajectories.items()}) for r in records]
+        return [
+            MotionCodec().to_text({s: self._of(r, s, len(p)) for s, p in r.trajectories.items()}) for r in records
+        ]
 
-    def _of(self, side: str, points: np.ndarray) -> np.ndarray:
+    def _of(self, record: ActionRecord, side: str, length: int) -> np.ndarray:
         mean = self.means.get(side, self.any_hand)
-        said = mean[np.minimum(np.arange(len(points)), len(mean) - 1)]
-        return said + points[0] if self.from_start else said
+        said = mean[np.minimum(np.arange(length), len(mean) - 1)]
+        return said + start_of(record, side) if self.from_start else said
 
 
 def _ragged_mean(trajectories: Sequence[np.ndarray]) -> np.ndarray:

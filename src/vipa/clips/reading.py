@@ -93,6 +93,35 @@ def rows(array: np.ndarray, count: int, name: str, shape: tuple[int, ...] | None
     return array
 
 
+def numbers(path: Path, count: int | None = None) -> np.ndarray:
+    """The numbers of a text file, any white space between them. ValueError naming a file with another count."""
+    try:
+        out = np.array(path.read_text().split(), dtype=np.float64)
+    except ValueError as error:
+        raise ValueError(f"{path}: not a file of numbers ({error})") from None
+    if count is not None and out.size != count:
+        raise ValueError(f"{path}: {count} numbers expected, it has {out.size}")
+    return out
+
+
+def runs(labels: Sequence) -> Iterator[tuple[int, int, object]]:
+    """(start, stop, label) of each stretch of equal labels."""
+    start = 0
+    for stop in range(1, len(labels) + 1):
+        if stop == len(labels) or labels[stop] != labels[start]:
+            yield start, stop, labels[start]
+            start = stop
+
+
+def obj_extent(path: Path, metres_per_unit: float) -> np.ndarray | None:
+    """(3,) metres: the size of a Wavefront OBJ mesh along its axes; None where the file is not there."""
+    if not path.is_file():
+        return None
+    with open(path, encoding="utf-8", errors="replace") as file:
+        vertices = np.array([line.split()[1:4] for line in file if line.startswith("v ")], dtype=np.float64)
+    return (vertices.max(0) - vertices.min(0)) * metres_per_unit if len(vertices) else None
+
+
 def make_hand(
     side: Side, joints_camera: np.ndarray, confidence: np.ndarray | None = None, mano: Mano | None = None
 ) -> Hand | None:

@@ -6,7 +6,7 @@ Every kind reads by frame index in presentation order; a broken file is a ValueE
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import av
@@ -14,6 +14,8 @@ import numpy as np
 from PIL import Image
 
 from vipa.clips.clip import Frames
+from vipa.geometry import Intrinsics
+from vipa.geometry.distortion import Lens, Undistorter
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,29 @@ class AbsentFrames:
 
     def read(self, indices: Sequence[int]) -> np.ndarray:
         raise ValueError(self.reason)
+
+
+@dataclass(frozen=True)
+class UndistortedFrames:
+    """Frames of a lens as a pinhole at the same place sees them; black where the lens saw nothing.
+
+    lens: at `size` (width, height), the distorted frames' size. pinhole: the camera to be had.
+    """
+
+    frames: Frames
+    lens: Lens
+    size: tuple[int, int]
+    pinhole: Intrinsics
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    @cached_property
+    def _undistort(self) -> Undistorter:
+        return Undistorter(self.lens, self.size, self.pinhole)
+
+    def read(self, indices: Sequence[int]) -> np.ndarray:
+        return self._undistort(self.frames.read(indices))
 
 
 @dataclass(frozen=True)
@@ -181,8 +206,8 @@ def _scan(container: av.container.InputContainer, stream: av.VideoStream) -> tup
     times = sorted(t for t, _ in packets if t is not None)
     believable = container.format.name != "avi" or all(p.is_keyframe and p.pts in (None, p.dts) for p in whole)
     if times and not believable:
-        container.seek(times[0], stream=stream)
-        shown = list(range(sum(1 for _ in container.decode(stream))))
+        with av.open(container.name) as again:  # seeking is as unsure as the times: decode from the start
+            shown = list(range(sum(1 for _ in again.decode(video=0))))
         return shown, shown[:1], False
     return times, sorted(t for t, key in packets if key and t is not None), True
 

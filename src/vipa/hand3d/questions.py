@@ -49,11 +49,13 @@ def wording_name(relation: AnyRelation) -> str:
 def question_text(relation: AnyRelation, seed: int | np.random.Generator) -> str:
     """A question whose answer is `answer_text(relation)`; the seed picks the wording."""
     wordings = VISUAL_WORDINGS[wording_name(relation)]
+    if not isinstance(relation, CameraMovement) and relation.object is None:
+        wordings = tuple(wording for wording in wordings if "{object}" not in wording)
     wording = wordings[int(np.random.default_rng(seed).integers(len(wordings)))]
     if isinstance(relation, CameraMovement):
         return wording
     task = relation.task or f"reach the {relation.object}"
-    return wording.format(hand=relation.hand, object=relation.object, task=_plain(task))
+    return wording.format(hand=relation.hand, object=relation.object, task=plain_task(task))
 
 
 def answer_text(relation: AnyRelation) -> str:
@@ -85,9 +87,20 @@ def parse_answer(text: str) -> ParsedAnswer:
     )
 
 
-def _plain(task: str) -> str:
-    """A task as the middle of a sentence: no closing period, no capital unless the whole word is capital."""
-    task = task.strip().rstrip(".")
-    if len(task) > 1 and task[0].isupper() and not task[1].isupper():
-        task = task[0].lower() + task[1:]
-    return task
+_DESCRIPTION = re.compile(r"^the (?:left |right )?hands? ([a-z]+s) ?(.*)$", re.IGNORECASE)
+
+
+def plain_task(text: str) -> str:
+    """A text as the task in the middle of a sentence: no closing period, no capital unless the word is capital.
+
+    A description of what a hand does becomes what to do: "the left hand reaches for the cup", "reach for the cup".
+    """
+    text = text.strip().rstrip(".")
+    match = _DESCRIPTION.match(text)
+    if match is not None:
+        verb = match[1].lower()
+        stem = verb[:-2] if re.search("(ch|sh|ss|x|z|o)es$", verb) else verb[:-1]
+        text = f"{stem} {match[2]}".strip()
+    if len(text) > 1 and text[0].isupper() and not text[1].isupper():
+        text = text[0].lower() + text[1:]
+    return text

@@ -33,8 +33,8 @@ class Relation:
     task_completion: from the hand's wrist now (last frame shown) to where the task needs it.
     hand_movement: from the wrist in the first frame to the wrist in the last.
 
-    displacement: metres, OpenCV axes of the first frame's camera. object: name without article, required by the
-    first two categories. task: what is to be done, for task_completion. contact: None where it is not known.
+    displacement: metres, OpenCV axes of the first frame's camera. object: name without article, required by
+    spatial_relation. task: what is to be done, for task_completion. contact: None where it is not known.
     Raises ValueError for a displacement that is not three finite numbers or an object that is missing.
     """
 
@@ -49,8 +49,10 @@ class Relation:
     def __post_init__(self) -> None:
         if np.shape(self.displacement) != (3,) or not np.isfinite(self.displacement).all():
             raise ValueError(f"relation: displacement must be three finite metres, got {self.displacement}")
-        if self.object is None and self.category != "hand_movement":
-            raise ValueError(f"relation: a {self.category} needs an object")
+        if self.object is None and self.category == "spatial_relation":
+            raise ValueError("relation: a spatial relation needs an object")
+        if self.object is None and self.task is None and self.category == "task_completion":
+            raise ValueError("relation: task completion needs a task or an object")
 
     @property
     def distance(self) -> float:

@@ -1,25 +1,37 @@
 """The VIPA model: dual encoder, fusion, motion tokens, action head, processor (VIPA-VLA section 3)."""
 
-from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText
+from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, AutoProcessor
 
 from vipa.models.configuration import ActionHeadConfig, FusionConfig, VipaConfig
 from vipa.models.cut3r import Cut3rConfig, Cut3rModel
+from vipa.models.inference import ActionRunner
 from vipa.models.modeling import VipaForConditionalGeneration, VipaModel, VipaOutput
-from vipa.models.presets import nano_vipa_config, nano_vlm_config, vipa_2b_config
+from vipa.models.motion_tokens import MotionGrammar, add_motion_tokens, initialise_motion_rows
+from vipa.models.presets import nano_processor, nano_vipa_config, nano_vlm_config, preset_config, vipa_2b_config
+from vipa.models.processing import VipaProcessor, image_processor
 
 AutoConfig.register("cut3r", Cut3rConfig, exist_ok=True)
 AutoModel.register(Cut3rConfig, Cut3rModel, exist_ok=True)
 AutoConfig.register("vipa", VipaConfig, exist_ok=True)
 AutoModelForImageTextToText.register(VipaConfig, VipaForConditionalGeneration, exist_ok=True)
+AutoProcessor.register(VipaConfig, VipaProcessor, exist_ok=True)
 
 __all__ = [
     "ActionHeadConfig",
+    "ActionRunner",
     "FusionConfig",
+    "MotionGrammar",
     "VipaConfig",
     "VipaForConditionalGeneration",
     "VipaModel",
     "VipaOutput",
+    "VipaProcessor",
+    "add_motion_tokens",
+    "image_processor",
+    "initialise_motion_rows",
+    "nano_processor",
     "nano_vipa_config",
     "nano_vlm_config",
+    "preset_config",
     "vipa_2b_config",
 ]

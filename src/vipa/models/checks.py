@@ -3,9 +3,11 @@
 import torch
 from torch import Tensor
 
+from vipa.models.configuration import VipaConfig
+
 
 def check_images(
-    config,
+    config: VipaConfig,
     pixel_values: Tensor | None,
     spatial_pixel_values: Tensor | None,
     semantic_features: Tensor | None,
@@ -26,17 +28,13 @@ def check_images(
             "spatial_features (cached), not both or neither"
         )
     if spatial_pixel_values is not None and config.spatial_config is None:
-        raise ValueError(
-            "spatial_pixel_values: this model was built without spatial_config; give spatial_features"
-        )
+        raise ValueError("spatial_pixel_values: this model has no spatial encoder; give spatial_features")
     _check_pixels("spatial_pixel_values", spatial_pixel_values, None)
     _check_features("spatial_features", spatial_features, None, fusion.spatial_width)
     semantic = pixel_values if pixel_values is not None else semantic_features
     spatial = spatial_pixel_values if spatial_pixel_values is not None else spatial_features
     if len(semantic) != len(spatial):
-        raise ValueError(
-            f"images: {len(semantic)} for the semantic encoder but {len(spatial)} for the spatial one"
-        )
+        raise ValueError(f"images: {len(semantic)} for the semantic encoder, {len(spatial)} for the spatial one")
 
 
 def _check_pixels(name: str, pixels: Tensor | None, size: tuple[int, int] | None) -> None:
@@ -61,10 +59,11 @@ def _check_features(name: str, features: Tensor | None, tokens: int | None, widt
         raise ValueError(f"{name}: shape {tuple(features.shape)} is not {wanted}")
 
 
-def check_placeholders(config, input_ids: Tensor, images: int, tokens_per_image: int) -> None:
+def check_placeholders(config: VipaConfig, input_ids: Tensor, images: int) -> None:
     """ValueError where the text's image tokens are not the images'. Skipped while compiling (it reads values)."""
     if torch.compiler.is_compiling() or input_ids.is_meta:
         return
+    tokens_per_image = config.image_seq_length
     per_row = (input_ids == config.image_token_id).sum(1).tolist()
     for row, count in enumerate(per_row):
         if count % tokens_per_image:
@@ -77,18 +76,14 @@ def check_placeholders(config, input_ids: Tensor, images: int, tokens_per_image:
                 f"input_ids row {row}: {count // tokens_per_image} images, max_images is {config.max_images}"
             )
     if sum(per_row) != images * tokens_per_image:
-        missing = (
-            "; the text lacks its image tokens: put one <image> per image into the prompt"
-            if not sum(per_row)
-            else ""
-        )
         raise ValueError(
-            f"input_ids hold {sum(per_row) // tokens_per_image} images but {images} were given{missing}"
+            f"input_ids hold the image tokens of {sum(per_row) // tokens_per_image} images but {images} were given; "
+            f"the text needs {tokens_per_image} image tokens for each (VipaProcessor writes them)"
         )
 
 
 def check_action_inputs(
-    config, state: Tensor, embodiment: Tensor, actions: Tensor | None, mask: Tensor | None
+    config: VipaConfig, state: Tensor, embodiment: Tensor, actions: Tensor | None, mask: Tensor | None
 ) -> None:
     """ValueError where state, embodiment or actions do not fit the action head."""
     head = config.action_config
@@ -122,7 +117,7 @@ def check_action_inputs(
         raise ValueError(f"action_mask: shape {tuple(mask.shape)} is not (batch, horizon)")
 
 
-def embodiment_ids(config, embodiment: str | list[str] | Tensor | None, batch: int, device) -> Tensor:
+def embodiment_ids(config: VipaConfig, embodiment: str | list[str] | Tensor | None, batch: int, device) -> Tensor:
     """Ids (batch,) of embodiments by name or id; None means the first one where there is only one."""
     if config.action_config is None:
         raise ValueError("this model has no action head: build it with action_config")

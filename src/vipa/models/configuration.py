@@ -58,7 +58,7 @@ class FusionConfig(PreTrainedConfig):
             )
         if self.attention_width % self.heads:
             raise ValueError(
-                f"spatial_fusion_config: attention_width {self.attention_width}: heads {self.heads} do not divide it"
+                f"spatial_fusion_config: heads {self.heads} do not divide attention_width {self.attention_width}"
             )
 
     @property

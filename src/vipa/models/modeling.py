@@ -68,7 +68,9 @@ class VipaModel(_VipaWeights, InternVLModel):
     def __init__(self, config: VipaConfig):
         super().__init__(config)
         fusion, action = config.spatial_fusion_config, config.action_config
-        self.spatial_tower = AutoModel.from_config(config.spatial_config) if config.spatial_config else None
+        # The spatial encoder attends in its own way: the choice of implementation is the vision and text towers'.
+        spatial = config.spatial_config
+        self.spatial_tower = AutoModel.from_config(spatial, attn_implementation="eager") if spatial else None
         self.fusion = SpatialFusion(fusion, config.vision_config.hidden_size) if fusion.kind != "none" else None
         self.action_queries = nn.Embedding(action.queries, config.text_config.hidden_size) if action else None
         self.post_init()
@@ -93,7 +95,8 @@ class VipaModel(_VipaWeights, InternVLModel):
         check_images(self.config, pixel_values, spatial_pixel_values, semantic_features, spatial_features)
         if not self.config.spatial_fusion_config.reads_spatial:
             return (semantic_features if pixel_values is None else self._semantic_tokens(pixel_values)), None
-        if pixel_values is None or spatial_pixel_values is None or not pixel_values.is_cuda:
+        on_cuda = pixel_values is not None and pixel_values.is_cuda and not torch.compiler.is_compiling()
+        if spatial_pixel_values is None or not on_cuda:
             semantic = semantic_features if pixel_values is None else self._semantic_tokens(pixel_values)
             spatial = spatial_features
             if spatial_pixel_values is not None:
@@ -121,16 +124,19 @@ class VipaModel(_VipaWeights, InternVLModel):
     def _spatial_tokens(self, pixels: Tensor, clip_lengths: Sequence[int] | Tensor | None) -> Tensor:
         """(images, 1 + patches, width); clips of equal length run together, frame after frame."""
         pixels = pixels.to(self.spatial_tower.dtype)
-        lengths = torch.as_tensor([1] * len(pixels) if clip_lengths is None else clip_lengths)
-        if int(lengths.sum()) != len(pixels):
-            raise ValueError(f"clip_lengths sum to {int(lengths.sum())} but there are {len(pixels)} images")
-        starts, order, tokens = lengths.cumsum(0) - lengths, [], []
-        for length in lengths.unique().tolist():
-            index = starts[lengths == length, None] + torch.arange(length)
-            clips = self.spatial_tower.decoder_tokens(pixels[index.to(pixels.device)])
-            order.append(index.flatten())
-            tokens.append(clips.flatten(0, 1))
-        return torch.cat(tokens)[torch.cat(order).argsort().to(pixels.device)]
+        lengths = [1] * len(pixels) if clip_lengths is None else [int(length) for length in clip_lengths]
+        if sum(lengths) != len(pixels):
+            raise ValueError(f"clip_lengths sum to {sum(lengths)} but there are {len(pixels)} images")
+        if len(set(lengths)) == 1:
+            return self.spatial_tower.decoder_tokens(pixels.unflatten(0, (-1, lengths[0]))).flatten(0, 1)
+        images = pixels.split(lengths)
+        tokens: list[Tensor] = [pixels] * len(lengths)
+        for length in sorted(set(lengths)):
+            same = [clip for clip, other in enumerate(lengths) if other == length]
+            together = self.spatial_tower.decoder_tokens(torch.stack([images[clip] for clip in same]))
+            for clip, own in zip(same, together):
+                tokens[clip] = own
+        return torch.cat(tokens)
 
     def project(self, semantic: Tensor, spatial: Tensor | None) -> Tensor:
         """Image tokens of the language model (images, tokens, width): fusion, pixel shuffle, projector."""
@@ -184,6 +190,10 @@ class VipaModel(_VipaWeights, InternVLModel):
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give exactly one of input_ids and inputs_embeds")
         images = (mm_encoder_outputs or {}).get("image")
+        if input_ids is not None and past_key_values is None:
+            given = next((len(x) for x in (pixel_values, semantic_features) if x is not None), 0)
+            given = given if images is None else len(images.pooler_output)
+            check_placeholders(self.config, input_ids, given)
         if images is None and (pixel_values is not None or semantic_features is not None):
             if clip_lengths is None:
                 clip_lengths = self.images_per_row(input_ids)
@@ -194,17 +204,13 @@ class VipaModel(_VipaWeights, InternVLModel):
             inputs_embeds = self.get_input_embeddings()(input_ids)
         if images is not None:
             features = images.pooler_output.to(inputs_embeds)
-            if input_ids is not None:
-                check_placeholders(self.config, input_ids, *features.shape[:2])
             mask = self.get_placeholder_mask(input_ids, inputs_embeds=inputs_embeds, image_features=features)
             inputs_embeds = inputs_embeds.masked_scatter(mask, features)
-        elif input_ids is not None and past_key_values is None:
-            check_placeholders(self.config, input_ids, 0, self.config.image_seq_length)
         if position_ids is None and attention_mask is not None and attention_mask.ndim == 2:
             position_ids = (attention_mask.long().cumsum(1) - 1).clamp_min(0)[:, -inputs_embeds.shape[1] :]
         if append_queries:
             inputs_embeds, attention_mask, position_ids = self._with_queries(
-                inputs_embeds, attention_mask, position_ids, past_key_values
+                inputs_embeds, attention_mask, position_ids
             )
         outputs = self.language_model(
             attention_mask=self._additive_if_eager(attention_mask, inputs_embeds.dtype),
@@ -229,24 +235,20 @@ class VipaModel(_VipaWeights, InternVLModel):
         return [count for count in counts.tolist() if count]
 
     def _with_queries(
-        self, embeds: Tensor, mask: Tensor | None, positions: Tensor | None, cache: Cache | None
+        self, embeds: Tensor, mask: Tensor | None, positions: Tensor | None
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """The action queries after every row; their positions go on from the row's last real token."""
-        batch, length = embeds.shape[:2]
         if mask is not None and mask.ndim != 2:
             raise ValueError("attention_mask: actions need a 2D mask (batch, length); packed rows take text only")
-        queries = self.action_queries.weight
-        past = 0 if cache is None else cache.get_seq_length()
-        if mask is None:
-            mask = embeds.new_ones((batch, past + length), dtype=torch.long)
-        if positions is None:
-            positions = torch.arange(past, past + length, device=embeds.device).expand(batch, -1)
-        steps = torch.arange(len(queries), device=embeds.device)
-        return (
-            torch.cat([embeds, queries.to(embeds.dtype).expand(batch, -1, -1)], dim=1),
-            torch.cat([mask, mask.new_ones((batch, len(queries)))], dim=1),
-            torch.cat([positions.expand(batch, -1), mask.sum(1, keepdim=True) + steps], dim=1),
-        )
+        batch, queries = len(embeds), self.action_queries.weight
+        embeds = torch.cat([embeds, queries.to(embeds.dtype).expand(batch, -1, -1)], dim=1)
+        steps = torch.arange(1, 1 + len(queries), device=embeds.device)
+        if positions is not None:
+            last = positions[:, -1:] if mask is None else mask.sum(1, keepdim=True) - 1
+            positions = torch.cat([positions.expand(batch, -1), (last + steps).expand(batch, -1)], dim=1)
+        if mask is not None:
+            mask = torch.cat([mask, mask.new_ones((batch, len(queries)))], dim=1)
+        return embeds, mask, positions
 
     def _additive_if_eager(self, mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
         """A 4D bool mask as eager attention wants it (added to the scores); anything else unchanged."""
@@ -352,7 +354,7 @@ class VipaForConditionalGeneration(_VipaWeights, InternVLForConditionalGeneratio
         if actions is not None:
             embodiment = embodiment_ids(self.config, embodiment, len(actions), actions.device)
             check_action_inputs(self.config, state, embodiment, actions, action_mask)
-            kwargs["output_hidden_states"] = kwargs.get("output_hidden_states") or self._per_layer
+            kwargs["output_hidden_states"] = kwargs.get("output_hidden_states") or self.reads_layers
         outputs = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -371,7 +373,7 @@ class VipaForConditionalGeneration(_VipaWeights, InternVLForConditionalGeneratio
         hidden, condition = outputs.last_hidden_state, None
         text_loss = action_loss = logits = None
         if actions is not None:
-            condition = self._condition(outputs)
+            condition = self.condition(outputs)
             hidden = hidden[:, : -self.config.action_config.queries]
             action_loss = self.action_head.loss(
                 condition, actions, state, embodiment, action_mask, noise_draws, generator
@@ -401,12 +403,14 @@ class VipaForConditionalGeneration(_VipaWeights, InternVLForConditionalGeneratio
         return total / (keep.sum().clamp_min(1) if items is None else items)
 
     @property
-    def _per_layer(self) -> bool:
+    def reads_layers(self) -> bool:
+        """Whether the action head reads every layer of the language model, not only the last."""
         return self.config.action_config.connection == "per_layer"
 
-    def _condition(self, outputs: InternVLModelOutputWithPast) -> Tensor:
+    def condition(self, outputs: InternVLModelOutputWithPast) -> Tensor:
+        """Hidden states of the action queries; shapes as in `VipaOutput.action_condition`."""
         queries = self.config.action_config.queries
-        if self._per_layer:
+        if self.reads_layers:
             return torch.stack([hidden[:, -queries:] for hidden in outputs.hidden_states])
         return outputs.last_hidden_state[:, -queries:]
 
@@ -424,6 +428,8 @@ class VipaForConditionalGeneration(_VipaWeights, InternVLForConditionalGeneratio
         given = {name: kwargs.pop(name, None) for name in IMAGE_INPUTS}
         input_ids = inputs if inputs is not None else kwargs.get("input_ids")
         if given["pixel_values"] is not None or given["semantic_features"] is not None:
+            name = "semantic_features" if given["pixel_values"] is None else "pixel_values"
+            check_placeholders(self.config, input_ids, len(given[name]))
             if given["clip_lengths"] is None:
                 given["clip_lengths"] = self.model.images_per_row(input_ids)
             kwargs["mm_encoder_outputs"] = {"image": self.get_image_features(**given)}
@@ -447,8 +453,16 @@ class VipaForConditionalGeneration(_VipaWeights, InternVLForConditionalGeneratio
         """
         embodiment = embodiment_ids(self.config, embodiment, len(state), state.device)
         check_action_inputs(self.config, state, embodiment, None, None)
-        outputs = self.model(**inputs, append_queries=True, output_hidden_states=self._per_layer, use_cache=False)
-        return self.action_head.sample(self._condition(outputs), state, embodiment, steps, generator, noise)
+        outputs = self.model(
+            **inputs, append_queries=True, output_hidden_states=self.reads_layers, use_cache=False
+        )
+        return self.action_head.sample(self.condition(outputs), state, embodiment, steps, generator, noise)
+
+    def set_attn_implementation(self, attn_implementation: str | dict, **kwargs) -> None:
+        """`eager`, `sdpa`, `flash_attention_2`, `flex_attention` for vision and text; the other parts use SDPA."""
+        if isinstance(attn_implementation, str):
+            attn_implementation = dict.fromkeys(("", "vision_config", "text_config"), attn_implementation)
+        super().set_attn_implementation(attn_implementation, **kwargs)
 
     def parts(self) -> dict[str, nn.Module]:
         """Every parameter in exactly one part: what a training stage may name. Absent parts are left out."""

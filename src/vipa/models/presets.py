@@ -1,15 +1,19 @@
 """Named sizes: `nano`, which every machine runs, and `vipa-2b`, the paper's."""
 
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from transformers import InternVLVisionConfig, PreTrainedConfig, Qwen3Config
 
 from vipa.hand3d.motion_tokens import MotionCodec
 from vipa.models.configuration import ActionHeadConfig, FusionConfig, VipaConfig
 from vipa.models.cut3r import Cut3rConfig, cut3r_512_config, nano_cut3r_config
+from vipa.models.processing import IMAGE_TOKEN, VipaProcessor, image_processor
 
-IMAGE_TOKEN = "<IMG_CONTEXT>"
 NANO_IMAGE_SIZE = 112
+
+
+PRESETS = ("nano", "vipa-2b")
 
 
 class Vocabulary(Protocol):
@@ -29,7 +33,7 @@ def nano_vlm_config(tokenizer: Vocabulary) -> VipaConfig:
     """
     vision = InternVLVisionConfig(
         hidden_size=192,
-        num_hidden_layers=6,
+        num_hidden_layers=5,
         num_attention_heads=6,
         intermediate_size=576,
         image_size=(NANO_IMAGE_SIZE, NANO_IMAGE_SIZE),
@@ -66,28 +70,47 @@ def nano_vipa_config(
     *,
     fusion: dict | None = None,
     embodiments: dict[str, list[int]] | None = None,
-    horizon: int = 16,
+    horizon: int = 8,
 ) -> VipaConfig:
     """The whole model at nano size, at most about 10 M parameters with its 3D encoder.
 
     fusion: fields of FusionConfig to change. embodiments: name -> [state length, action length].
     """
     config = nano_vlm_config(tokenizer)
-    spatial = nano_cut3r_config()
-    # No dropout: at this size it costs more than it gives, and the frozen language model was trained without.
-    size = {"spatial_width": spatial.decoder_width, "attention_width": 192, "heads": 6, "dropout": 0.0}
-    config.spatial_config = spatial
-    config.spatial_fusion_config = FusionConfig(**size | (fusion or {}))
-    config.action_config = ActionHeadConfig(
+    config.spatial_config = nano_cut3r_config()
+    width = {"spatial_width": config.spatial_config.decoder_width}
+    config.spatial_fusion_config = FusionConfig(**width | nano_fusion() | (fusion or {}))
+    config.action_config = nano_action_config(embodiments, horizon)
+    return config
+
+
+def nano_fusion() -> dict:
+    """Fields of nano's FusionConfig. No dropout: at this size it costs more than it gives."""
+    return {"attention_width": 192, "heads": 6, "dropout": 0.0}
+
+
+def nano_action_config(embodiments: dict[str, list[int]] | None = None, horizon: int = 8) -> ActionHeadConfig:
+    """nano's action head; unless told otherwise for the tabletop's gripper robot."""
+    return ActionHeadConfig(
         horizon=horizon,
         queries=16,
-        embodiments=embodiments,
+        embodiments=embodiments or {"tabletop gripper": [8, 7]},
         width=128,
         layers=4,
         heads=4,
         timestep_channels=128,
     )
-    return config
+
+
+def nano_processor(tokenizer: Any) -> VipaProcessor:
+    """The processor of a nano model."""
+    return VipaProcessor(
+        image_processor(NANO_IMAGE_SIZE),
+        tokenizer,
+        image_seq_length=16,
+        spatial_size=NANO_IMAGE_SIZE,
+        max_images=8,
+    )
 
 
 def vipa_2b_config(
@@ -129,3 +152,31 @@ def vipa_2b_config(
         motion_token_start=motion_token_start,
         tie_word_embeddings=True,
     )
+
+
+@dataclass(frozen=True)
+class CountedVocabulary:
+    """A vocabulary of known size whose words do not matter: InternVL's ids in front, motion tokens at the end."""
+
+    size: int
+    pad_token_id: int = 0
+    eos_token_id: int = 2
+
+    def __len__(self) -> int:
+        return self.size
+
+    def convert_tokens_to_ids(self, tokens: str) -> int:
+        return 5 if tokens == IMAGE_TOKEN else self.size - len(MotionCodec().tokens)
+
+
+def preset_config(name: str) -> VipaConfig:
+    """The configuration of a named size, for arithmetic and random weights: no tokenizer needed.
+
+    vipa-2b: motion tokens follow the 151,674 entries of InternVL3.5's tokenizer, rows in whole 64s.
+    """
+    motion = len(MotionCodec().tokens)
+    if name == "nano":
+        return nano_vipa_config(CountedVocabulary(1024 + motion))
+    if name == "vipa-2b":
+        return vipa_2b_config(vocabulary=-(-(151_674 + motion) // 64) * 64, motion_token_start=151_674)
+    raise ValueError(f"preset {name!r} is unknown: choose one of {', '.join(PRESETS)}")

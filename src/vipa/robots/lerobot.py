@@ -7,11 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vipa.clips.video import VideoFrames
 from vipa.robots.contract import ActionContract
 from vipa.robots.episodes import Episode, EpisodeSet
 
@@ -87,8 +87,8 @@ def read_info(root: Path) -> LeRobotInfo:
 
 
 @dataclass(frozen=True)
-class VideoFile:
-    """Frames of a video file by index: seeks to the key frame before, decodes forward."""
+class UnopenedVideo:
+    """A video file that is opened when a frame is read; its length is that of the episode's table."""
 
     path: Path
     count: int
@@ -97,27 +97,11 @@ class VideoFile:
         return self.count
 
     def read(self, indices: Sequence[int]) -> np.ndarray:
-        wanted = sorted(set(indices))
-        images: dict[int, np.ndarray] = {}
-        try:
-            with av.open(str(self.path)) as container:
-                stream = container.streams.video[0]
-                rate, base = stream.average_rate, stream.time_base
-                if rate is None or base is None:
-                    raise ValueError(f"{self.path}: the video has no frame rate")
-                start = stream.start_time or 0
-                container.seek(start + round(wanted[0] / rate / base), stream=stream, backward=True)
-                for frame in container.decode(stream):
-                    index = round(float(((frame.pts or 0) - start) * base * rate))
-                    if index in wanted:
-                        images[index] = frame.to_ndarray(format="rgb24")
-                    if index >= wanted[-1]:
-                        break
-        except av.error.FFmpegError as error:
-            raise ValueError(f"{self.path}: the video cannot be decoded ({error})") from None
-        if missing := [i for i in wanted if i not in images]:
-            raise ValueError(f"{self.path}: frame {missing[0]} is not in the video")
-        return np.stack([images[i] for i in indices])
+        """RGB images (n, height, width, 3). ValueError where the file is broken or has another length."""
+        video = VideoFrames(self.path)
+        if len(video) != self.count:
+            raise ValueError(f"{self.path}: the video has {len(video)} frames, its episode {self.count} rows")
+        return video.read(indices)
 
 
 def read_lerobot_episode(path: Path, info: LeRobotInfo, text_column: str, views: tuple[str, ...]) -> Episode:
@@ -130,7 +114,7 @@ def read_lerobot_episode(path: Path, info: LeRobotInfo, text_column: str, views:
     task = table[text_column][0].as_py()
     return Episode(
         id=Path(path).stem,
-        views={view: VideoFile(info.video(view, index), len(table)) for view in views},
+        views={view: UnopenedVideo(info.video(view, index), len(table)) for view in views},
         state=np.array(table[STATE].to_pylist(), dtype=np.float64),
         action=np.array(table[ACTION].to_pylist(), dtype=np.float64),
         text=info.tasks[task],

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 IGNORE = -100
-USER = "<|im_start|>user\n"
+USER = "<|im_start|>user\n"  # InternVL's chat form
 TURN = "<|im_end|>\n<|im_start|>assistant\n"
 END = "<|im_end|>"
 
@@ -78,6 +78,16 @@ class Packer:
             tuple(len(conversation.images) for conversation in conversations),
             sum(len(conversation.turns) for conversation in conversations),
         )
+
+    def prompts(self, rows: Sequence[tuple[int, str]]) -> dict[str, Tensor]:
+        """Open prompts (number of images, text) for action queries or generation: padded at the start, 2D mask."""
+        ids = [self._ids(USER + self.image_text * images) + self._ids(text + TURN) for images, text in rows]
+        length = max(map(len, ids))
+        pad = self.tokenizer.pad_token_id
+        return {
+            "input_ids": torch.tensor([[pad] * (length - len(i)) + i for i in ids]),
+            "attention_mask": torch.tensor([[0] * (length - len(i)) + [1] * len(i) for i in ids]),
+        }
 
     def _row(self, conversation: Conversation) -> tuple[list[int], list[int], list[int], list[int]]:
         prefix = self._ids(USER + self.image_text * len(conversation.images))

@@ -52,7 +52,7 @@ def _free(stage: Stage, i: int, at: np.ndarray) -> bool:
         for j, o in enumerate(stage.scene.objects)
         if j != i
     ]
-    return not gaps or min(gaps) > 0.01
+    return not gaps or bool(min(gaps) > 0.01)
 
 
 def _place_at(stage: Stage, i: int, position: np.ndarray) -> np.ndarray:
@@ -149,14 +149,17 @@ def pour(stage: Stage, start: float) -> float | None:
     held = stage.reach_and_grasp(i, side, start)
     home, T = stage.objects[i].copy(), stage.objects[j]
     above = home.copy()
-    above[:3, 3] = T[:3, 3] + [lateral * (0.5 * thing.height + 0.02), 0.0, support.height / 2 + 0.6 * thing.height]
-    above[2, 3] = max(above[2, 3], T[2, 3] + support.height / 2 + 0.07)
+    forearm = stage.hands[side][:3, 1] * [1.0, 1.0, 0.0]  # the wrist turns the thumb inwards about this axis
+    forearm /= np.linalg.norm(forearm)
+    spout = -lateral * np.cross(forearm, [0.0, 0.0, 1.0])
+    above[:3, 3] = T[:3, 3] - (0.5 * thing.height + 0.015) * spout
+    above[2, 3] += support.height / 2 + max(0.07, 0.6 * thing.height)
     length = float(np.linalg.norm(above[:3, 3] - home[:3, 3]))
     over = held + max(stage.duration(length) / 0.7, stage.duration(0.12) / 0.42, 1.0)
     height = max(0.02, stage.arch(i, above[:3, 3]) + min(home[2, 3], above[2, 3]) - above[2, 3])
     stage.carry(i, (side,), above, held, over, height=height)
     stage.say(f"the {side} hand moves the {thing.name} over the {support.name}", held, over, side)
-    tilted = turned(above, np.array([0.0, -lateral, 0.0]), float(stage.rng.uniform(1.5, 1.9)))
+    tilted = turned(above, -lateral * forearm, float(stage.rng.uniform(1.5, 1.9)))
     tilted_at, upright_at = over + 0.8, over + 0.8 + float(stage.rng.uniform(0.3, 0.7))
     stage.carry(i, (side,), tilted, over, tilted_at)
     stage.hold(i, (side,), tilted_at, upright_at)
@@ -198,7 +201,7 @@ def push(stage: Stage, start: float) -> float | None:
     end = at + 0.25 + stage.duration(length, 0.7)
     stage.carry(i, (side,), goal, at + 0.25, end)
     stage.say(f"the {side} hand pushes the {thing.name} away", at + 0.25, end, side)
-    done = stage.release(i, side, end)
+    done = stage.release(i, side, end, speak=False)
     stage.say(f"push the {thing.name} away", start, done, side)
     return done
 
@@ -219,6 +222,10 @@ def _pushing_hand(stage: Stage, i: int, side: Side, way: np.ndarray) -> tuple[np
     return rigid(R, tip - joints[12]), closure
 
 
+BOTH: tuple[tuple[Side, float], ...] = (("left", np.pi), ("right", 0.0))
+"""The hands, and the angles about world z of the rims that they take."""
+
+
 def move_with_both(stage: Stage, start: float) -> float | None:
     """Both hands take a bowl, plate or book by its rims and put it somewhere else."""
     i = _pick(stage, WIDE)
@@ -231,14 +238,14 @@ def move_with_both(stage: Stage, start: float) -> float | None:
     else:
         return None
     thing = stage.scene.objects[i]
-    held = max(stage.reach_and_grasp(i, side, start, where) for side, where in (("left", np.pi), ("right", 0.0)))
+    held = max(stage.reach_and_grasp(i, side, start, where) for side, where in BOTH)
     goal = rigid(stage.objects[i, :3, :3], np.array([*at, thing.height / 2]))
     height = stage.arch(i, goal[:3, 3])
     length = float(np.linalg.norm(goal[:3, 3] - stage.objects[i, :3, 3]))
     end = held + max(stage.duration(length) / 0.7, stage.duration(height) / 0.42, 1.1)
     stage.carry(i, ("left", "right"), goal, held, end, height=height)
     stage.say(f"both hands move the {thing.name}", held, end, "both")
-    done = max(stage.release(i, side, end) for side in ("left", "right"))
+    done = max(stage.release(i, side, end) for side, _ in BOTH)
     stage.say(f"move the {thing.name} with both hands", start, done, "both")
     return done
 

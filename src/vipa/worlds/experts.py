@@ -18,7 +18,7 @@ OPEN, CLOSED = -1.0, 1.0
 TRAVEL_SPEED = 0.026  # metres a step
 CAREFUL_SPEED = 0.014
 CLEARANCE = 0.05  # metres above the tallest object while travelling
-FINGER_REACH = 0.055  # metres that an object may stand above the tool's origin under the palm
+GRASP_DEPTH = 0.026  # metres below an object's top where it is grasped, so that fingers stay out of bowls
 
 
 def _towards(offset: np.ndarray, speed: float, gain: float = 0.4) -> np.ndarray:
@@ -44,6 +44,14 @@ class Expert:
 
     def __call__(self) -> Float[np.ndarray, "7"]:
         return getattr(self, f"_{self.env.task.name}")()
+
+    @property
+    def careful(self) -> bool:
+        """Whether a jolt now would knock over or drop the object that is to be grasped."""
+        if self.env.task.name not in ("lift", "place"):
+            return False
+        offset = self.env.positions[self.env.task.target] - self.env.robot.tip
+        return bool(np.hypot(*offset[:2]) < 0.06 and offset[2] > -0.14)
 
     def _action(self, step: np.ndarray, gripper: float, turn: float = 0.0) -> np.ndarray:
         action = np.array([*step / POSITION_SCALE, 0.0, 0.0, turn / ROTATION_SCALE, gripper])
@@ -97,7 +105,9 @@ class Expert:
         """Above the object's bottom, metres."""
         if kind == "bottle":
             return 0.81 * thing_height  # its neck
-        return max(0.5 * thing_height, thing_height - FINGER_REACH + 0.01)
+        if kind == "ball":
+            return 0.5 * thing_height
+        return max(0.5 * thing_height, thing_height - GRASP_DEPTH)
 
     def _turn(self, yaw_wanted: float) -> float:
         """Radians towards a yaw, by the shorter way of a hand that looks the same turned by pi."""
@@ -128,7 +138,7 @@ class Expert:
             return self._action(_towards(offset, 0.004), CLOSED)
         self._closing = 0
         if env.robot.fingers.min() < 0.8 * OPENING and offset[2] < -0.01 and np.hypot(*offset[:2]) < 0.06:
-            return self._action(np.zeros(3), OPEN, turn)  # open before going down
+            return self._action(np.array([0.0, 0.0, 0.012]), OPEN, turn)  # open before going down
         return self._action(self._above_then_down(goal), OPEN, turn)
 
     def _lift(self) -> np.ndarray:
@@ -164,12 +174,11 @@ class Expert:
 @dataclass(frozen=True)
 class Noise:
     """Bursts of Gaussian noise on the executed deltas. rate: chance that a burst starts at a step; length: steps;
-    scale: standard deviation as a part of the full action; still: the part of it while the gripper is closing or
-    holding in `lift` and `place`."""
+    scale: standard deviation as a part of the full action; still: the part of it while grasping or near it."""
 
-    rate: float = 0.12
-    length: int = 4
-    scale: float = 0.35
+    rate: float = 0.10
+    length: int = 3
+    scale: float = 0.28
     still: float = 0.25
 
 
@@ -188,7 +197,6 @@ def perform(env: TabletopEnv, noise: Noise | None = None) -> Iterator[tuple[Robo
             if burst == 0 and rng.random() < noise.rate:
                 burst, push = noise.length, rng.normal(0.0, noise.scale, 3)
             if burst > 0:
-                grasping = env.task.name in ("lift", "place") and action[6] > 0
-                executed[:3] += push * (noise.still if grasping else 1.0)
+                executed[:3] += push * (noise.still if expert.careful else 1.0)
                 burst -= 1
         view = env.step(executed)

@@ -17,10 +17,12 @@ from vipa.worlds.hand import HandLook, grip_point, hand_joints, hand_rotation, p
 from vipa.worlds.objects import SceneObject
 from vipa.worlds.scene import Scene
 
-PEAK_SPEED = (0.45, 0.80)
+PEAK_SPEED = (0.55, 0.90)
 """Range of a person's own peak speed of the hand, metres per second."""
 LEAVING = 0.6
 """Seconds at an action's end in which the hand only goes home: the instruction is done before."""
+DRIFT = 6.0
+"""Seconds in which the head goes from one place to another."""
 FINGER = 0.008  # half the thickness of a finger, metres
 
 
@@ -38,7 +40,7 @@ class Performance:
     texts: tuple[Text, ...]
 
     def until(self, frames: int) -> "Performance":
-        """The first `frames` frames: phrases are cut at the end, an instruction not yet done by then is dropped."""
+        """The first `frames` frames: phrases are cut at the end, an instruction not done by then is dropped."""
         last = float(self.times[frames - 1])
         texts = tuple(
             replace(text, end=min(text.end, last))
@@ -79,12 +81,16 @@ class Stage:
         self.look = sample_look(rng)
         self.speed = rng.uniform(*PEAK_SPEED)
         self.objects = np.array([o.T_world_object for o in scene.objects])  # now
-        self.hands = {side: self._rest(side) for side in sides}  # now
-        self.closures = {side: np.clip(rng.uniform(0.15, 0.35) + rng.normal(0, 0.03, 5), 0, 1) for side in sides}
+        self.hands: dict[Side, np.ndarray] = {side: self._rest(side) for side in sides}  # now
+        self.closures: dict[Side, np.ndarray] = {
+            side: np.clip(rng.uniform(0.15, 0.35) + rng.normal(0, 0.03, 5), 0, 1) for side in sides
+        }
         self.T_world_objects = np.tile(self.objects, (n, 1, 1, 1))
-        self.T_world_hand = {side: np.tile(self.hands[side], (n, 1, 1)) for side in sides}
-        self.closure = {side: np.tile(self.closures[side], (n, 1)) for side in sides}
-        self.contacts = {(side, i): np.zeros(n, bool) for side in sides for i in range(len(scene.objects))}
+        self.T_world_hand: dict[Side, np.ndarray] = {side: np.tile(self.hands[side], (n, 1, 1)) for side in sides}
+        self.closure: dict[Side, np.ndarray] = {side: np.tile(self.closures[side], (n, 1)) for side in sides}
+        self.contacts: dict[tuple[Side, int], np.ndarray] = {
+            (side, i): np.zeros(n, bool) for side in sides for i in range(len(scene.objects))
+        }
         self.texts: list[Text] = []
 
     def _rest(self, side: Side) -> np.ndarray:
@@ -242,7 +248,7 @@ class Stage:
         self.move_hand(side, rest, relaxed, let_go + pause, let_go + pause + home, height=0.03)
         if speak:
             self.say(f"the {side} hand lets go of the {self.name(i)}", start, let_go + pause, side)
-            self.say(f"the {side} hand moves back", let_go + pause, let_go + pause + home, side)
+        self.say(f"the {side} hand moves back", let_go + pause, let_go + pause + home, side)
         return let_go + pause + home
 
 
@@ -254,15 +260,14 @@ def turned(T: np.ndarray, axis: np.ndarray, angle: float) -> np.ndarray:
 def move_head(
     T_world_camera: np.ndarray, times: np.ndarray, rng: np.random.Generator, *, strength: float = 1.0
 ) -> np.ndarray:
-    """Smooth head motion (frames, 4, 4) about a pose: sway and a slow drift, all zero at no time in particular.
+    """Smooth head motion (frames, 4, 4) about a pose: sway, and one slow drift over the first seconds.
 
     At strength 1 the head travels a few centimetres and turns a few degrees over some seconds.
     """
     t = (times - times[0])[:, None]
-    span = max(float(t[-1, 0]), 1e-6)
 
     def wander(sway: float, drift: float) -> np.ndarray:
-        total = (minimum_jerk(t / span) - 0.5) * rng.normal(0, drift, 3)
+        total = (minimum_jerk(t / DRIFT) - 0.5) * rng.normal(0, drift, 3)
         for frequency in (0.15, 0.4, 0.9):
             amplitude = rng.normal(0, sway / (1 + 4 * frequency), 3)
             total = total + amplitude * np.sin(2 * np.pi * frequency * t + rng.uniform(0, 2 * np.pi, 3))

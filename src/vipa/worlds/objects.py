@@ -274,7 +274,7 @@ def _banana() -> tuple[np.ndarray, np.ndarray]:
             faces.append((tip, *((k * around + i, k * around + j)[::order])))
     vertices = np.array(points)
     low, high = vertices.min(0), vertices.max(0)
-    return (vertices - (low + high) / 2) / (high - low), np.array(faces)
+    return (vertices - (low + high) / 2) / (high - low), np.array(faces)[:, ::-1]
 
 
 def surface_points(thing: SceneObject) -> np.ndarray:

@@ -4,6 +4,7 @@ The conversion from the OpenCV camera to OpenGL's happens here and nowhere else.
 process; models with the same textures share its display lists, so that a new scene costs little.
 """
 
+import atexit
 import importlib
 import os
 import sys
@@ -11,12 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import mujoco
 import numpy as np
 
 from vipa.geometry import Intrinsics
-
-os.environ.setdefault("MUJOCO_GL", "")  # read by mujoco when it is imported; we open contexts ourselves
-import mujoco
 
 NEAR, FAR = 0.03, 12.0  # clipping planes, metres
 MAX_GEOMS = 512
@@ -79,7 +78,7 @@ class Renderer:
         for capsule in capsules:
             _append(scene, capsule)
         _place_camera(scene, T_world_camera, intrinsics)
-        context = _context(self.model, self.width, self.height)
+        context = _Graphics.of_process().context(self.model, self.width, self.height)
         rectangle = mujoco.MjrRect(0, 0, self.width, self.height)
         rgb = np.empty((self.height, self.width, 3), np.uint8)
         depth = np.empty((self.height, self.width), np.float32)
@@ -134,46 +133,74 @@ def _metres(buffer: np.ndarray) -> np.ndarray:
     return (NEAR * FAR / (NEAR + buffer.astype(np.float64) * (FAR - NEAR))).astype(np.float32)
 
 
-# One OpenGL context per process, and one MuJoCo context on it that fits the model drawn last.
-_gl: Any = None
-_shared: mujoco.MjrContext | None = None
-_shared_key: tuple = ()
-_shared_model: mujoco.MjModel | None = None
+class _Graphics:
+    """The process's OpenGL context and, on it, one MuJoCo context that fits the model drawn last.
 
+    A forked child opens its own. Drawing belongs to one thread per process.
+    """
 
-def _context(model: mujoco.MjModel, width: int, height: int) -> mujoco.MjrContext:
-    """The MuJoCo context for a model: the last one where it fits (only meshes are sent), else a new one."""
-    global _gl, _shared, _shared_key, _shared_model
-    if _gl is None:
-        _gl = _open_gl()
-    _gl.make_current()
-    key = (model.tex_data.tobytes(), model.tex_type.tobytes(), model.nhfield, model.nskin)
-    fits = (
-        _shared is not None
-        and key == _shared_key
-        and 2 * model.nmesh <= _shared.rangeMesh
-        and not (model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE).any()
-    )
-    if not fits:
-        if _shared is not None:
-            _shared.free()
-        model.vis.global_.offwidth, model.vis.global_.offheight = max(width, 64), max(height, 64)
+    def __init__(self) -> None:
+        self._process = os.getpid()
+        self._gl: Any = None
+        self._context: Any = None
+        self._model: mujoco.MjModel | None = None
+        self._key: tuple = ()
+
+    def context(self, model: mujoco.MjModel, width: int, height: int) -> mujoco.MjrContext:
+        """For this model: the last one where only meshes and materials differ, which are sent, else a new one."""
+        if self._gl is None:
+            self._gl = _open_gl()
+            atexit.register(self._close)  # after mujoco has registered its own, so that ours runs before
+        self._gl.make_current()
+        if self._model is not model:
+            key = (model.tex_data.tobytes(), model.tex_type.tobytes(), model.nhfield, model.nskin)
+            planes = (model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE).any()
+            enough = self._context is not None and 2 * model.nmesh <= self._context.rangeMesh
+            if enough and key == self._key and not planes:
+                self._send(model)
+            else:
+                self._create(model)
+            self._model, self._key = model, key
+        context: Any = self._context
+        if context.offWidth < width or context.offHeight < height:
+            mujoco.mjr_resizeOffscreen(max(width, context.offWidth), max(height, context.offHeight), context)
+        return context
+
+    def _create(self, model: mujoco.MjModel) -> None:
+        if self._context is not None:
+            self._context.free()
         model.vis.quality.shadowsize = model.vis.quality.offsamples = 0
-        _shared = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50)
-        _shared.readDepthMap = mujoco.mjtDepthMap.mjDEPTH_ZEROFAR
-        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, _shared)
-        _shared_key, _shared_model = key, model
-    elif _shared_model is not model:
+        model.vis.global_.offwidth = model.vis.global_.offheight = 128
+        self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50)
+        self._context.readDepthMap = mujoco.mjtDepthMap.mjDEPTH_ZEROFAR
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
+
+    def _send(self, model: mujoco.MjModel) -> None:
         for i in range(model.nmesh):
-            mujoco.mjr_uploadMesh(model, _shared, i)
-        n = model.nmat
-        _shared.mat_texid[: n * model.mat_texid.shape[1]] = model.mat_texid.ravel()
-        _shared.mat_texuniform[:n] = model.mat_texuniform
-        _shared.mat_texrepeat[: 2 * n] = model.mat_texrepeat.ravel()
-        _shared_model = model
-    if _shared.offWidth < width or _shared.offHeight < height:
-        mujoco.mjr_resizeOffscreen(max(width, _shared.offWidth), max(height, _shared.offHeight), _shared)
-    return _shared
+            mujoco.mjr_uploadMesh(model, self._context, i)
+        n, roles = model.mat_texid.shape
+        self._context.mat_texid[: n * roles] = model.mat_texid.ravel()
+        self._context.mat_texuniform[:n] = model.mat_texuniform
+        self._context.mat_texrepeat[: 2 * n] = model.mat_texrepeat.ravel()
+
+    def _close(self) -> None:
+        if self._gl is not None and self._process == os.getpid():
+            if self._context is not None:
+                self._context.free()
+            self._gl.free()
+            self._gl = self._context = None
+
+    @classmethod
+    def of_process(cls) -> "_Graphics":
+        global _graphics
+        if _graphics is None or _graphics._process != os.getpid():
+            _inherited.append(_graphics)  # the parent's: neither used nor freed here
+            _graphics = cls()
+        return _graphics
+
+
+_graphics: _Graphics | None = None
+_inherited: list[_Graphics | None] = []
 
 
 def _open_gl() -> Any:
@@ -186,6 +213,7 @@ def _open_gl() -> Any:
         try:
             context = importlib.import_module(f"mujoco.{name}").GLContext(64, 64)
             context.make_current()
+            os.environ["MUJOCO_GL"] = name  # child processes need not try again
             return context
         except Exception as error:  # PyOpenGL raises a different kind for every missing piece
             reasons.append(f"{name}: {' '.join(str(error).split())[:100]}")

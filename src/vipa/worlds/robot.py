@@ -51,6 +51,7 @@ def build_robot_spec(scene: Scene) -> mujoco.MjSpec:
     spec.option.impratio = 10
     for geom in spec.geoms:
         geom.friction = [0.6, 0.01, 0.002]  # the fingers' higher friction wins where they touch
+        geom.solref, geom.solimp[:2] = [2 * TIMESTEP, 1.0], [0.95, 0.99]  # firm: cups have thin walls
         if geom.type == mujoco.mjtGeom.mjGEOM_SPHERE:
             geom.condim = 6  # rolling friction, or balls would roll for ever
     box, cylinder = mujoco.mjtGeom.mjGEOM_BOX, mujoco.mjtGeom.mjGEOM_CYLINDER
@@ -59,7 +60,7 @@ def build_robot_spec(scene: Scene) -> mujoco.MjSpec:
     world.add_body(name="goal", mocap=True)
     hand = world.add_body(name="gripper", gravcomp=1.0)
     hand.add_freejoint(name="gripper_free")
-    hand.add_geom(type=box, size=[0.058, 0.017, 0.015], pos=[0, 0, 0.098], rgba=[*LIGHT_GREY, 1], mass=0.6)
+    hand.add_geom(type=box, size=[0.058, 0.017, 0.015], pos=[0, 0, 0.098], rgba=[*LIGHT_GREY, 1], mass=2.0)
     hand.add_geom(type=cylinder, size=[0.020, 0.022, 0], pos=[0, 0, 0.135], rgba=[*DARK_GREY, 1], **drawn)
     hand.add_site(name="tool", size=[0.002] * 3, rgba=[0, 0, 0, 0])
     for side, sign in (("left", -1.0), ("right", 1.0)):
@@ -70,7 +71,7 @@ def build_robot_spec(scene: Scene) -> mujoco.MjSpec:
             axis=[sign, 0, 0],
             limited=True,
             range=[0.0, OPENING],
-            damping=8.0,
+            damping=20.0,
             armature=0.05,
         )
         finger.add_geom(
@@ -82,14 +83,14 @@ def build_robot_spec(scene: Scene) -> mujoco.MjSpec:
             mass=0.04,
             friction=[2.0, 0.05, 0.001],
             condim=4,
-            solref=[0.008, 1.0],
+            solref=[2 * TIMESTEP, 1.0],
         )
         actuator = spec.add_actuator(
             name=f"{side}_finger",
             target=f"{side}_finger",
             trntype=mujoco.mjtTrn.mjTRN_JOINT,
             forcelimited=True,
-            forcerange=[-18.0, 18.0],
+            forcerange=[-12.0, 12.0],
         )
         actuator.set_to_position(kp=600.0, kv=10.0)
     weld = spec.add_equality(

@@ -99,7 +99,7 @@ def sample_scene(
         light=Light(
             direction=np.array([rng.uniform(-0.7, 0.7), rng.uniform(-0.7, 0.7), -1.0]),
             diffuse=float(rng.uniform(0.45, 0.75)),
-            ambient=float(rng.uniform(0.10, 0.25)),
+            ambient=float(rng.uniform(0.25, 0.38)),
             head=float(rng.uniform(0.15, 0.35)),
         ),
         T_world_camera=T_world_camera,

@@ -119,9 +119,8 @@ def _second_stream(seed: int) -> np.random.Generator:
 
 
 def _sample_hands(rng: np.random.Generator, scene: Scene) -> list[tuple[HandPose, HandLook]]:
-    sides: tuple[Side, ...] = ((), ("right",), ("left",), ("left", "right"))[
-        int(rng.choice(4, p=[0.25, 0.35, 0.2, 0.2]))
-    ]
+    choices: tuple[tuple[Side, ...], ...] = ((), ("right",), ("left",), ("left", "right"))
+    sides = choices[int(rng.choice(4, p=[0.25, 0.35, 0.2, 0.2]))]
     look = sample_look(rng)
     hands = []
     for side in sides:

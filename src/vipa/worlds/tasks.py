@@ -17,8 +17,11 @@ STEP_LIMITS = {"touch": 40, "push": 60, "lift": 60, "place": 100}
 
 TASKS: tuple[str, ...] = tuple(STEP_LIMITS)
 
-AREA = np.array([[-0.18, -0.13], [0.18, 0.15]])
+AREA = np.array([[-0.20, -0.14], [0.20, 0.16]])
 """Centres of objects (low, high) of x and y, metres."""
+
+FREE_CENTRE = 0.035
+"""Metres between the area's centre and any object in `touch`: going straight down touches nothing."""
 
 DIRECTIONS: dict[str, tuple[float, float]] = {
     "to the left": (-1.0, 0.0),
@@ -34,7 +37,15 @@ TARGET_KINDS = {
     "lift": ("box", "cup", "can", "ball", "bottle"),
     "place": ("box", "cup", "can", "ball"),
 }
-GOAL_KINDS = ("plate", "bowl")
+GOAL_KINDS = {"box": ("plate", "bowl"), "can": ("plate", "bowl"), "cup": ("plate",), "ball": ("plate",)}
+"""What each kind is put on in `place`."""
+
+MAX_GRASP = {
+    "cup": np.array([0.075, 0.075, 0.095]),
+    "ball": np.full(3, 0.065),
+    "box": np.full(3, 0.062),
+}
+"""Largest extents in tasks that grasp, metres: the fingers open to 0.1."""
 
 TOUCH_DISTANCE = 0.02  # metres from the tool's origin to the object's bounding box or cylinder
 PUSH_DISTANCE = 0.05
@@ -107,12 +118,12 @@ def _sample_objects(name: str, rng: np.random.Generator) -> list[SceneObject] | 
     kind, colour = str(rng.choice(TARGET_KINDS[name])), str(rng.choice(colours))
     wanted = [(kind, colour)]
     if name == "place":
-        goal, goal_colour = str(rng.choice(GOAL_KINDS)), str(rng.choice(colours))
+        goal, goal_colour = str(rng.choice(GOAL_KINDS[kind])), str(rng.choice(colours))
         wanted += [(goal, goal_colour), (kind, other(colours, colour)), (goal, other(colours, goal_colour))]
     else:
         small = KINDS if name == "touch" else [k for k in KINDS if k not in ("plate", "banana")]
         wanted += [(kind, other(colours, colour)), (other(small, kind), colour)]
-        if rng.random() < 0.4:
+        if name == "touch" or rng.random() < 0.4:
             wanted.append((str(rng.choice(small)), str(rng.choice(colours))))
     if len(set(wanted)) < len(wanted):
         return None
@@ -122,13 +133,17 @@ def _sample_objects(name: str, rng: np.random.Generator) -> list[SceneObject] | 
         size = sample_size(kind, rng)
         if name == "place" and kind == "plate":
             size[:2] = 0.15
+        if name in ("lift", "place"):
+            size = np.minimum(size, MAX_GRASP.get(kind, np.inf))
         yaw = float(rng.uniform(-0.4, 0.4) if kind in ("box", "book", "banana") else rng.uniform(-np.pi, np.pi))
         rgb = np.clip(np.array(COLOURS[colour]) + rng.uniform(-0.05, 0.05, 3), 0.02, 0.98)
         for _ in range(30):
             position = np.array([*rng.uniform(*AREA), size[2] / 2])
             tint = (float(rgb[0]), float(rgb[1]), float(rgb[2]))
             thing = SceneObject(kind, colour, f"{colour} {kind}", tint, size, position, yaw, "plain")
-            if all(np.hypot(*(position - o.position)[:2]) > thing.radius + o.radius + gap for o in placed):
+            apart = all(np.hypot(*(position - o.position)[:2]) > thing.radius + o.radius + gap for o in placed)
+            off_centre = np.hypot(*(position[:2] - AREA.mean(0))) > thing.radius + FREE_CENTRE
+            if apart and (off_centre or name != "touch"):
                 placed.append(thing)
                 break
         else:

@@ -12,6 +12,7 @@ from rich.progress import track
 from vipa.geometry import project
 from vipa.training.foundation.questions import Picture, Seen
 from vipa.worlds.objects import COLOURS, KINDS
+from vipa.worlds.robot_stills import robot_stills
 from vipa.worlds.stills import Still, stills
 
 PATCH = 14
@@ -20,6 +21,8 @@ MIN_VISIBLE = 0.0016
 THINGS = (*KINDS, "left hand", "right hand")
 PAINTS = tuple(COLOURS)
 CHUNK = 250
+ROBOT_EVERY = 3
+"""Every third seed shows the robot's table from the robot's camera; the others an egocentric view with hands."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,16 @@ def render_pictures(folder: Path, seeds: range, frames: int, size: int = 112, wo
             done = pool.map(partial(_render_chunk, folder, frames=frames, size=size), missing)
             for _ in track(done, "rendering pictures", total=len(missing)):
                 pass
-    parts = [np.load(_chunk_path(folder, chunk)) for chunk in chunks]
+    return load_pictures(folder, frames)
+
+
+def load_pictures(folder: Path, frames: int = 2) -> Pictures:
+    """Every chunk of a folder, in the order of its seeds. ValueError where there is none."""
+    paths = sorted(Path(folder).glob("pictures_*.npz"), key=lambda path: int(path.stem.split("_")[1]))
+    paths = [path for path in paths if not path.name.endswith(".tmp.npz")]
+    if not paths:
+        raise ValueError(f"{folder}: no foundation pictures; render them first")
+    parts = [np.load(path) for path in paths]
     pictures = [_read_picture(entry) for part in parts for entry in json.loads(bytes(part["pictures"]).decode())]
     arrays = {name: np.concatenate([p[name] for p in parts]) for name in ("rgb", "thing", "paint", "box")}
     return Pictures(**arrays, pictures=pictures, frames=frames)
@@ -64,7 +76,8 @@ def _chunk_path(folder: Path, chunk: range) -> Path:
 def _render_chunk(folder: Path, chunk: range, frames: int, size: int) -> None:
     rgb, thing, paint, box, pictures = [], [], [], [], []
     for seed in chunk:
-        for still in stills(seed, frames, size):
+        film = robot_stills if seed % ROBOT_EVERY == 0 else stills
+        for still in film(seed, frames, size):
             picture = _picture(still)
             patches = _patch_targets(still)
             rgb.append(still.rgb)

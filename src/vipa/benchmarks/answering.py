@@ -1,0 +1,144 @@
+"""A trained model as the one who answers: frames are encoded once, questions generated in batches."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import LogitsProcessorList
+
+from vipa.hand3d.dataset import Hand3D
+from vipa.hand3d.records import ActionRecord, VisualRecord
+from vipa.models import MotionGrammar
+from vipa.training.features import EncodedImages, Group
+from vipa.training.packing import END, Packer
+from vipa.weights import load_start
+
+LONGEST_ANSWER = 40
+"""Tokens; the answers of Hand3D-visual have about half as many."""
+
+
+class ModelAnswerer:
+    """Greedy answers of the model in a folder, about the images of a Hand3D data set.
+
+    model: folder made by a training, or nano:STAGE. device: where it runs. Motions are decoded under the grammar of
+    motion tokens, for the hands and with the number of waypoints of the record, so that predictions and truth can be
+    compared point by point; what the model adds is where the waypoints are.
+    """
+
+    def __init__(self, model: str | Path, hand3d: Path, device: str | None = None):
+        self.name = model_name(model)
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.manual_seed(0)  # parts that a start does not have yet are new, as in training
+        self.model, self.processor = load_start(model)
+        self.model.to(device=self.device)  # type: ignore[call-arg]
+        self.tokenizer: Any = self.processor.tokenizer
+        self.packer = Packer(self.tokenizer, self.model.config.image_seq_length)
+        self.data = Hand3D(hand3d)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The weights by their content."""
+        return {"model": self.name, "weights": fingerprint(self.model), "decoding": "greedy"}
+
+    def questions(self, records: Sequence[VisualRecord]) -> list[str]:
+        """Answers to visual records."""
+        return self._generate([(tuple(r.frame_ids), r.question) for r in records], max_new_tokens=LONGEST_ANSWER)
+
+    def motions(self, records: Sequence[ActionRecord]) -> list[str]:
+        """Motion tokens as text for action records; records alike in hands and waypoints share a batch."""
+        alike: dict[tuple, list[int]] = defaultdict(list)
+        for i, record in enumerate(records):
+            alike[tuple((side, len(points)) for side, points in record.trajectories.items())].append(i)
+        answers = [""] * len(records)
+        for shape, places in alike.items():
+            counts = [count for _, count in shape]
+            some = [((records[i].frame_id,), records[i].prompt) for i in places]
+            texts = self._generate(
+                some, hands=tuple(side for side, _ in shape), waypoints=(min(counts), max(counts))
+            )
+            for i, text in zip(places, texts):
+                answers[i] = text
+        return answers
+
+    def _read(self, group: Group) -> np.ndarray:
+        return np.stack([self.data.image(frame) for frame in group])
+
+    @torch.no_grad()
+    def _generate(
+        self,
+        asked: Sequence[tuple[Group, str]],
+        *,
+        hands: tuple[str, ...] = (),
+        waypoints: tuple[int, int] = (1, 1),
+        max_new_tokens: int = 0,
+    ) -> list[str]:
+        groups = [group for group, _ in asked]
+        encoded = EncodedImages.of(
+            self.model, self.processor, groups, self._read
+        )  # records of a clip share frames
+        prompts = self.packer.prompts([(len(group), text) for group, text in asked])
+        inputs = {k: v.to(self.device) for k, v in prompts.items()} | encoded.inputs(groups, self.device)
+        length, end = inputs["input_ids"].shape[1], self.tokenizer.convert_tokens_to_ids(END)
+        processors = LogitsProcessorList()
+        if hands:
+            grammar = MotionGrammar(self.model.config, length, eos_token_id=end, waypoints=waypoints, hands=hands)
+            processors.append(grammar)
+            max_new_tokens = grammar.max_new_tokens
+        written = self.model.generate(
+            **inputs,
+            clip_lengths=[len(group) for group in groups],
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            eos_token_id=end,
+            pad_token_id=self.tokenizer.pad_token_id,
+            logits_processor=processors,
+        )
+        ends = (END, self.tokenizer.pad_token)
+        texts = self.tokenizer.batch_decode(written[:, length:], skip_special_tokens=False)
+        return [_before(text, ends).strip() for text in texts]
+
+
+def model_name(model: str | Path) -> str:
+    """`stage1` for both nano:stage1 and runs/x/stage1/model."""
+    path = Path(str(model).rpartition(":")[2])
+    return path.parent.name if path.name == "model" else path.name
+
+
+def fingerprint(model: torch.nn.Module) -> str:
+    """Sixteen hex digits that change with any parameter (their sums, in double precision)."""
+    digest = sha256()
+    for name, parameter in model.named_parameters():
+        values = parameter.detach().double()
+        digest.update(f"{name} {float(values.sum()):.17g} {float(values.square().sum()):.17g}".encode())
+    return digest.hexdigest()[:16]
+
+
+def _before(text: str, ends: Sequence[str]) -> str:
+    """What stands before the first end."""
+    for end in ends:
+        text = text.partition(end)[0]
+    return text
+
+
+class Questions:
+    """The question side of a model: an `Answerer` of Hand3D-test."""
+
+    def __init__(self, model: ModelAnswerer):
+        self.model, self.name, self.identity = model, model.name, model.identity
+
+    def __call__(self, records: Sequence[VisualRecord]) -> list[str]:
+        return self.model.questions(records)
+
+
+class Motions:
+    """The motion side of a model: a `MotionAnswerer` of the trajectories."""
+
+    def __init__(self, model: ModelAnswerer):
+        self.model, self.name, self.identity = model, model.name, model.identity
+
+    def __call__(self, records: Sequence[ActionRecord]) -> list[str]:
+        return self.model.motions(records)

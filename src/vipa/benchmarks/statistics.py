@@ -1,0 +1,36 @@
+"""Intervals that every reported figure carries."""
+
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float
+from scipy.stats import norm
+
+
+def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
+    """(low, high) of a success rate by Wilson's score. ValueError unless 0 <= successes <= trials, trials > 0."""
+    if trials <= 0 or not 0 <= successes <= trials:
+        raise ValueError(f"wilson interval: {successes} successes in {trials} trials")
+    z = float(norm.ppf(0.5 + confidence / 2))
+    p, n = successes / trials, trials
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * float(np.sqrt(p * (1 - p) / n + z * z / (4 * n * n)))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def bootstrap_interval(
+    values: Float[np.ndarray, "n *d"],
+    statistic: Callable[[np.ndarray], float] = lambda sample: float(np.mean(sample)),
+    seed: int = 0,
+    *,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+) -> tuple[float, float]:
+    """(low, high) by the percentile bootstrap over rows of `values`. ValueError for no rows."""
+    values = np.asarray(values)
+    if len(values) == 0:
+        raise ValueError("bootstrap interval: there are no values")
+    rng = np.random.default_rng(seed)
+    draws = [statistic(values[rng.integers(len(values), size=len(values))]) for _ in range(resamples)]
+    low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)

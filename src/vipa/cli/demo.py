@@ -1,0 +1,10 @@
+"""The whole path in ten minutes: films, annotates, trains, evaluates, and writes a report page."""
+
+import tyro
+
+
+def main(args: list[str]) -> None:
+    from vipa.demo.run import DemoRun, run_demo
+
+    path = run_demo(tyro.cli(DemoRun, args=args, prog="vipa demo"))
+    print(f"The report: {path.resolve()}")

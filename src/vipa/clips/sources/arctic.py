@@ -1,0 +1,154 @@
+"""ARCTIC: two hands and articulated objects, one worn and eight fixed cameras (zc-alexfan/arctic)."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from vipa.clips.clip import Clip, ClipError, Hand, ObjectTrack, Side, Split, Text
+from vipa.clips.mano_hands import mano_hand, mano_layer
+from vipa.clips.reading import chunks, existing_root, read_each, rows
+from vipa.clips.sources import NO_OPTIONS, SourceOptions
+from vipa.clips.video import Frames, ImageFrames, UndistortedFrames
+from vipa.geometry import Intrinsics, invert, matrix_from_axis_angle, rigid
+from vipa.geometry.distortion import RationalLens
+from vipa.safe_pickle import load_npy
+
+LICENCE = "ARCTIC licence of the Max Planck Society: non-commercial research"
+DOWNLOAD = "arctic.is.tue.mpg.de (registration), scripts of github.com/zc-alexfan/arctic; MANO model files"
+LAYOUT = """\
+ROOT/                                      (arctic_data/data, or any folder above it)
+  raw_seqs/s01/<object>_<grab|use>_01.mano.npy  .object.npy  .egocam.dist.npy
+  images/s01/<object>_<grab|use>_01/<view>/00001.jpg    view 0: worn, 1 ... 8: fixed (option view; 0 by default)
+  meta/misc.json
+  splits_json/protocol_p2.json             where there is one, for the official split
+"""
+
+RATE = 30.0
+
+
+def read_clips(root: Path, options: SourceOptions = NO_OPTIONS) -> Iterator[Clip | ClipError]:
+    root = existing_root(root)
+    view = int(options.view or 0)
+    data = next((p.parent.parent for p in sorted(root.rglob("meta/misc.json"))), root)
+    folders = [p for p in sorted((data / "images").glob(f"*/*/{view}")) if p.is_dir()]
+    found = [(f"{p.parts[-3]}_{p.parts[-2]}_view{view}", p) for p in folders]
+    return read_each("arctic", root, LAYOUT, found, lambda name, p: _read(name, data, p, view, options))
+
+
+def _read(name: str, data: Path, folder: Path, view: int, options: SourceOptions) -> Iterator[Clip | ClipError]:
+    subject, sequence = folder.parts[-3], folder.parts[-2]
+    misc = json.loads((data / "meta" / "misc.json").read_text())[subject]
+    raw = data / "raw_seqs" / subject
+    mano = _npy(raw / f"{sequence}.mano.npy")
+    count = len(np.asarray(mano["right"]["rot"]))
+    offset = int(misc["ioi_offset"])
+    images = {int(p.stem) - offset: p for p in sorted(folder.glob("*.jpg")) if p.stem.isdigit()}
+    shown = [row for row in sorted(images) if 0 <= row < count]  # the first and last images have no annotation
+    if not shown:
+        raise ValueError(f"{folder}: no image falls on one of the {count} annotated frames")
+    paths = tuple(images[row] for row in shown)
+    with Image.open(paths[0]) as image:
+        size = image.size
+    camera = _worn if view == 0 else _fixed
+    frames, intrinsics, T_camera_world = camera(raw, sequence, misc, view, ImageFrames(paths), size, count, shown)
+    hands = [_hand(side, mano, shown, T_camera_world, options) for side in ("left", "right")]
+    thing, action = sequence.split("_")[:2]
+    clip = Clip(
+        id=name,
+        source="arctic",
+        source_video=f"{subject}/{sequence}",
+        frames=frames,
+        timestamps=(np.array(shown) - shown[0]) / RATE,
+        intrinsics=intrinsics,
+        T_world_camera=invert(T_camera_world),
+        hands=tuple(h for h in hands if h is not None),
+        objects=_objects(raw / f"{sequence}.object.npy", thing, count, shown),
+        texts=(Text(f"{action} the {thing}", 0.0, (shown[-1] - shown[0] + 1) / RATE),),
+        split=_split(data, subject, sequence),
+        licence=LICENCE,
+        notes={"texts": "made from the sequence's name; the data set has no sentences"},
+    )
+    yield from chunks(clip, options.seconds)
+
+
+def _npy(path: Path) -> dict:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing (the test subject's ground truth is not public)")
+    data = load_npy(path)
+    if not isinstance(data, dict):
+        raise ValueError(f"{path}: no dict in this file")
+    return data
+
+
+def _worn(
+    raw: Path, sequence: str, misc: dict, view: int, images: ImageFrames, size: tuple, count: int, shown: list[int]
+) -> tuple[Frames, Intrinsics, np.ndarray]:
+    """The head camera: a pose a frame (world to camera) and a lens that is taken out of the images."""
+    data = _npy(raw / f"{sequence}.egocam.dist.npy")
+    R = rows(data["R_k_cam_np"], count, "R_k_cam_np", (3, 3))
+    t = rows(data["T_k_cam_np"], count, "T_k_cam_np", (3,))
+    nominal = [int(x) for x in misc["image_size"][0]]
+    intrinsics = _intrinsics(data["intrinsics"], nominal, size)
+    lens = RationalLens(
+        *intrinsics.matrix[[0, 1, 0, 1], [0, 1, 2, 2]].tolist(),
+        coefficients=tuple(np.asarray(data["dist8"], dtype=np.float64).ravel().tolist()),
+    )
+    return UndistortedFrames(images, lens, size, intrinsics), intrinsics, rigid(R, t)[shown]
+
+
+def _fixed(
+    raw: Path, sequence: str, misc: dict, view: int, images: ImageFrames, size: tuple, count: int, shown: list[int]
+) -> tuple[Frames, Intrinsics, np.ndarray]:
+    T = np.asarray(misc["world2cam"], dtype=np.float64)[view - 1]
+    nominal = [int(x) for x in misc["image_size"][view]]
+    return images, _intrinsics(misc["intris_mat"][view - 1], nominal, size), np.repeat(T[None], len(shown), 0)
+
+
+def _intrinsics(K: np.ndarray, nominal: list[int], size: tuple[int, int]) -> Intrinsics:
+    """For the images as they are, which may have been made smaller than the calibration's."""
+    return Intrinsics.from_matrix(np.asarray(K, dtype=np.float64), *nominal, "calibrated").resized(*size)
+
+
+def _hand(
+    side: Side, mano: dict, shown: list[int], T_camera_world: np.ndarray, options: SourceOptions
+) -> Hand | None:
+    """World frame; smplx with use_pca=False, flat_hand_mean=False: the mean is added, trans is not the wrist."""
+    data = mano[side]
+    count = len(np.asarray(mano["right"]["rot"]))
+    rotation = rows(data["rot"], count, f"{side} rot", (3,))[shown]
+    pose = rows(data["pose"], count, f"{side} pose", (45,))[shown]
+    translation = rows(data["trans"], count, f"{side} trans", (3,))[shown]
+    known = np.isfinite(rotation).all(1) & np.isfinite(pose).all(1) & np.isfinite(translation).all(1)
+    return mano_hand(
+        mano_layer(side, options.mano, True),
+        orientation=matrix_from_axis_angle(np.nan_to_num(rotation)),
+        pose=pose,
+        form="axis_angle",
+        add_mean=True,
+        betas=np.asarray(data["shape"], dtype=np.float64).reshape(10),
+        translation=translation,
+        tips="smplx",
+        T_camera_source=T_camera_world,
+        known=known,
+    )
+
+
+def _objects(path: Path, name: str, count: int, shown: list[int]) -> tuple[ObjectTrack, ...]:
+    """Rows of articulation (radians), axis-angle, and a translation in millimetres, though hands are in metres."""
+    if not path.is_file():
+        return (ObjectTrack(name),)
+    data = rows(load_npy(path), count, path.name, (7,))[shown]
+    return (ObjectTrack(name, rigid(matrix_from_axis_angle(data[:, 1:4]), data[:, 4:] / 1000)),)
+
+
+def _split(data: Path, subject: str, sequence: str) -> Split | None:
+    names: dict[str, Split] = {"train": "train", "val": "validation", "test": "test"}
+    for path in (data / "splits_json" / "protocol_p2.json", data.parent / "splits_json" / "protocol_p2.json"):
+        if path.is_file():
+            for split, sequences in json.loads(path.read_text()).items():
+                if f"{subject}/{sequence}" in sequences:
+                    return names.get(split)
+    return None

@@ -1,0 +1,125 @@
+"""Any folder of videos: an mp4 each, with what is known about it in a small JSON file beside it."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+
+from vipa.clips.clip import Clip, ClipError, Hand, ObjectTrack, Text
+from vipa.clips.depth import DepthImages
+from vipa.clips.raw_video import VIDEO_SUFFIXES, intrinsics_of, tracked_hands
+from vipa.clips.reading import chunks, existing_root, make_hand, read_each, rows
+from vipa.clips.sources import NO_OPTIONS, SourceOptions
+from vipa.clips.video import VideoFrames
+from vipa.hands.skeleton import SIDES
+
+LICENCE = "yours: 'licence' in the sidecar"
+DOWNLOAD = "nothing: your own videos"
+LAYOUT = """\
+ROOT/                        (any folders below it)
+  kitchen.mp4
+  kitchen.json               optional, every field optional but a camera:
+                             {"intrinsics": {"fx": 600, "fy": 600, "cx": 320, "cy": 240, "width": 640, "height": 480}
+                                or "fov_degrees": 70 (horizontal; also as the option fov, for all videos),
+                              "static_camera": true,
+                              "texts": [{"text": "pick up the cup", "start": 0.0, "end": 2.5, "hand": "right"}],
+                              "objects": ["cup"], "source_video": "day 1", "split": "train", "licence": "CC BY 4.0",
+                              "metres_per_depth_unit": 0.001}
+  kitchen.npz                optional arrays, one row a frame: T_world_camera (n, 4, 4),
+                             left_joints_camera, right_joints_camera (n, 21, 3), left_confidence, right_confidence
+  kitchen.depth/000000.png   optional 16-bit depth, aligned with the frames
+without joints in the .npz, hands come from a tracker's result files (option hands)
+"""
+
+_KNOWN = {
+    "intrinsics", "fov_degrees", "static_camera", "texts", "objects", "source_video", "split", "licence",
+    "metres_per_depth_unit",
+}  # fmt: skip
+
+
+def read_clips(root: Path, options: SourceOptions = NO_OPTIONS) -> Iterator[Clip | ClipError]:
+    root = existing_root(root)
+    videos = [p for p in sorted(root.rglob("*")) if p.suffix.lower() in VIDEO_SUFFIXES]
+    found = [("_".join(p.relative_to(root).with_suffix("").parts), p) for p in videos]
+    return read_each("folder", root, LAYOUT, found, lambda name, path: _read(name, root, path, options))
+
+
+def _read(name: str, root: Path, path: Path, options: SourceOptions) -> Iterator[Clip | ClipError]:
+    video = VideoFrames(path)
+    n = len(video)
+    sidecar = _sidecar(path.with_suffix(".json"))
+    arrays = _arrays(path.with_suffix(".npz"))
+    intrinsics = intrinsics_of(video, sidecar, options)
+    T_world_camera = None
+    if "T_world_camera" in arrays:
+        T_world_camera = rows(arrays["T_world_camera"], n, "T_world_camera", (4, 4))
+    elif sidecar.get("static_camera"):
+        T_world_camera = np.repeat(np.eye(4)[None], n, 0)
+    hands = _hands(arrays, n) or tracked_hands(name, path, video, intrinsics, options)
+    clip = Clip(
+        id=name,
+        source="folder",
+        source_video=str(sidecar.get("source_video") or path.relative_to(root).with_suffix("")),
+        frames=video,
+        timestamps=video.timestamps,
+        intrinsics=intrinsics,
+        T_world_camera=T_world_camera,
+        hands=hands,
+        depth=_depth(path.with_suffix(".depth"), video, float(sidecar.get("metres_per_depth_unit", 1e-3))),
+        objects=tuple(ObjectTrack(str(o)) for o in sidecar["objects"]) if "objects" in sidecar else None,
+        texts=tuple(_text(item) for item in sidecar.get("texts", ())),
+        split=sidecar.get("split"),
+        licence=str(sidecar.get("licence", "unknown")),
+    )
+    yield from chunks(clip, options.seconds)
+
+
+def _sidecar(path: Path) -> dict:
+    if not path.is_file():
+        return {}
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not JSON ({error})") from None
+    if not isinstance(data, dict) or set(data) - _KNOWN:
+        unknown = sorted(set(data) - _KNOWN) if isinstance(data, dict) else type(data).__name__
+        raise ValueError(f"{path}: unknown {unknown}; the fields are {', '.join(sorted(_KNOWN))}")
+    if data.get("split") not in (None, "train", "validation", "test"):
+        raise ValueError(f"{path}: split must be train, validation or test, it is {data['split']!r}")
+    return data
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        return {}
+    with np.load(path, allow_pickle=False) as data:
+        return {key: data[key] for key in data}
+
+
+def _hands(arrays: dict[str, np.ndarray], n: int) -> tuple[Hand, ...]:
+    out = []
+    for side in SIDES:
+        if f"{side}_joints_camera" in arrays:
+            joints = rows(arrays[f"{side}_joints_camera"], n, f"{side}_joints_camera", (21, 3))
+            confidence = arrays.get(f"{side}_confidence")
+            confidence = None if confidence is None else rows(confidence, n, f"{side}_confidence")
+            out.append(make_hand(side, joints, confidence))
+    return tuple(hand for hand in out if hand is not None)
+
+
+def _depth(folder: Path, video: VideoFrames, metres_per_unit: float) -> DepthImages | None:
+    if not folder.is_dir():
+        return None
+    files = {int(p.stem): p for p in folder.glob("*.png") if p.stem.isdigit()}
+    return DepthImages(tuple(files.get(i) for i in range(len(video))), metres_per_unit, video.size)
+
+
+def _text(item: dict) -> Text:
+    names = {f.name for f in fields(Text)}
+    if not isinstance(item, dict) or not {"text", "start", "end"} <= set(item) <= names:
+        raise ValueError(f"texts: each needs text, start, end and may have hand; got {item}")
+    if item.get("hand") not in (None, "left", "right", "both"):
+        raise ValueError(f"texts: hand must be left, right or both, it is {item['hand']!r}")
+    return Text(str(item["text"]), float(item["start"]), float(item["end"]), item.get("hand"))

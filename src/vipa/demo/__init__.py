@@ -1,0 +1,1 @@
+"""The demo: the whole path in minutes, and its report."""

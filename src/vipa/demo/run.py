@@ -1,0 +1,224 @@
+"""`vipa demo`: films, annotates, trains three stages, evaluates and writes the report; every step can be resumed."""
+
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from vipa.benchmarks.resuming import write_atomically
+
+
+@dataclass(frozen=True)
+class DemoRun:
+    """Everything that decides what the demo does. The defaults take at most ten minutes on two cores.
+
+    train_clips, test_clips: filmed and annotated. demonstrations: of the robot's experts. stage*_steps: of training,
+    from the shipped foundation on. questions, motions, episodes: of the evaluation (episodes per task and policy).
+    real: folder of the real VITRA example, used where it is there.
+
+    Where the time goes (seconds on two cores, nothing else running):
+        film and annotate 60, demonstrations 60, stage 1 90, stage 2 110, stage 3 110, evaluation 120, report 10
+    """
+
+    out: Path = Path("runs/demo")
+    train_clips: int = 300
+    test_clips: int = 60
+    demonstrations: int = 200
+    stage1_steps: int = 500
+    stage2_steps: int = 500
+    stage3_steps: int = 600
+    questions: int = 300
+    motions: int = 120
+    tasks: tuple[str, ...] = ("touch", "push", "lift", "place")
+    episodes: int = 8
+    seed: int = 0
+    real: Path = Path("../shared/real/vitra_ego4d_example")
+
+
+def run_demo(run: DemoRun) -> Path:
+    """Does what is not done yet and returns the report's path. ValueError where run.out holds another demo."""
+    _claim(run)
+    steps: list[tuple[str, str, Callable[[DemoRun], None]]] = [
+        ("annotate", "filming and annotating clips", annotate_clips),
+        ("demonstrations", "collecting robot demonstrations", collect_demonstrations),
+        ("stage1", "stage 1: the fusion learns to answer questions about space", train_stage("stage1")),
+        ("stage2", "stage 2: the language model learns motions", train_stage("stage2")),
+        ("stage3", "stage 3: the action head learns to move the robot", train_stage("stage3")),
+        ("evaluate", "evaluating on held-out clips and scenes", evaluate),
+        ("pictures", "drawing one clip's way through annotation", draw_pictures),
+    ]
+    for number, (name, title, action) in enumerate(steps, 1):
+        with _step(run, name, f"[{number}/{len(steps) + 1}] {title}") as todo:
+            if todo:
+                action(run)
+    print(f"[{len(steps) + 1}/{len(steps) + 1}] writing the report", flush=True)
+    return write_report(run)
+
+
+def annotate_clips(run: DemoRun) -> None:
+    """Hand3D from clips of the train and the test seeds, and from the real clip where it is there."""
+    from vipa.clips.clip import Clip
+    from vipa.hand3d.annotate import annotate
+    from vipa.progress import counter
+    from vipa.worlds.film import film_clip
+    from vipa.worlds.seeds import TEST, TRAIN
+
+    def clips() -> Iterator[Clip]:
+        for i in range(run.train_clips):
+            yield replace(film_clip(TRAIN[i]), split="train")
+        for i in range(run.test_clips):
+            yield replace(film_clip(TEST[i]), split="test")
+
+    total = run.train_clips + run.test_clips
+    with counter("filming and annotating", "clips", total) as count:
+        report = annotate(clips(), run.out / "hand3d", progress=lambda _: count(total=total))
+    print(report.summary())
+    if run.real.is_dir():
+        real = annotate(_real_clips(run), run.out / "real")
+        print(f"and {run.real.name}: {real.summary()}")
+
+
+def collect_demonstrations(run: DemoRun) -> None:
+    from vipa.progress import counter
+    from vipa.robots.tabletop import collect
+    from vipa.worlds.seeds import TRAIN
+
+    seeds = TRAIN[: run.demonstrations]
+    with counter("demonstrations", "episodes", len(seeds)) as count:
+        collect(
+            run.out / "demonstrations",
+            seeds,
+            dict.fromkeys(run.tasks, 1.0),
+            workers=2,
+            progress=lambda done, total: count(done=done, total=total),
+        )
+
+
+def train_stage(name: str) -> Callable[[DemoRun], None]:
+    """Each stage begins with what the stage before made; stage 1 with the shipped foundation."""
+
+    def action(run: DemoRun) -> None:
+        from vipa.training.loop import train
+        from vipa.training.stages import STAGES
+
+        number = int(name[-1])
+        data = run.out / ("hand3d" if number < 3 else "demonstrations")
+        start = "nano:foundation" if number == 1 else str(model_of(run, f"stage{number - 1}"))
+        steps = {1: run.stage1_steps, 2: run.stage2_steps, 3: run.stage3_steps}[number]
+        stage = STAGES[name]("nano", data, run.out / name, start)
+        train(replace(stage, steps=steps, seed=run.seed, save_every=100))
+
+    return action
+
+
+def model_of(run: DemoRun, stage: str) -> Path:
+    return run.out / stage / "model"
+
+
+def evaluate(run: DemoRun) -> None:
+    from vipa.benchmarks.stages import StagesEvaluation, copy_logs, evaluate_stages
+    from vipa.progress import counter
+
+    evaluation = StagesEvaluation(
+        "nano:foundation",
+        *(str(model_of(run, stage)) for stage in ("stage1", "stage2", "stage3")),
+        data=run.out / "hand3d",
+        out=run.out / "results",
+        questions=run.questions,
+        motions=run.motions,
+        tasks=run.tasks,
+        episodes=run.episodes,
+        videos=1,
+    )
+    with counter("evaluating", "") as count:
+        evaluate_stages(evaluation, lambda name, done, total: count(name, done=done, total=total))
+    copy_logs({stage: run.out / stage for stage in ("stage1", "stage2", "stage3")}, run.out / "results")
+
+
+def draw_pictures(run: DemoRun) -> None:
+    from vipa.demo.pictures import real_steps, save_steps, tabletop_steps
+    from vipa.hand3d.dataset import Hand3D
+    from vipa.worlds.seeds import TEST
+
+    folder, data = run.out / "pictures", Hand3D(run.out / "hand3d")
+    moving = {r.clip_id for r in data.action("test")}
+    clip_id = next((c.id for c in data.clips("test") if c.id in moving), next(data.clips("test")).id)
+    seed = int(clip_id.rsplit("_", 1)[1])
+    assert seed in TEST
+    steps = tabletop_steps(data, clip_id, seed, folder)
+    for clip in _real_clips(run) if run.real.is_dir() else ():
+        if not isinstance(clip, Exception):
+            steps += real_steps(Hand3D(run.out / "real"), clip, folder)
+    save_steps(steps, folder / "steps.json")
+
+
+def write_report(run: DemoRun) -> Path:
+    """The page, from whatever is in run.out and in the package."""
+    import vipa
+    from vipa.benchmarks.report import Report, render
+    from vipa.benchmarks.stages import read_column
+    from vipa.demo.pictures import load_steps
+    from vipa.weights import NANO
+
+    seconds = {p.stem: json.loads(p.read_text())["seconds"] for p in sorted((run.out / "steps").glob("*.json"))}
+    now = read_column(run.out / "results", "trained just now", "now", _minutes(seconds))
+    shipped = read_column(NANO / "results", "shipped nano", "shipped", "longer training, weights in the package")
+    facts = (
+        ("Command", "make demo (vipa demo)"),
+        ("Version", vipa.__version__),
+        ("Machine", f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"),
+        ("Time", ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items())),
+        ("Settings", ", ".join(f"{k} {v}" for k, v in asdict(run).items() if isinstance(v, int))),
+        ("Splits", "training, test and foundation scenes come from disjoint ranges of seeds"),
+        ("Intervals", "95 %: bootstrap over clips for questions and motions, Wilson for success rates"),
+    )
+    date = datetime.now().strftime("%d %B %Y, %H:%M").lstrip("0")
+    page = render(Report(date, load_steps(run.out / "pictures" / "steps.json"), (now, shipped), facts))
+    path = run.out / "report.html"
+    write_atomically(path, page)
+    return path
+
+
+def _real_clips(run: DemoRun):
+    from vipa.clips.sources import load_source
+
+    return load_source("vitra").read_clips(run.real)
+
+
+def _minutes(seconds: dict[str, float]) -> str:
+    total = sum(seconds.get(stage, 0.0) for stage in ("stage1", "stage2", "stage3"))
+    return f"{total / 60:.1f} minutes of training" if total else ""
+
+
+def _claim(run: DemoRun) -> None:
+    """Saves the settings; a folder made with other settings is refused."""
+    path, text = run.out / "demo.json", json.dumps(asdict(run), indent=1, default=str)
+    if path.exists() and path.read_text() != text:
+        raise ValueError(f"{run.out} holds a demo with other settings: choose another --out, or delete the folder")
+    write_atomically(path, text)
+
+
+@contextmanager
+def _step(run: DemoRun, name: str, title: str) -> Iterator[bool]:
+    """Yields whether the step is to be done; marks it done, with its seconds over all tries, when it ends."""
+    marker, partial = run.out / "steps" / f"{name}.json", run.out / "steps" / f".{name}.partial"
+    if marker.exists():
+        print(f"{title}: done before", flush=True)
+        yield False
+        return
+    print(title, flush=True)
+    before = float(partial.read_text()) if partial.exists() else 0.0
+    start = time.monotonic()
+    try:
+        yield True
+    except BaseException:
+        write_atomically(partial, str(before + time.monotonic() - start))
+        raise
+    seconds = before + time.monotonic() - start
+    write_atomically(marker, json.dumps({"seconds": round(seconds, 1)}))
+    partial.unlink(missing_ok=True)

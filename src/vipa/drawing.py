@@ -1,0 +1,178 @@
+"""Pictures for people: hands, boxes, depth and trajectories drawn on enlarged frames; short videos.
+
+Images are (height, width, 3) uint8 RGB; pixel coordinates are those of the frame before it is enlarged.
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from vipa.geometry import Intrinsics, project
+from vipa.hands.skeleton import BONES, FINGERS
+
+FINGER_COLOURS = dict(zip(FINGERS, ["#ff5a4f", "#ffb02e", "#3ecf6a", "#2fa8ff", "#b07bff"]))
+SIDE_COLOURS = {"left": "#2fa8ff", "right": "#ff8a3d"}
+TRUTH_COLOUR = "#2bd38a"
+BOX_COLOURS = ["#ffd23f", "#4fd6ff", "#ff7ac8", "#9dff6b", "#ffa15c", "#c2a8ff"]
+
+
+class Canvas:
+    """An enlarged frame to draw on.
+
+    image: (height, width, 3) uint8. scale: how many times larger the picture is. intrinsics: of the frame, needed
+    where points in metres are drawn.
+    """
+
+    def __init__(self, image: np.ndarray, scale: int = 4, intrinsics: Intrinsics | None = None):
+        height, width = image.shape[:2]
+        self.scale, self.intrinsics = scale, intrinsics
+        self.picture = Image.fromarray(image).resize((width * scale, height * scale), Image.Resampling.LANCZOS)
+        self._draw = ImageDraw.Draw(self.picture, "RGBA")
+        self._line = max(2, round(self.picture.width / 130))
+
+    def at(self, pixels: np.ndarray) -> list[tuple[float, float]]:
+        """Where (n, 2) pixels of the frame are in the picture."""
+        moved = (np.asarray(pixels, dtype=float).reshape(-1, 2) + 0.5) * self.scale - 0.5
+        return [(float(u), float(v)) for u, v in moved]
+
+    def seen_from(self, points_camera: np.ndarray) -> list[tuple[float, float]]:
+        """Where (n, 3) points in metres, camera frame, are in the picture; points behind the camera are left out."""
+        assert self.intrinsics is not None, "points in metres need intrinsics"
+        points = np.asarray(points_camera, dtype=float).reshape(-1, 3)
+        points = points[np.isfinite(points).all(-1) & (points[:, 2] > 1e-3)]
+        return self.at(project(points, self.intrinsics.matrix)) if len(points) else []
+
+    def hand(self, joints_camera: np.ndarray) -> "Canvas":
+        """The 21 joints (21, 3), metres, camera frame, with a colour per finger; nothing for an unknown hand."""
+        if not np.isfinite(joints_camera).all() or (joints_camera[:, 2] <= 1e-3).any():
+            return self
+        spots = self.seen_from(joints_camera)
+        line = self._line
+        for parent, child in BONES:
+            colour = FINGER_COLOURS[FINGERS[(child - 1) // 4]]
+            self._draw.line([spots[parent], spots[child]], fill=colour, width=line)
+        for i, spot in enumerate(spots):
+            colour = "#ffffff" if i == 0 else FINGER_COLOURS[FINGERS[(i - 1) // 4]]
+            self._dot(spot, line * (1.2 if i == 0 else 0.8), colour)
+        return self
+
+    def boxes(self, named: Iterable[tuple[str, np.ndarray]]) -> "Canvas":
+        """Boxes (left, top, right, bottom) in pixels with their names; NaN boxes are left out."""
+        font = _font(max(11, self.picture.width // 30))
+        for i, (name, box) in enumerate(named):
+            if not np.isfinite(box).all():
+                continue
+            colour = BOX_COLOURS[i % len(BOX_COLOURS)]
+            (left, top), (right, bottom) = self.at(np.asarray(box).reshape(2, 2))
+            self._draw.rectangle([left, top, right, bottom], outline=colour, width=max(2, self._line - 1))
+            text = self._draw.textbbox((0, 0), name, font=font)
+            width, height = text[2] + 6, text[3] + 4
+            x = min(max(left, 0), self.picture.width - width)
+            y = top - height if top - height >= 0 else min(bottom, self.picture.height - height)
+            self._draw.rectangle([x, y, x + width, y + height], fill=colour)
+            self._draw.text((x + 3, y + 1), name, fill="#111111", font=font)
+        return self
+
+    def path(self, points_camera: np.ndarray, colour: str, dashed: bool = False) -> "Canvas":
+        """A trajectory (n, 3), metres, camera frame, from a small dot to a large one."""
+        spots = self.seen_from(points_camera)
+        line = self._line
+        for i, (a, b) in enumerate(pairwise(spots)):
+            if not dashed or i % 2 == 0:
+                self._draw.line([a, b], fill=colour, width=line)
+        for i, spot in enumerate(spots):
+            self._dot(spot, line * (0.9 if i < len(spots) - 1 else 1.7), colour)
+        return self
+
+    def arrow(self, start_camera: np.ndarray, end_camera: np.ndarray, colour: str = "#ffffff") -> "Canvas":
+        """From one point (3,) to another, metres, camera frame."""
+        spots = self.seen_from(np.stack([start_camera, end_camera]))
+        if len(spots) == 2:
+            (x1, y1), (x2, y2) = spots
+            line = self._line
+            self._draw.line([(x1, y1), (x2, y2)], fill=colour, width=line)
+            angle, size = np.arctan2(y2 - y1, x2 - x1), 5.0 * line
+            wings = [(x2 - size * np.cos(angle + t), y2 - size * np.sin(angle + t)) for t in (-0.45, 0.45)]
+            self._draw.polygon([(x2, y2), *wings], fill=colour)
+        return self
+
+    def label(self, text: str) -> "Canvas":
+        """Words in the lower left corner."""
+        font = _font(max(12, self.picture.width // 26))
+        box = self._draw.textbbox((0, 0), text, font=font)
+        height = self.picture.height
+        self._draw.rectangle([0, height - box[3] - 8, box[2] + 10, height], fill=(0, 0, 0, 150))
+        self._draw.text((5, height - box[3] - 5), text, fill="#ffffff", font=font)
+        return self
+
+    @property
+    def array(self) -> np.ndarray:
+        return np.asarray(self.picture.convert("RGB"))
+
+    def _dot(self, spot: tuple[float, float], radius: float, colour: str) -> None:
+        x, y = spot
+        box = [x - radius, y - radius, x + radius, y + radius]
+        self._draw.ellipse(box, fill=colour, outline="#00000080")
+
+
+def depth_colours(depth: np.ndarray, near: float | None = None, far: float | None = None) -> np.ndarray:
+    """(H, W) metres -> (H, W, 3) uint8: near is bright, far is dark, unknown (NaN) is grey.
+
+    near, far: metres at the ends of the colours; by default the 2nd and 98th percentile.
+    """
+    import matplotlib
+
+    known = depth[np.isfinite(depth)]
+    if known.size == 0:
+        return np.full((*depth.shape, 3), 90, np.uint8)
+    near = float(np.quantile(known, 0.02)) if near is None else near
+    far = float(np.quantile(known, 0.98)) if far is None else far
+    share = np.clip((depth - near) / max(far - near, 1e-6), 0, 1)
+    colours = (matplotlib.colormaps["turbo"](1 - np.nan_to_num(share))[..., :3] * 255).astype(np.uint8)
+    colours[~np.isfinite(depth)] = 90
+    return colours
+
+
+def side_by_side(pictures: Sequence[np.ndarray], gap: int = 6) -> np.ndarray:
+    """Pictures of equal height in one row, white between them."""
+    height = pictures[0].shape[0]
+    space = np.full((height, gap, 3), 255, np.uint8)
+    return np.concatenate([part for p in pictures for part in (space, p)][1:], axis=1)
+
+
+def save_image(image: np.ndarray, path: Path) -> Path:
+    """JPEG or PNG by the path's ending, written beside its place and renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".beside.{path.name}")
+    Image.fromarray(image).save(beside, quality=88)
+    return beside.replace(path)
+
+
+def save_video(images: Sequence[np.ndarray], path: Path, rate: float) -> Path:
+    """H.264 mp4 that browsers play (yuv420p, index in front). Sizes must be even and equal."""
+    from fractions import Fraction
+
+    import av
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".beside.{path.name}")
+    height, width = images[0].shape[:2]
+    with av.open(str(beside), "w", options={"movflags": "faststart"}) as container:
+        stream = container.add_stream("libx264", rate=Fraction(rate).limit_denominator(1000))
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.options = {"crf": "24", "preset": "veryfast"}
+        for image in images:
+            for packet in stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+    return beside.replace(path)
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    import matplotlib
+
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans-Bold.ttf"), size)

@@ -1,0 +1,188 @@
+"""Metres per unit of a point map, from hands whose joints are known in metres (section 3.2.1).
+
+The paper takes the median of (joint depth / surface depth at the joint's pixel). Two things bias it: joints lie
+inside the flesh, 13-35 mm behind the surface, and a hidden joint's pixel shows something else. Here a joint counts
+only where the order of depths says that its own flesh is seen, the flesh is part of the model, and the frames of
+the clip are combined robustly:
+
+    joint depth = scale * surface depth + flesh * thickness of that joint
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from vipa.clips.clip import Clip, ClipError, Hand
+from vipa.geometry import Intrinsics, project
+from vipa.hand3d.config import ScaleConfig
+from vipa.hand3d.pointmaps import PointMaps
+from vipa.hands.skeleton import BONES
+
+THICKNESS = np.array([0.022, *[0.016, 0.011, 0.009, 0.008], *[0.013, 0.010, 0.009, 0.008] * 4])
+"""Metres from each joint to the skin towards the camera: of adult hands, palm to tip. One factor (`flesh`) per
+clip adapts it to the hand and to how a data set places its joints."""
+
+IN_FRONT, BEHIND = 0.03, 0.02  # metres the surface may be before / behind the expected skin of a visible joint
+
+
+@dataclass(frozen=True)
+class ScaleEstimate:
+    """Metres per unit of a clip's point map.
+
+    low, high: 95 % interval. spread: robust standard deviation of the per-frame scales, relative. frames, joints:
+    support. plain_median: the paper's estimate, over all joints that fall on the image, for comparison; None
+    without any. calibrated: False where the map was metric and kept as it is.
+    """
+
+    scale: float
+    low: float
+    high: float
+    spread: float
+    flesh: float
+    frames: int
+    joints: int
+    plain_median: float | None
+    calibrated: bool
+
+
+def estimate_scale(clip: Clip, maps: PointMaps, config: ScaleConfig) -> ScaleEstimate:
+    """The scale of `maps`; 1 for a metric map unless `config.force`. ClipError where hands give no good answer."""
+    if maps.metric and not config.force:
+        return ScaleEstimate(1.0, 1.0, 1.0, 0.0, 1.0, 0, 0, None, False)
+    z, surface, thickness, frame, on_image = _pairs(clip, maps)
+    plain = plain_median(z[on_image], surface[on_image], frame[on_image])
+    keep = on_image & (thickness > 0)
+    z, surface, thickness, frame = z[keep], surface[keep], thickness[keep], frame[keep]
+    if len(z) < config.joints:
+        raise ClipError(
+            clip.id, f"scale: only {len(z)} joints are visible with a depth, {config.joints} are needed"
+        )
+    scale, flesh, inlier = robust_fit(z, surface, thickness)
+    frames, counts = np.unique(frame[inlier], return_counts=True)
+    frames = frames[counts >= 3]
+    if len(frames) < config.frames or inlier.sum() < config.joints:
+        raise ClipError(
+            clip.id,
+            f"scale: {int(inlier.sum())} joints in {len(frames)} frames agree, "
+            f"{config.joints} in {config.frames} are needed",
+        )
+    ratios = (z - flesh * thickness) / surface
+    per_frame = np.array([np.median(ratios[inlier & (frame == f)]) for f in frames])
+    scale = float(np.median(per_frame))
+    sigma = 1.4826 * float(np.median(np.abs(per_frame - scale)))
+    spread = sigma / scale
+    if spread > config.spread:
+        raise ClipError(clip.id, f"scale: frames disagree by {spread:.1%} (largest accepted {config.spread:.0%})")
+    # the flesh's own uncertainty does not average out over frames: 30 % of its share of the depth
+    systematic = 0.3 * float(np.median(flesh * thickness[inlier] / z[inlier])) * scale
+    half = 1.96 * float(np.hypot(1.2533 * sigma / np.sqrt(len(frames)), systematic))
+    return ScaleEstimate(
+        scale,
+        scale - half,
+        scale + half,
+        spread,
+        flesh,
+        len(frames),
+        int(inlier.sum()),
+        plain,
+        True,
+    )
+
+
+def plain_median(
+    z: Float[np.ndarray, "n"], surface: Float[np.ndarray, "n"], frame: Float[np.ndarray, "n"]
+) -> float | None:
+    """The paper's estimate: median over the clip of each frame's median of joint depth / surface depth."""
+    frames = np.unique(frame)
+    if len(frames) == 0:
+        return None
+    return float(np.median([np.median((z / surface)[frame == f]) for f in frames]))
+
+
+def robust_fit(
+    z: Float[np.ndarray, "n"], surface: Float[np.ndarray, "n"], thickness: Float[np.ndarray, "n"]
+) -> tuple[float, float, Bool[np.ndarray, "n"]]:
+    """(scale, flesh, which joints agree) of z = scale * surface + flesh * thickness.
+
+    The scale that most joints agree with starts it; then weighted least squares (Huber, prior flesh = 1 +-
+    0.5) over the joints whose skin is where it is expected, until they no longer change.
+    """
+    candidates = np.quantile((z - thickness) / surface, np.linspace(0.02, 0.98, 97))
+    agree = [np.sum(_on_skin(z, surface, thickness, s, 1.0, 0.5)) for s in candidates]
+    best = np.flatnonzero(np.array(agree) >= 0.98 * np.max(agree))
+    scale, flesh = float(np.median(candidates[best])), 1.0
+    inlier = _on_skin(z, surface, thickness, scale, flesh)
+    for _ in range(20):
+        if inlier.sum() < 3:
+            break
+        a = np.stack([surface[inlier], thickness[inlier]], 1)
+        residual = z[inlier] - a @ [scale, flesh]
+        sigma = max(1.4826 * float(np.median(np.abs(residual))), 1e-4)
+        w = 1 / np.maximum(1.0, np.abs(residual) / (1.5 * sigma))
+        prior = (sigma / 0.5) ** 2 * np.sqrt(inlier.sum())  # joints of one frame err together
+        normal = (a * w[:, None]).T @ a + np.diag([0.0, prior])
+        scale, flesh = np.linalg.solve(normal, (a * w[:, None]).T @ z[inlier] + [0.0, prior])
+        flesh = float(np.clip(flesh, 0.0, 3.0))
+        now = _on_skin(z, surface, thickness, scale, flesh)
+        if (now == inlier).all():
+            break
+        inlier = now
+    return float(scale), flesh, inlier
+
+
+def _on_skin(z, surface, thickness, scale: float, flesh: float, strict: float = 1.0) -> np.ndarray:
+    gap = z - flesh * thickness - scale * surface  # > 0: something is before the skin
+    return (gap < strict * IN_FRONT) & (gap > -strict * BEHIND)
+
+
+def self_visible(joints: Float[np.ndarray, "21 3"], K: Float[np.ndarray, "3 3"]) -> Bool[np.ndarray, "21"]:
+    """Which joints no other part of the same hand hides: bones as tubes of flesh, compared by depth order."""
+    parents, children = (np.array(column) for column in zip(*BONES))
+    t = np.linspace(0.0, 1.0, 6)[None, :, None]
+    along = joints[parents][:, None] * (1 - t) + joints[children][:, None] * t
+    radius = 0.5 * (THICKNESS[parents] + THICKNESS[children])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        pixels, tubes = project(joints, K), project(along.reshape(-1, 3), K).reshape(len(BONES), -1, 2)
+        gap = np.linalg.norm(pixels[:, None, None] - tubes[None], axis=-1)  # (21, bones, samples)
+        covers = gap < K[0, 0] * radius[:, None] / along[..., 2]
+        before = joints[:, None, None, 2] - along[None, ..., 2] > radius[:, None] + THICKNESS[:, None, None]
+    return ~(covers & before).any((1, 2))
+
+
+def _pairs(clip: Clip, maps: PointMaps):
+    """Per (frame, hand, joint) on the image with a surface: joint depth, surface depth, thickness (0: hidden
+    by the hand itself), frame number, and whether it counts for the plain median."""
+    columns: list[np.ndarray] = []
+    height, width = maps.points.shape[1:3]
+    camera = clip.intrinsics.resized(width, height)
+    for hand in clip.hands:
+        for i, f in enumerate(maps.frames):
+            joints = hand.joints_camera[f]
+            surface = sample_depth(maps.points[i, ..., 2], joints, camera)
+            ok = np.isfinite(surface) & (surface > 0) & (hand.confidence[f] > 0)
+            visible = ok & self_visible(joints, camera.matrix)
+            columns.append(np.stack([joints[:, 2], surface, THICKNESS * visible, np.full(21, f), ok], 1)[ok])
+    table = np.concatenate(columns) if columns else np.zeros((0, 5))
+    return table[:, 0], table[:, 1], table[:, 2], table[:, 3], table[:, 4].astype(bool)
+
+
+def sample_depth(
+    depth: Float[np.ndarray, "height width"], joints: Float[np.ndarray, "n 3"], camera: Intrinsics
+) -> Float[np.ndarray, "n"]:
+    """The depth image's value at each joint's pixel (nearest); NaN off the image or behind the camera."""
+    out = np.full(len(joints), np.nan)
+    ok = np.isfinite(joints).all(-1) & (joints[:, 2] > 1e-3)
+    pixels = project(np.where(ok[:, None], joints, 1.0), camera.matrix)
+    ok &= camera.contains(pixels)
+    u, v = np.rint(pixels[ok]).astype(int).T
+    out[ok] = depth[np.clip(v, 0, depth.shape[0] - 1), np.clip(u, 0, depth.shape[1] - 1)]
+    return out
+
+
+def joints_in_view(hand: Hand, camera: Intrinsics) -> np.ndarray:
+    """(frames,) how many of the 21 joints are known and fall on the image."""
+    joints = hand.joints_camera
+    ok = np.isfinite(joints).all(-1) & (joints[..., 2] > 1e-3) & (hand.confidence > 0)
+    pixels = project(np.where(ok[..., None], joints, 1.0), camera.matrix)
+    return (ok & camera.contains(pixels)).sum(-1)

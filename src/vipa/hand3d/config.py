@@ -1,0 +1,162 @@
+"""Everything that decides what annotation makes of a clip: one complete, frozen, printable value.
+
+Each stage reads its own section; a stage is out of date when its section, or that of a stage it builds on,
+changed.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+from vipa.geometry.directions import GAMMA
+from vipa.hand3d.motion_tokens import MotionCodec
+from vipa.hand3d.relations import CATEGORIES
+
+
+@dataclass(frozen=True)
+class FramesConfig:
+    """Which frames are asked about and how their images are stored.
+
+    rate: frames per second of video. size: (width, height) in pixels of the stored image, None as filmed;
+    intrinsics and boxes are carried along. format: png is exact.
+    """
+
+    rate: float = 1.0
+    size: tuple[int, int] | None = None
+    format: Literal["jpeg", "png"] = "jpeg"
+    quality: int = 95
+
+
+@dataclass(frozen=True)
+class PointsConfig:
+    """Where point maps come from. depth: the clip's own depth images (a sensor's, or truth), none where a clip has
+    none; cut3r: the 3D encoder, from `weights` (a folder or hub name). batch: frames a network sees at once."""
+
+    estimator: str = "depth"
+    weights: str | None = None
+
+
+@dataclass(frozen=True)
+class ScaleConfig:
+    """Metres per unit of a point map (see `calibration`). A metric point map keeps its scale unless `force`.
+
+    spread: largest accepted robust spread of the per-frame scales, relative. frames, joints: least support.
+    """
+
+    force: bool = False
+    spread: float = 0.10
+    frames: int = 2
+    joints: int = 12
+
+
+@dataclass(frozen=True)
+class ObjectsConfig:
+    """What objects there are and where. positions: "poses" of the data set, "points" inside a box of the
+    calibrated point map, or "auto": poses where the data set has them, else points. names and boxes:
+    estimators by name (see `objects`)."""
+
+    positions: Literal["auto", "poses", "points"] = "auto"
+    names: str = "clip"
+    boxes: str = "clip"
+    confidence: float = 0.3  # least confidence of an object's position
+
+
+@dataclass(frozen=True)
+class RelationsConfig:
+    """Which pairs of hand and object, and which movements, become relations.
+
+    gamma: threshold of a direction word. window: most consecutive frames shown. joints_in_view: of 21, for a
+    hand to count as seen. Movements below the least ones (metres, radians) are trivial and left out.
+    """
+
+    gamma: float = GAMMA
+    window: int = 4
+    joints_in_view: int = 11
+    least_hand_movement: float = 0.03
+    least_camera_movement: float = 0.02
+    least_camera_rotation: float = 0.05
+    least_task_movement: float = 0.05
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class MotionConfig:
+    """Wrist trajectories after an observation image, in its camera.
+
+    rate: waypoints per second. horizon, history, stride, chunk: seconds; stride is between observation images.
+    Motions that stay within `least_movement` metres of their start, or leave the codec's volume in more than
+    `most_outside` of their waypoints, are dropped. tasks: which of the three are made.
+    """
+
+    rate: float = 8.0
+    horizon: float = 2.0
+    history: float = 1.0
+    stride: float = 1.0
+    chunk: float = 10.0
+    least_movement: float = 0.05
+    most_outside: float = 0.25
+    codec: MotionCodec = field(default_factory=MotionCodec)
+    tasks: tuple[str, ...] = ("instructional_generation", "contextual_prediction", "motion_translation")
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class MixConfig:
+    """What of all records goes into the data set (see `mix`).
+
+    shares: category or task -> share, None for all there is. most_alike: of one clip, how many records with
+    the same hand, object and direction words. most_common: largest share of one direction within a category (1
+    keeps all). validation, test: shares of the source videos whose split the data set leaves open.
+    """
+
+    visual_shares: dict[str, float] | None = None
+    action_shares: dict[str, float] | None = None
+    source_shares: dict[str, float] | None = None
+    most_alike: int = 8
+    most_common: float = 1.0
+    validation: float = 0.0
+    test: float = 0.1
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class AnnotateConfig:
+    """One run of annotation."""
+
+    frames: FramesConfig = field(default_factory=FramesConfig)
+    points: PointsConfig = field(default_factory=PointsConfig)
+    scale: ScaleConfig = field(default_factory=ScaleConfig)
+    objects: ObjectsConfig = field(default_factory=ObjectsConfig)
+    relations: RelationsConfig = field(default_factory=RelationsConfig)
+    motion: MotionConfig = field(default_factory=MotionConfig)
+    mix: MixConfig = field(default_factory=MixConfig)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @property
+    def hash(self) -> str:
+        return digest(self.to_json())
+
+
+PAPER_TABLE_1 = MixConfig(
+    visual_shares=dict(zip(CATEGORIES, (0.249, 0.687, 0.062, 0.001))),
+    source_shares={
+        "arctic": 0.335, "oakink2": 0.153, "taco": 0.130, "h2o": 0.108, "hoi4d": 0.096,
+        "egodex": 0.094, "fpha": 0.043, "tasterob": 0.024, "dexycb": 0.016,
+    },
+)  # fmt: skip
+"""The mix of Hand3D-visual in the paper."""
+
+PAPER_TABLE_2 = {
+    "instructional_generation": 0.592,
+    "contextual_prediction": 0.272,
+    "motion_translation": 0.136,
+}
+"""The mix of the tasks of Hand3D-action in the paper."""
+
+
+def digest(text: str) -> str:
+    """Sixteen hex digits of SHA-256."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,109 @@
+"""Reading a Hand3D data set: typed records, and images by frame id.
+
+data = Hand3D("out")
+for record in data.visual("train"):
+    images = [data.image(frame) for frame in record.frame_ids]
+"""
+
+import io
+import json
+from collections.abc import Iterator
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow.parquet as pq
+from jaxtyping import UInt8
+from PIL import Image
+
+from vipa.hand3d.records import FORMAT_VERSION, RECORDS, ActionRecord, ClipRecord, FrameRecord, VisualRecord
+from vipa.hand3d.tables import MANIFEST, SPLITS
+
+Record = TypeVar("Record")
+
+
+class Hand3D:
+    """A data set on disk. Nothing is held in memory but the ids of frames and a few groups of images.
+
+    ValueError where the folder holds no complete data set or one of another format.
+    """
+
+    def __init__(self, path: str | Path, cached_groups: int = 32):
+        self.path = Path(path)
+        if not (self.path / MANIFEST).is_file():
+            raise ValueError(
+                f"{self.path}: no finished Hand3D data set here ({MANIFEST} is missing); annotate first"
+            )
+        self.manifest: dict[str, Any] = json.loads((self.path / MANIFEST).read_text())
+        if self.manifest["format"] != FORMAT_VERSION:
+            raise ValueError(
+                f"{self.path}: format {self.manifest['format']}, this program reads {FORMAT_VERSION}; "
+                "annotate again"
+            )
+        self._group = lru_cache(cached_groups)(self._read_group)
+
+    def visual(self, split: str | None = None) -> Iterator[VisualRecord]:
+        """Questions of one split, or of all, in the order of the table."""
+        return self._records("visual", split, VisualRecord)
+
+    def action(self, split: str | None = None) -> Iterator[ActionRecord]:
+        """Motions of one split, or of all."""
+        return self._records("action", split, ActionRecord)
+
+    def clips(self, split: str | None = None) -> Iterator[ClipRecord]:
+        """Clips of one split, or of all."""
+        return self._records("clips", split, ClipRecord)
+
+    def frames(self, split: str | None = None) -> Iterator[FrameRecord]:
+        """What is known of each image, without its pixels."""
+        return self._records("frames", split, FrameRecord)
+
+    def count(self, table: str, split: str | None = None) -> int:
+        """Rows of a table."""
+        return sum(f["rows"] for s in self._splits(split) for f in self.manifest["tables"][table].get(s, ()))
+
+    def encoded_image(self, frame_id: str) -> bytes:
+        """The image file (JPEG or PNG) of a frame. KeyError for an id that is not in the data set."""
+        name, group, row = self._where[frame_id]
+        return self._group(name, group)[row]
+
+    def image(self, frame_id: str) -> UInt8[np.ndarray, "height width 3"]:
+        """RGB pixels of a frame."""
+        return np.asarray(Image.open(io.BytesIO(self.encoded_image(frame_id))).convert("RGB"))
+
+    # -- inside -------------------------------------------------------------------------------------------------
+
+    def _splits(self, split: str | None) -> tuple[str, ...]:
+        if split is not None and split not in SPLITS:
+            raise ValueError(f"split {split!r} is unknown; known: {', '.join(SPLITS)}")
+        return SPLITS if split is None else (split,)
+
+    def _files(self, table: str, split: str | None) -> Iterator[str]:
+        for s in self._splits(split):
+            for file in self.manifest["tables"][table].get(s, ()):
+                yield file["file"]
+
+    def _records(self, table: str, split: str | None, kind: type[Record]) -> Iterator[Record]:
+        columns = list(RECORDS[table].__dataclass_fields__)
+        for name in self._files(table, split):
+            with pq.ParquetFile(self.path / name) as file:
+                for batch in file.iter_batches(batch_size=1024, columns=columns):
+                    for row in batch.to_pylist():
+                        yield kind(**row)
+
+    @cached_property
+    def _where(self) -> dict[str, tuple[str, int, int]]:
+        """Frame id -> (file, row group, row)."""
+        where = {}
+        for name in self._files("frames", None):
+            with pq.ParquetFile(self.path / name) as file:
+                for group in range(file.num_row_groups):
+                    ids = file.read_row_group(group, columns=["id"])["id"].to_pylist()
+                    where |= {frame: (name, group, row) for row, frame in enumerate(ids)}
+        return where
+
+    def _read_group(self, name: str, group: int) -> list[bytes]:
+        with pq.ParquetFile(self.path / name) as file:
+            table = file.read_row_group(group, columns=["image"])
+        return [image["bytes"] for image in table["image"].to_pylist()]

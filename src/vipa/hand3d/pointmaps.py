@@ -1,0 +1,73 @@
+"""Point maps: a 3D point for every pixel, from a depth image or a network; one Protocol, one class each."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float, Float32, Int
+
+from vipa.clips.clip import Clip
+from vipa.geometry import unproject_depth
+from vipa.hand3d.config import PointsConfig
+
+
+@dataclass(frozen=True)
+class PointMaps:
+    """Points of some frames of a clip, each in its own frame's camera (OpenCV).
+
+    All points of a clip share one unknown unit unless `metric` (metres). The map may be smaller than the image.
+    T_world_camera: poses that came with the points, in the same unit; None where the estimator gives none.
+    """
+
+    frames: Int[np.ndarray, "n"]
+    points: Float32[np.ndarray, "n height width 3"]  # NaN where unknown
+    confidence: Float[np.ndarray, "n height width"] | None
+    metric: bool
+    T_world_camera: Float[np.ndarray, "n 4 4"] | None = None
+
+
+class PointMapEstimator(Protocol):
+    """Points of frames of a clip; None where this estimator has nothing for this clip."""
+
+    cached: bool  # whether the result is worth a file: a network's is, a sensor's is one already
+
+    def __call__(self, clip: Clip, frames: Sequence[int]) -> PointMaps | None: ...
+
+
+class DepthPoints:
+    """The clip's own depth images: a sensor's, or the truth of a rendered world."""
+
+    cached = False
+
+    def __call__(self, clip: Clip, frames: Sequence[int]) -> PointMaps | None:
+        if clip.depth is None:
+            return None
+        depth = np.asarray(clip.depth.read(frames), dtype=np.float32)
+        depth = np.where(depth > 0, depth, np.nan)
+        K = clip.intrinsics.resized(depth.shape[2], depth.shape[1]).matrix
+        return PointMaps(np.asarray(frames), unproject_depth(depth, K), None, clip.depth_is_metric)
+
+
+def _depth(config: PointsConfig) -> PointMapEstimator:
+    return DepthPoints()
+
+
+def _cut3r(config: PointsConfig) -> PointMapEstimator:
+    from vipa.hand3d.pointmaps_cut3r import Cut3rPoints  # loads torch only where it is asked for
+
+    if config.weights is None:
+        raise ValueError("points: the cut3r estimator needs weights (a folder or a hub name)")
+    return Cut3rPoints(config.weights)
+
+
+ESTIMATORS: dict[str, Callable[[PointsConfig], PointMapEstimator]] = {"depth": _depth, "cut3r": _cut3r}
+"""By name; a program that brings another puts its maker here."""
+
+
+def make_estimator(config: PointsConfig) -> PointMapEstimator:
+    """The estimator a configuration names. ValueError listing the known ones."""
+    if config.estimator not in ESTIMATORS:
+        known = ", ".join(sorted(ESTIMATORS))
+        raise ValueError(f"point map estimator {config.estimator!r} is unknown; known: {known}")
+    return ESTIMATORS[config.estimator](config)

@@ -1,0 +1,208 @@
+"""From the geometry of a clip at its sampled frames to relations: what could be asked, all of it structured."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from vipa.clips.clip import Clip, Hand, Side, Text
+from vipa.geometry import transform
+from vipa.hand3d.calibration import joints_in_view
+from vipa.hand3d.config import RelationsConfig, digest
+from vipa.hand3d.objects import LocatedObject
+from vipa.hand3d.relations import AnyRelation, CameraMovement, Relation
+from vipa.hands.skeleton import WRIST
+
+LEAD = 0.5
+"""Seconds before a text begins at which its task can be asked about already."""
+
+
+@dataclass(frozen=True)
+class ClipGeometry:
+    """Where everything is at the sampled frames. T_world_camera: metres; None where camera poses are unknown."""
+
+    frames: Int[np.ndarray, "n"]
+    T_world_camera: Float[np.ndarray, "n 4 4"] | None
+    objects: tuple[LocatedObject, ...]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A relation, the frames it is asked on (indices into the clip, in order), and its confidences."""
+
+    relation: AnyRelation
+    frames: tuple[int, ...]
+    hand_confidence: float | None
+    object_confidence: float | None
+
+
+def find_relations(clip: Clip, geometry: ClipGeometry, config: RelationsConfig) -> list[Found]:
+    """Every relation of the four categories that the clip supports, in a fixed order."""
+    return [
+        *spatial_relations(clip, geometry, config),
+        *task_completions(clip, geometry, config),
+        *hand_movements(clip, geometry, config),
+        *camera_movements(clip, geometry, config),
+    ]
+
+
+def seen_wrists(clip: Clip, hand: Hand, frames, config: RelationsConfig) -> Float[np.ndarray, "n 3"]:
+    """Wrists at these frames in their own cameras, metres; NaN where the hand is out of view."""
+    seen = joints_in_view(hand, clip.intrinsics) >= config.joints_in_view
+    wrists = np.where(seen[:, None], hand.joints_camera[:, WRIST], np.nan)
+    return wrists[frames]
+
+
+def spatial_relations(clip: Clip, geometry: ClipGeometry, config: RelationsConfig) -> list[Found]:
+    """Each object from each hand, both in the last frame of a window."""
+    found = []
+    for hand in clip.hands:
+        wrists = seen_wrists(clip, hand, geometry.frames, config)
+        for thing in geometry.objects:
+            for end in np.flatnonzero(np.isfinite(wrists).all(-1) & np.isfinite(thing.centres).all(-1)):
+                start = _window_start(clip, geometry, config, int(end), f"spatial {hand.side} {thing.name}")
+                frame = int(geometry.frames[end])
+                displacement = _to_first(geometry, start, int(end)) @ (thing.centres[end] - wrists[end])
+                relation = Relation(
+                    "spatial_relation",
+                    displacement,
+                    hand.side,
+                    thing.name,
+                    contact=contact_at(clip, hand.side, thing.name, frame),
+                    gamma=config.gamma,
+                )
+                found.append(
+                    Found(
+                        relation,
+                        _frames(geometry, start, int(end)),
+                        float(hand.confidence[frame, WRIST]),
+                        float(thing.confidence[end]),
+                    )
+                )
+    return found
+
+
+def task_completions(clip: Clip, geometry: ClipGeometry, config: RelationsConfig) -> list[Found]:
+    """Where a hand went from a window's last frame for its task: to the first touch of what the text names first,
+    from there to where it lets go; to the end of the text where contacts are not known."""
+    if clip.T_world_camera is None or geometry.T_world_camera is None:
+        return []
+    found, names = [], [thing.name for thing in geometry.objects]
+    for hand in clip.hands:
+        wrists = seen_wrists(clip, hand, geometry.frames, config)
+        wrist_world = transform(clip.T_world_camera, hand.joints_camera[:, WRIST, None])[:, 0]
+        for text in clip.texts:
+            if text.hand not in (None, "both", hand.side):
+                continue
+            for end in np.flatnonzero(np.isfinite(wrists).all(-1)):
+                frame = int(geometry.frames[end])
+                if not text.start - LEAD <= clip.timestamps[frame] - clip.timestamps[0] < text.end:
+                    continue
+                goal = task_goal(clip, hand.side, text, names, frame)
+                if goal is None or not np.isfinite(wrist_world[goal[0]]).all():
+                    continue
+                start = _window_start(clip, geometry, config, int(end), f"task {hand.side} {text.text}")
+                R_first_world = geometry.T_world_camera[start, :3, :3].T
+                displacement = R_first_world @ (wrist_world[goal[0]] - wrist_world[frame])
+                if np.linalg.norm(displacement) < config.least_task_movement:
+                    continue
+                relation = Relation(
+                    "task_completion",
+                    displacement,
+                    hand.side,
+                    goal[1],
+                    task=text.text,
+                    gamma=config.gamma,
+                )
+                confidence = float(hand.confidence[frame, WRIST])
+                found.append(Found(relation, _frames(geometry, start, int(end)), confidence, None))
+    return found
+
+
+def task_goal(clip: Clip, side: Side, text: Text, names: list[str], frame: int) -> tuple[int, str | None] | None:
+    """(frame at which the hand has done this text's next step, object to reach); None where it does not act."""
+    lower = text.text.lower()
+    mentioned = sorted((n for n in names if n.lower() in lower), key=lambda n: lower.index(n.lower()))
+    times = clip.timestamps - clip.timestamps[0]
+    last = int(np.flatnonzero(times <= text.end + 1e-6)[-1])
+    touch = (clip.contacts or {}).get((side, mentioned[0])) if mentioned else None
+    if touch is None:
+        if clip.contacts and mentioned:  # contacts are known, and this hand never touches the thing
+            return None
+        return (last, mentioned[0] if mentioned else None) if last > frame else None
+    if not touch[frame]:
+        later = np.flatnonzero(touch[frame : last + 1])
+        return (frame + int(later[0]), mentioned[0]) if len(later) else None
+    apart = np.flatnonzero(~touch[frame : last + 1])
+    goal = frame + int(apart[0]) - 1 if len(apart) else last
+    return (goal, mentioned[1] if len(mentioned) > 1 else None) if goal > frame else None
+
+
+def hand_movements(clip: Clip, geometry: ClipGeometry, config: RelationsConfig) -> list[Found]:
+    """From the wrist in one frame to the wrist one to window-1 samples later."""
+    if geometry.T_world_camera is None:
+        return []
+    found = []
+    for hand in clip.hands:
+        wrists = seen_wrists(clip, hand, geometry.frames, config)
+        world = transform(geometry.T_world_camera, wrists[:, None])[:, 0]
+        for end in range(1, len(wrists)):
+            start = end - _draw(clip, end, f"hand {hand.side}", min(config.window - 1, end))
+            displacement = geometry.T_world_camera[start, :3, :3].T @ (world[end] - world[start])
+            if not np.isfinite(displacement).all():
+                continue
+            if np.linalg.norm(displacement) < config.least_hand_movement:
+                continue
+            first, last = int(geometry.frames[start]), int(geometry.frames[end])
+            relation = Relation("hand_movement", displacement, hand.side, gamma=config.gamma)
+            confidence = float(min(hand.confidence[first, WRIST], hand.confidence[last, WRIST]))
+            found.append(Found(relation, (first, last), confidence, None))
+    return found
+
+
+def camera_movements(clip: Clip, geometry: ClipGeometry, config: RelationsConfig) -> list[Found]:
+    """How the camera turned and moved from one sample to one to window-1 samples later."""
+    if geometry.T_world_camera is None:
+        return []
+    found = []
+    for end in range(1, len(geometry.frames)):
+        start = end - _draw(clip, end, "camera", min(config.window - 1, end))
+        poses = geometry.T_world_camera[start], geometry.T_world_camera[end]
+        if not np.isfinite(poses).all():
+            continue
+        frames = int(geometry.frames[start]), int(geometry.frames[end])
+        turn = CameraMovement.between(*poses, "rotation", config.gamma)
+        if np.radians(turn.degrees) >= config.least_camera_rotation:
+            found.append(Found(turn, frames, None, None))
+        if turn.distance >= config.least_camera_movement:
+            move = CameraMovement.between(*poses, "translation", config.gamma)
+            found.append(Found(move, frames, None, None))
+    return found
+
+
+def contact_at(clip: Clip, side: Side, name: str, frame: int) -> bool | None:
+    touch = None if clip.contacts is None else clip.contacts.get((side, name))
+    return None if touch is None else bool(touch[frame])
+
+
+def _draw(clip: Clip, end: int, what: str, most: int) -> int:
+    """1 ... most, decided by what is asked about and not by the order of asking."""
+    seed = int(digest(f"{clip.source} {clip.id} {end} {what}"), 16)
+    return 1 + int(np.random.default_rng(seed).integers(most))
+
+
+def _window_start(clip: Clip, geometry: ClipGeometry, config: RelationsConfig, end: int, what: str) -> int:
+    if geometry.T_world_camera is None or config.window < 2:
+        return end  # without camera poses only the frame itself is in its own camera
+    return end + 1 - _draw(clip, end, f"{config.seed} {what}", min(config.window, end + 1))
+
+
+def _to_first(geometry: ClipGeometry, start: int, end: int) -> np.ndarray:
+    """Rotation of directions from the camera at sample `end` to that at `start`."""
+    if start == end or geometry.T_world_camera is None:
+        return np.eye(3)
+    return geometry.T_world_camera[start, :3, :3].T @ geometry.T_world_camera[end, :3, :3]
+
+
+def _frames(geometry: ClipGeometry, start: int, end: int) -> tuple[int, ...]:
+    return tuple(int(f) for f in geometry.frames[start : end + 1])

@@ -1,0 +1,391 @@
+"""The stages of annotation: pure functions of (clip, configuration), each with its file per clip.
+
+points -> scale -> objects -> relations ->
+                              motion    -> the tables of the data set
+                              frames    ->
+"""
+
+import hashlib
+import io
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from vipa.clips.clip import Clip, ClipError
+from vipa.hand3d.calibration import ScaleEstimate, estimate_scale
+from vipa.hand3d.config import AnnotateConfig, digest
+from vipa.hand3d.localise import locate_objects
+from vipa.hand3d.motion import find_motions, motion_seed, motion_task
+from vipa.hand3d.objects import DETECTORS, NAMERS, BoxDetector, LocatedObject, from_poses
+from vipa.hand3d.pointmaps import PointMapEstimator, PointMaps, make_estimator
+from vipa.hand3d.questions import answer_text, question_text
+from vipa.hand3d.relating import ClipGeometry, Found, find_relations
+from vipa.hand3d.relations import CameraMovement, Relation
+from vipa.hand3d.store import ClipStore, StageOutput
+
+STAGE_VERSIONS = {"points": 1, "scale": 1, "objects": 1, "relations": 1, "motion": 1, "frames": 1}
+"""Raised when a stage's results change, so that old files count as out of date."""
+
+
+@dataclass(frozen=True)
+class Estimators:
+    """The parts that may hold a network: made once per process, used for every clip."""
+
+    points: PointMapEstimator
+    names: Callable[[Clip], list[str]]
+    boxes: BoxDetector
+
+    @classmethod
+    def of(cls, config: AnnotateConfig) -> "Estimators":
+        """ValueError for a name that is not known, listing those that are."""
+        for what, name, known in (
+            ("object names", config.objects.names, NAMERS),
+            ("boxes", config.objects.boxes, DETECTORS),
+        ):
+            if name not in known:
+                raise ValueError(f"{what}: {name!r} is unknown; known: {', '.join(sorted(known))}")
+        return cls(
+            make_estimator(config.points),
+            NAMERS[config.objects.names](config.objects),
+            DETECTORS[config.objects.boxes](config.objects),
+        )
+
+
+class ClipStages:
+    """The stages of one clip. What a run left under the same key is read, the rest computed and written."""
+
+    def __init__(self, clip: Clip, config: AnnotateConfig, estimators: Estimators, store: ClipStore):
+        self.clip, self.config, self.estimators, self.store = clip, config, estimators, store
+        self.times = clip.timestamps - clip.timestamps[0]
+        self.computed: dict[str, int] = {}
+
+    # -- keys ---------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def keys(self) -> dict[str, str]:
+        """What each stage's file must have been made from."""
+        c, keys = self.config, {}
+        for stage, parts in {
+            "points": (asdict(c.points), asdict(c.objects), c.frames.rate),
+            "scale": (asdict(c.scale), "points"),
+            "objects": (asdict(c.objects), "scale"),
+            "relations": (asdict(c.relations), "objects"),
+            "motion": (asdict(c.motion), asdict(c.relations)),
+            "frames": (asdict(c.frames), "objects", "motion"),
+        }.items():
+            made_of = [keys.get(p, p) if isinstance(p, str) else p for p in parts]
+            keys[stage] = digest(f"{stage} {STAGE_VERSIONS[stage]} {self.fingerprint} {made_of}")
+        return keys
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the clip's arrays and texts; pixels count through what the source says of them."""
+        c = self.clip
+        arrays = [c.timestamps, *([c.T_world_camera] if c.T_world_camera is not None else [])]
+        arrays += [a for h in c.hands for a in (h.joints_camera, h.confidence)]
+        for track in c.objects or ():
+            arrays += [a for a in (track.T_world_object, track.boxes) if a is not None]
+        arrays += list((c.contacts or {}).values())
+        head = (c.source, c.id, c.source_video, c.intrinsics, c.depth is None, c.depth_is_metric, c.texts, c.split)
+        names = [t.name for t in c.objects or ()], sorted(c.contacts or {}), [h.side for h in c.hands]
+        bits = hashlib.sha256(f"{head} {names}".encode())
+        for array in arrays:
+            bits.update(np.ascontiguousarray(array).data)
+        return bits.hexdigest()[:16]
+
+    def _stage(self, name: str, compute: Callable[[], StageOutput], stored: bool = True) -> StageOutput:
+        output = self.store.read(name, self.keys[name]) if stored else None
+        if output is None:
+            output = compute()
+            self.computed[name] = len(self.frames)
+            if stored:
+                self.store.write(name, self.keys[name], output)
+        return output
+
+    # -- stages -------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def frames(self) -> np.ndarray:
+        """Indices of the sampled frames: those nearest to 0, 1/rate, 2/rate ... seconds; of a clip that is shorter
+        than 1/rate the first and the last."""
+        wanted = np.arange(0.0, self.times[-1] + 1e-6, 1.0 / self.config.frames.rate)
+        if len(wanted) == 1:
+            wanted = self.times[[0, -1]]
+        nearest = np.abs(self.times[None] - wanted[:, None]).argmin(1)
+        return np.unique(nearest)
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Of the objects to be located by the point map."""
+        if self.config.objects.positions == "poses":
+            return []
+        known: set[str] = set()
+        if self.config.objects.positions == "auto" and self.clip.T_world_camera is not None:
+            known = {t.name for t in self.clip.objects or () if t.T_world_object is not None}
+        return [n for n in dict.fromkeys(self.estimators.names(self.clip)) if n not in known]
+
+    @property
+    def needs_points(self) -> bool:
+        """Whether anything is left that only a point map can tell."""
+        return bool(self.names) or self.clip.T_world_camera is None
+
+    @cached_property
+    def maps(self) -> PointMaps | None:
+        """Point maps of the sampled frames, kept in a file where a network made them."""
+
+        def compute() -> StageOutput:
+            maps = self.estimators.points(self.clip, self.frames.tolist()) if self.needs_points else None
+            if maps is None:
+                return StageOutput(None)
+            arrays = {"points": maps.points}
+            arrays |= {} if maps.confidence is None else {"confidence": maps.confidence}
+            arrays |= {} if maps.T_world_camera is None else {"T_world_camera": maps.T_world_camera}
+            return StageOutput({"metric": maps.metric}, arrays)
+
+        out = self._stage("points", compute, stored=self.estimators.points.cached)
+        if out.values is None:
+            return None
+        a = out.arrays
+        return PointMaps(
+            self.frames, a["points"], a.get("confidence"), out.values["metric"], a.get("T_world_camera")
+        )
+
+    @cached_property
+    def scale(self) -> ScaleEstimate | None:
+        """None where there is no point map."""
+
+        def compute() -> StageOutput:
+            maps = self.maps
+            return StageOutput(
+                None if maps is None else asdict(estimate_scale(self.clip, maps, self.config.scale))
+            )
+
+        values = self._stage("scale", compute).values
+        return None if values is None else ScaleEstimate(**values)
+
+    @cached_property
+    def geometry(self) -> ClipGeometry:
+        """Camera poses and objects at the sampled frames."""
+
+        def compute() -> StageOutput:
+            poses = self._poses()
+            located = self._locate(poses)
+            values = [
+                {
+                    "name": o.name,
+                    "method": o.method,
+                    "extent": None if o.extent is None else list(map(float, o.extent)),
+                }
+                for o in located
+            ]
+            arrays = {f"{i}_{k}": getattr(o, k) for i, o in enumerate(located) for k in _OBJECT_ARRAYS}
+            return StageOutput(values, arrays | ({} if poses is None else {"poses": poses}))
+
+        out = self._stage("objects", compute)
+        objects = tuple(
+            LocatedObject(
+                name=v["name"],
+                method=v["method"],
+                extent=None if v["extent"] is None else np.array(v["extent"]),
+                **{k: out.arrays[f"{i}_{k}"] for k in _OBJECT_ARRAYS},
+            )
+            for i, v in enumerate(out.values)
+        )
+        return ClipGeometry(self.frames, out.arrays.get("poses"), objects)
+
+    def _poses(self) -> np.ndarray | None:
+        if self.clip.T_world_camera is not None:
+            return self.clip.T_world_camera[self.frames]
+        if self.config.points.estimator == "depth" or self.maps is None or self.maps.T_world_camera is None:
+            return None
+        poses = self.maps.T_world_camera.copy()
+        assert self.scale is not None
+        poses[:, :3, 3] *= self.scale.scale
+        return poses
+
+    def _locate(self, poses: np.ndarray | None) -> tuple[LocatedObject, ...]:
+        config, found = self.config.objects, []
+        if config.positions != "points" and poses is not None:
+            found = from_poses(self.clip, self.frames.tolist(), poses)
+        if self.names and self.maps is not None and self.scale is not None:
+            boxes, scores = self.estimators.boxes(self.clip, self.frames.tolist(), self.names)
+            found += locate_objects(
+                self.clip, self.maps, self.scale, self.names, boxes, scores, poses, config.confidence
+            )
+        return tuple(found)
+
+    @cached_property
+    def relations(self) -> list[dict[str, Any]]:
+        """Rows of the table `visual`, all but split, version and configuration."""
+        return self._stage("relations", lambda: StageOutput([self._row(f) for f in self._find()])).values
+
+    def _find(self) -> list[Found]:
+        found = find_relations(self.clip, self.geometry, self.config.relations)
+        if self.geometry.T_world_camera is None and not found:
+            raise ClipError(self.clip.id, "nothing to ask: no camera poses, and no object with a position")
+        return found
+
+    def _row(self, found: Found) -> dict[str, Any]:
+        r, camera = found.relation, isinstance(found.relation, CameraMovement)
+        what = [r.aspect] if isinstance(r, CameraMovement) else [r.hand, r.object]
+        if isinstance(r, Relation) and r.task is not None:
+            what.append(digest(r.task)[:6])
+        frames = "-".join(str(f) for f in found.frames)
+        row_id = f"{self.clip_id}/{r.category}/{frames}/{'/'.join(filter(None, what))}"
+        displacement = r.translation if isinstance(r, CameraMovement) else r.displacement
+        method = next((o.method for o in self.geometry.objects if not camera and o.name == r.object), None)
+        return {
+            "id": row_id,
+            "category": r.category,
+            "frame_ids": [frame_id(self.clip_id, f) for f in found.frames],
+            "question": question_text(r, int(digest(f"{self.config.relations.seed} {row_id}"), 16)),
+            "answer": answer_text(r),
+            "hand": None if isinstance(r, CameraMovement) else r.hand,
+            "object": None if isinstance(r, CameraMovement) else r.object,
+            "task": None if isinstance(r, CameraMovement) else r.task,
+            "displacement": [float(x) for x in displacement],
+            "distance": r.distance,
+            "directions": list(r.directions),
+            "contact": None if isinstance(r, CameraMovement) else r.contact,
+            "rotation": [float(x) for x in r.rotation] if isinstance(r, CameraMovement) else None,
+            "degrees": r.degrees if isinstance(r, CameraMovement) else None,
+            "aspect": r.aspect if isinstance(r, CameraMovement) else None,
+            "gamma": r.gamma,
+            "hand_confidence": found.hand_confidence,
+            "object_confidence": found.object_confidence,
+            "scale": None if self.scale is None else self.scale.scale,
+            "scale_spread": None if self.scale is None else self.scale.spread,
+            "method": method,
+            "wording": "template",
+        }
+
+    @cached_property
+    def motions(self) -> dict[str, Any]:
+        """rows: of the table `action`, all but split, version and configuration; counts: what was left out."""
+        return self._stage("motion", self._motions).values
+
+    def _motions(self) -> StageOutput:
+        config, rows = self.config.motion, []
+        motions, counts = find_motions(self.clip, config, self.config.relations)
+        for motion in motions:
+            for task in config.tasks:
+                worded = motion_task(motion, task, config.codec, motion_seed(self.clip, motion, task, config.seed))
+                if worded is None:
+                    continue
+                rows.append(
+                    {
+                        "id": f"{self.clip_id}/{task}/{motion.frame}/{digest(motion.text)[:4]}",
+                        "frame_id": frame_id(self.clip_id, motion.frame),
+                        "task": task,
+                        "prompt": worded[0],
+                        "response": worded[1],
+                        "text": motion.text,
+                        "rate": motion.rate,
+                        **{s: _rows(motion.future.get(s)) for s in ("left", "right")},
+                        **{f"past_{s}": _rows(motion.past.get(s)) for s in ("left", "right")},
+                        "outside": motion.outside,
+                    }
+                )
+        return StageOutput({"rows": rows, "counts": counts})
+
+    @cached_property
+    def images(self) -> tuple[list[dict[str, Any]], list[bytes]]:
+        """Rows of the table `frames` (all but split) and their encoded images: sampled and observation frames."""
+        out = self._stage("frames", self._images)
+        images, ends = out.arrays["images"].tobytes(), np.cumsum(out.arrays["sizes"])
+        return out.values, [images[e - s : e] for s, e in zip(out.arrays["sizes"], ends)]
+
+    def _images(self) -> StageOutput:
+        clip, config = self.clip, self.config.frames
+        observed = {int(row["frame_id"].rsplit("/", 1)[1]) for row in self.motions["rows"]}
+        frames = sorted({int(f) for f in self.frames} | observed)
+        sampled = {int(f): i for i, f in enumerate(self.frames)}
+        rows, blobs, camera = [], [], clip.intrinsics
+        width, height = config.size or (camera.width, camera.height)
+        small = camera.resized(width, height)
+        factor = np.array([width / camera.width, height / camera.height] * 2)
+        for frame in frames:
+            image = Image.fromarray(clip.frames.read([frame])[0])
+            if image.size != (width, height):
+                image = image.resize((width, height), Image.Resampling.BOX, reducing_gap=None)
+            file = io.BytesIO()
+            image.save(file, config.format, **({"quality": config.quality} if config.format == "jpeg" else {}))
+            blobs.append(file.getvalue())
+            poses = self.geometry.T_world_camera
+            if clip.T_world_camera is not None:
+                pose = clip.T_world_camera[frame]
+            else:
+                pose = None if poses is None or frame not in sampled else poses[sampled[frame]]
+            things = [
+                {
+                    "name": o.name,
+                    "centre": _floats(o.centres[i]),
+                    "box": _floats((o.boxes[i] + 0.5) * factor - 0.5),
+                    "confidence": float(o.confidence[i]),
+                }
+                for o in self.geometry.objects
+                if (i := sampled.get(frame)) is not None
+            ]
+            joints = {h.side: _floats(h.joints_camera[frame].ravel()) for h in clip.hands}
+            rows.append(
+                {
+                    "id": frame_id(self.clip_id, frame),
+                    "index": frame,
+                    "time": float(self.times[frame]),
+                    "intrinsics": [small.fx, small.fy, small.cx, small.cy, width, height],
+                    "T_world_camera": None if pose is None else _floats(pose.ravel()),
+                    "left_joints": joints.get("left"),
+                    "right_joints": joints.get("right"),
+                    "objects": things,
+                }
+            )
+        sizes = np.array([len(b) for b in blobs], dtype=np.int64)
+        return StageOutput(rows, {"images": np.frombuffer(b"".join(blobs), np.uint8), "sizes": sizes})
+
+    # -- all of it ----------------------------------------------------------------------------------------------
+
+    @property
+    def clip_id(self) -> str:
+        """Unique over sources."""
+        return f"{self.clip.source}/{self.clip.id}"
+
+    def clip_row(self) -> dict[str, Any]:
+        """Row of the table `clips`, all but split, version and configuration."""
+        clip, scale = self.clip, self.scale
+        return {
+            "id": self.clip_id,
+            "licence": clip.licence,
+            "seconds": float(self.times[-1] + 1.0 / clip.rate),
+            "num_frames": len(clip),
+            "rate": clip.rate,
+            "intrinsics_origin": clip.intrinsics.origin,
+            "texts": [asdict(text) for text in clip.texts],
+            "object_names": [o.name for o in self.geometry.objects],
+            "points": None if scale is None else self.config.points.estimator,
+            "scale": None if scale is None else scale.scale,
+            "scale_low": None if scale is None else scale.low,
+            "scale_high": None if scale is None else scale.high,
+            "scale_spread": None if scale is None else scale.spread,
+            "scale_joints": None if scale is None else scale.joints,
+            "scale_plain_median": None if scale is None else scale.plain_median,
+            "notes": clip.notes,
+        }
+
+
+_OBJECT_ARRAYS = ("centres", "boxes", "confidence")
+
+
+def frame_id(clip_id: str, frame: int) -> str:
+    return f"{clip_id}/{frame:06d}"
+
+
+def _rows(path: np.ndarray | None) -> list[list[float]] | None:
+    return None if path is None else [_floats(point) for point in path]
+
+
+def _floats(array: np.ndarray) -> list[float]:
+    return [float(x) for x in array]

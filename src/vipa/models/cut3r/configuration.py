@@ -1,0 +1,131 @@
+"""Sizes of a CUT3R network (REFERENCE section 1): the released ones, nano, and any other."""
+
+import math
+from typing import Any
+
+from transformers import PretrainedConfig
+
+HEADS = ("dpt", "linear")
+
+
+class Cut3rConfig(PretrainedConfig):
+    """Everything that shapes a CUT3R network. The defaults are the released 224 model.
+
+    encoder_*: the image encoder; decoder_*: both decoders, whose widths and depths are equal and whose head counts
+    differ. state_size: learned state tokens. memory_size: slots of the local memory, each twice the decoder's width.
+    head: "dpt" or "linear". ray_map_depth: extra encoder blocks for ray maps; 0 builds a model without the ray-map
+    encoder and without the rgb head, which exists to answer ray-map queries.
+    memory_depth, transform_depth: blocks of the pose retriever (read and write, each) and of the cross-view head.
+
+    Raises ValueError where sizes do not fit together.
+    """
+
+    model_type = "cut3r"
+
+    def __init__(
+        self,
+        encoder_width: int = 1024,
+        encoder_depth: int = 24,
+        encoder_heads: int = 16,
+        decoder_width: int = 768,
+        decoder_depth: int = 12,
+        decoder_heads: int = 12,
+        state_heads: int = 16,
+        memory_heads: int = 12,
+        transform_heads: int = 12,
+        state_size: int = 768,
+        memory_size: int = 256,
+        memory_depth: int = 2,
+        transform_depth: int = 2,
+        ray_map_depth: int = 2,
+        head: str = "linear",
+        mlp_ratio: int = 4,
+        patch_size: int = 16,
+        image_size: int = 224,
+        **kwargs: Any,
+    ):
+        self.encoder_width = encoder_width
+        self.encoder_depth = encoder_depth
+        self.encoder_heads = encoder_heads
+        self.decoder_width = decoder_width
+        self.decoder_depth = decoder_depth
+        self.decoder_heads = decoder_heads
+        self.state_heads = state_heads
+        self.memory_heads = memory_heads
+        self.transform_heads = transform_heads
+        self.state_size = state_size
+        self.memory_size = memory_size
+        self.memory_depth = memory_depth
+        self.transform_depth = transform_depth
+        self.ray_map_depth = ray_map_depth
+        self.head = head
+        self.mlp_ratio = mlp_ratio
+        self.patch_size = patch_size
+        self.image_size = image_size
+        super().__init__(**kwargs)
+        if head not in HEADS:
+            raise ValueError(f"Cut3rConfig: head {head!r} is unknown; expected one of {HEADS}")
+        for name, width, heads in (
+            ("encoder", encoder_width, encoder_heads),
+            ("decoder", decoder_width, decoder_heads),
+            ("state decoder", decoder_width, state_heads),
+        ):
+            if width % (4 * heads):
+                raise ValueError(
+                    f"Cut3rConfig: {name} width {width} over {heads} heads is {width / heads:g} a head; the rotary "
+                    f"embedding needs a multiple of 4"
+                )
+        if (2 * decoder_width) % memory_heads or decoder_width % transform_heads:
+            raise ValueError(
+                f"Cut3rConfig: memory width {2 * decoder_width} and decoder width {decoder_width} must be divisible "
+                f"by memory_heads {memory_heads} and transform_heads {transform_heads}"
+            )
+        if head == "dpt" and decoder_depth % 4:
+            raise ValueError(
+                f"Cut3rConfig: the DPT head reads half and three quarters of the decoder; depth {decoder_depth} is "
+                f"not a multiple of 4"
+            )
+
+    @property
+    def hooks(self) -> tuple[int, int]:
+        """Decoder layers (counted from 1) that the DPT head reads besides the encoder and the last layer."""
+        return self.decoder_depth // 2, self.decoder_depth * 3 // 4
+
+    @property
+    def state_grid_width(self) -> int:
+        """Columns of the grid on which the state tokens stand: floor(sqrt(n)) made even (28 for 768)."""
+        root = math.isqrt(self.state_size)
+        return root + root % 2
+
+
+def cut3r_512_config() -> Cut3rConfig:
+    """The released `cut3r_512_dpt_4_64`: 793,307,858 parameters."""
+    return Cut3rConfig(head="dpt", image_size=512)
+
+
+def cut3r_224_config() -> Cut3rConfig:
+    """The released `cut3r_224_linear_4`: 748,443,655 parameters."""
+    return Cut3rConfig(head="linear", image_size=224)
+
+
+def nano_cut3r_config() -> Cut3rConfig:
+    """The miniature that the project trains itself: 112 px, about 3 million parameters, no ray maps."""
+    return Cut3rConfig(
+        encoder_width=192,
+        encoder_depth=4,
+        encoder_heads=6,
+        decoder_width=80,
+        decoder_depth=4,
+        decoder_heads=5,
+        state_heads=5,
+        memory_heads=5,
+        transform_heads=5,
+        state_size=64,
+        memory_size=16,
+        memory_depth=1,
+        transform_depth=1,
+        ray_map_depth=0,
+        head="linear",
+        mlp_ratio=2,
+        image_size=112,
+    )

@@ -1,0 +1,105 @@
+"""`vipa train foundation`: everything that nano starts from, made on the tabletop world from random numbers."""
+
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AddedToken, PreTrainedTokenizerFast
+
+from vipa.hand3d.motion_tokens import MotionCodec
+from vipa.hand3d.wordings import MOTION_WORDINGS, VISUAL_WORDINGS
+from vipa.models import VipaForConditionalGeneration
+from vipa.models.motion_tokens import add_motion_tokens
+from vipa.models.presets import nano_processor, nano_vlm_config
+from vipa.training.foundation.pictures import Pictures, render_pictures
+from vipa.training.foundation.questions import sample_turns
+from vipa.training.foundation.tokenizer import train_tokenizer
+from vipa.training.foundation.vision import VisionTraining, train_vision
+from vipa.training.loop import train
+from vipa.training.stages import foundation_language
+from vipa.worlds.seeds import FOUNDATION
+
+
+@dataclass(frozen=True)
+class FoundationRun:
+    """The vision-language half of nano's foundation (the 3D half: `training.cut3r`).
+
+    sequences, frames: how many foundation scenes, and frames of each. vision_steps, language_steps: of the two
+    trainings. seed: of both.
+    """
+
+    out: Path
+    sequences: int = 12_000
+    frames: int = 2
+    held_out: int = 500
+    vision_steps: int = 1_200
+    language_steps: int = 2_400
+    seed: int = 0
+    workers: int = 2
+    threads: int | None = None
+
+
+def train_foundation(run: FoundationRun) -> Path:
+    """Pictures, tokenizer, dense vision pretraining, language training; returns the folder of the VLM.
+
+    Each step is kept in run.out and not repeated. Scenes come from the seeds FOUNDATION, which no split uses.
+    """
+    if run.threads is not None:
+        torch.set_num_threads(run.threads)
+    first = FOUNDATION.start
+    pictures = run.out / "pictures"
+    data = render_pictures(pictures, range(first, first + run.sequences), run.frames, workers=run.workers)
+    middle = (FOUNDATION.start + FOUNDATION.stop) // 2
+    held = render_pictures(run.out / "held_out", range(middle, middle + run.held_out), run.frames)
+    tokenizer = _tokenizer(run.out / "tokenizer", data)
+    config = nano_vlm_config(tokenizer)
+    vision = run.out / "vision"
+    if not (vision / "config.json").exists():
+        train_vision(
+            VisionTraining(vision, steps=run.vision_steps, seed=run.seed), config.vision_config, data, held
+        )
+    start = _start(run, tokenizer)
+    language = replace(
+        foundation_language(pictures, run.out / "language", str(start)),
+        steps=run.language_steps,
+        seed=run.seed,
+        threads=run.threads,
+    )
+    return train(language).model
+
+
+def corpus(data: Pictures) -> list[str]:
+    """Texts that the tokenizer is learned from: foundation turns and every wording of Hand3D."""
+    rng = np.random.default_rng(0)
+    texts = [text for wordings in (*VISUAL_WORDINGS.values(), *MOTION_WORDINGS.values()) for text in wordings] * 40
+    for row in range(0, min(len(data), 6_000), data.frames):
+        first, last = data.pictures[row], data.pictures[row + data.frames - 1]
+        texts += [text for turn in sample_turns(first, last, 8, rng) for text in turn]
+    return texts
+
+
+def _tokenizer(folder: Path, data: Pictures) -> PreTrainedTokenizerFast:
+    if not (folder / "tokenizer.json").exists():
+        train_tokenizer(corpus(data)).save_pretrained(folder)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    tokenizer.add_tokens([AddedToken(token, normalized=False, special=False) for token in MotionCodec().tokens])
+    return tokenizer
+
+
+def _start(run: FoundationRun, tokenizer: PreTrainedTokenizerFast) -> Path:
+    """Random language model and projector on the pretrained encoder, saved as the start of the language training."""
+    folder = run.out / "start"
+    if not (folder / "config.json").exists():
+        torch.manual_seed(run.seed)
+        model = VipaForConditionalGeneration(nano_vlm_config(tokenizer))
+        vision = type(model.model.vision_tower).from_pretrained(run.out / "vision")
+        model.model.vision_tower.load_state_dict(vision.state_dict())
+        add_motion_tokens(model, tokenizer)
+        temporary = folder.with_name("start.tmp")
+        shutil.rmtree(temporary, ignore_errors=True)
+        model.save_pretrained(temporary)
+        nano_processor(tokenizer).save_pretrained(temporary)
+        temporary.replace(folder)
+    return folder

@@ -1,0 +1,30 @@
+"""Hand3D records as conversations: all questions about the same images share their prefix (stages 1 and 2)."""
+
+from typing import Literal
+
+import numpy as np
+
+from vipa.hand3d.dataset import Hand3D
+from vipa.training.data import DataSpec, Turns
+from vipa.training.features import Group
+from vipa.training.packing import Conversation, Packer
+
+
+def hand3d_turns(
+    spec: DataSpec, table: Literal["visual", "action"], packer: Packer, split: str = "train"
+) -> Turns:
+    """The records of one table and split, grouped by their images."""
+    data = Hand3D(spec.path)
+    grouped: dict[Group, list[tuple[str, str]]] = {}
+    if table == "visual":
+        for record in data.visual(split):
+            grouped.setdefault(tuple(record.frame_ids), []).append((record.question, record.answer))
+    else:
+        for record in data.action(split):
+            grouped.setdefault((record.frame_id,), []).append((record.prompt, record.response))
+    conversations = [Conversation(group, tuple(turns)) for group, turns in grouped.items()]
+
+    def read(group: Group) -> np.ndarray:
+        return np.stack([data.image(frame) for frame in group])
+
+    return Turns(spec, conversations, read, packer)

@@ -1,0 +1,135 @@
+"""The training loop: build, then for every step loss, step, log, save."""
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from vipa.models import VipaForConditionalGeneration
+from vipa.training.checkpoints import load_progress, save_model, save_progress
+from vipa.training.data import Mixture
+from vipa.training.progress import training_progress
+from vipa.training.schedule import warmup_cosine
+from vipa.training.setup import build
+from vipa.training.stages import TrainRun
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """Where the model is, and how the run went. log: one JSON line per `log_every` steps."""
+
+    model: Path
+    log: Path
+    steps: int
+    final_loss: float
+
+
+def train(run: TrainRun) -> TrainResult:
+    """Run a stage from its start, or from where it was interrupted; a finished run is returned as it is.
+
+    Writes run.out/{run.json, log.jsonl, progress.pt while running, model/}. ValueError where run.out holds another
+    run, or data or model do not fit.
+    """
+    _claim(run)
+    log_path, model_path = run.out / "log.jsonl", run.out / "model"
+    if (model_path / "config.json").exists():
+        return TrainResult(model_path, log_path, run.steps, _last_loss(log_path))
+    if run.threads is not None:
+        torch.set_num_threads(run.threads)
+    model, processor, mixture, extras = build(run)
+    parameters = freeze_all_but(model, run.trained)
+    optimizer = torch.optim.AdamW(
+        _decay_groups(model, run.weight_decay), lr=run.learning_rate, betas=(0.9, 0.98), fused=True
+    )
+    start = load_progress(run.out, model, optimizer)
+    _cut_log(log_path, start)
+    model.train()
+    loss_value = float("nan")
+    with log_path.open("a") as log, training_progress(run.name, run.steps, start) as progress:
+        began, seen = time.monotonic(), 0
+        for step in range(start, run.steps):
+            loss, terms, samples = _step(run, model, mixture, step)
+            nn.utils.clip_grad_norm_(parameters, run.gradient_clip)
+            for group in optimizer.param_groups:
+                group["lr"] = run.learning_rate * warmup_cosine(step, run.steps, run.warmup)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            loss_value, seen = loss, seen + samples
+            if not torch.isfinite(torch.tensor(loss)):
+                raise RuntimeError(f"{run.name}: the loss is {loss} at step {step}; lower the learning rate")
+            if (step + 1) % run.log_every == 0 or step + 1 == run.steps:
+                record: dict[str, Any] = {"step": step + 1, "loss": loss, **terms}
+                record |= {"lr": optimizer.param_groups[0]["lr"], **model.fusion_diagnostics()}
+                record["samples_per_second"] = seen / (time.monotonic() - began)
+                log.write(json.dumps(record) + "\n")
+                log.flush()
+            if (step + 1) % run.save_every == 0 and step + 1 < run.steps:
+                save_progress(run.out, step + 1, model, optimizer)
+            progress(loss, samples)
+    save_model(model_path, model, processor, extras)
+    (run.out / "progress.pt").unlink(missing_ok=True)
+    return TrainResult(model_path, log_path, run.steps, loss_value)
+
+
+def freeze_all_but(model: VipaForConditionalGeneration, parts: tuple[str, ...]) -> list[nn.Parameter]:
+    """Only the named parts take gradients; returns their parameters. ValueError for a part that is not there."""
+    have = model.parts()
+    unknown = [part for part in parts if part not in have]
+    if unknown:
+        raise ValueError(f"trained parts {unknown} are not in the model; it has {', '.join(have)}")
+    model.requires_grad_(False)
+    for part in parts:
+        have[part].requires_grad_(True)
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def _decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """No weight decay on biases, norms and scalars."""
+    learned = [p for p in model.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in learned if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in learned if p.ndim < 2], "weight_decay": 0.0},
+    ]
+
+
+def _step(
+    run: TrainRun, model: VipaForConditionalGeneration, mixture: Mixture, step: int
+) -> tuple[float, dict[str, float], int]:
+    """Gradients of one step: (loss, loss per component, samples). Randomness follows from (seed, step)."""
+    torch.manual_seed(run.seed * 1_000_003 + step)
+    total, terms, count = 0.0, {}, 0
+    for (component, _), (weight, inputs, samples) in zip(mixture.components, mixture.batches(step)):
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=run.precision == "bf16"):
+            loss = weight * model(**inputs).loss
+        loss.backward()
+        total += float(loss.detach())
+        count += samples
+        if len(mixture.components) > 1:
+            terms[f"loss_{component.spec.kind}"] = float(loss.detach()) / weight
+    return total, terms, count
+
+
+def _claim(run: TrainRun) -> None:
+    """Save the run beside what it will produce; refuse a folder that holds another run."""
+    run.out.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(asdict(run), indent=1, default=str)
+    path = run.out / "run.json"
+    if path.exists() and path.read_text() != text:
+        raise ValueError(f"{path} describes another run: choose another --out, or delete the folder to start over")
+    path.write_text(text)
+
+
+def _cut_log(path: Path, steps: int) -> None:
+    """Forget log lines of steps that will be repeated."""
+    if path.exists():
+        lines = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= steps]
+        path.write_text("".join(line + "\n" for line in lines))
+
+
+def _last_loss(path: Path) -> float:
+    lines = path.read_text().splitlines() if path.exists() else []
+    return float(json.loads(lines[-1])["loss"]) if lines else float("nan")

@@ -1,0 +1,67 @@
+"""From a TrainRun to what the loop needs: model, processor, data with encoded images, and what travels along."""
+
+import json
+from typing import Any
+
+import torch
+
+from vipa.models import ActionHeadConfig, VipaForConditionalGeneration, VipaProcessor
+from vipa.robots.contract import ActionContract
+from vipa.training.data import Component, DataSpec, Mixture
+from vipa.training.demonstrations import Demonstrations
+from vipa.training.features import EncodedImages
+from vipa.training.hand3d_turns import hand3d_turns
+from vipa.training.packing import Packer
+from vipa.training.stages import TrainRun
+from vipa.weights import load_start
+
+CONTRACT = "action_contract.json"
+
+
+def build(
+    run: TrainRun,
+) -> tuple[VipaForConditionalGeneration, VipaProcessor, Mixture, dict[str, Any]]:
+    """Model on the run's device, processor, mixture, and the JSON files that are saved with the model."""
+    torch.manual_seed(run.seed)
+    device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if run.device == "auto" else run.device)
+    model, processor = load_start(run.start)
+    model.float().to(device)
+    packer = Packer(processor.tokenizer, model.config.image_seq_length)
+    extras: dict[str, Any] = {}
+    components: list[Component] = []
+    for spec in run.data:
+        component = _component(spec, packer)
+        if isinstance(component, Demonstrations):
+            contract = component.contract
+            extras[CONTRACT] = json.loads(contract.to_json())
+            _fit_action_head(model, contract)
+        components.append(component)
+    encoded = [EncodedImages.of(model, processor, c.groups(), c.read, views=c.views) for c in components]
+    return model, processor, Mixture(list(zip(components, encoded)), run.seed, device), extras
+
+
+def _component(spec: DataSpec, packer: Packer) -> Component:
+    if spec.kind == "hand3d_visual":
+        return hand3d_turns(spec, "visual", packer)
+    if spec.kind == "hand3d_action":
+        return hand3d_turns(spec, "action", packer)
+    if spec.kind == "foundation":
+        from vipa.training.foundation.conversations import FoundationQuestions
+        from vipa.training.foundation.pictures import load_pictures
+
+        return FoundationQuestions(spec, load_pictures(spec.path), packer)
+    return Demonstrations(spec, packer)
+
+
+def _fit_action_head(model: VipaForConditionalGeneration, contract: ActionContract) -> None:
+    """ValueError where the model's action head is of another shape than the contract."""
+    action: ActionHeadConfig | None = model.config.action_config
+    if action is None:
+        raise ValueError("this model has no action head: start stage 3 from a model made with one (docs/model.md)")
+    expected = [len(contract.state), len(contract.action)]
+    have = (action.embodiments or {}).get(contract.robot)
+    if have != expected or action.horizon != contract.horizon:
+        raise ValueError(
+            f"action head: the demonstrations are of {contract.robot!r} with state and action lengths {expected} "
+            f"and horizon {contract.horizon}; the model has {action.embodiments} and horizon {action.horizon}"
+        )

@@ -1,0 +1,67 @@
+"""Where a model comes from: the weights of `nano` that ship with the package, or a folder.
+
+weights/nano/foundation/vlm, foundation/spatial   the two pretrained parts, float16
+weights/nano/stage1|stage2|stage3.safetensors     what each stage trained, float16; later files build on earlier
+weights/nano/logs, results                        of the commands that made them
+"""
+
+from pathlib import Path
+
+from safetensors.torch import load_file
+from transformers import AutoTokenizer
+
+from vipa.models import VipaForConditionalGeneration, VipaProcessor
+from vipa.models.presets import nano_action_config, nano_fusion, nano_processor
+
+NANO = Path(__file__).parent / "nano"
+NANO_STAGES = ("foundation", "stage1", "stage2", "stage3")
+
+
+def load_start(start: str | Path) -> tuple[VipaForConditionalGeneration, VipaProcessor]:
+    """Model (float32, evaluation mode) and processor of `nano:STAGE` or of a folder.
+
+    A folder is one that training or `save_pretrained` wrote, or holds two parts `vlm` and `spatial`, which are
+    joined as nano's foundation is. ValueError for anything else.
+    """
+    name = str(start)
+    if name.startswith("nano:"):
+        return load_nano(name.removeprefix("nano:"))
+    folder = Path(start)
+    if (folder / "vlm" / "config.json").exists():
+        return join_nano(folder)
+    if not (folder / "config.json").exists():
+        raise ValueError(
+            f"{name!r}: no model here; expected nano:{'|'.join(NANO_STAGES)}, or a folder with config.json"
+        )
+    model = VipaForConditionalGeneration.from_pretrained(folder, dtype="float32")
+    return model.eval(), VipaProcessor.from_pretrained(folder)
+
+
+def load_nano(stage: str) -> tuple[VipaForConditionalGeneration, VipaProcessor]:
+    """The shipped nano after a stage. ValueError for an unknown stage or one that is not in this installation."""
+    if stage not in NANO_STAGES:
+        raise ValueError(f"nano has no stage {stage!r}; stages: {', '.join(NANO_STAGES)}")
+    model, processor = join_nano(NANO / "foundation")
+    for earlier in NANO_STAGES[1 : NANO_STAGES.index(stage) + 1]:
+        overlay(model, NANO / f"{earlier}.safetensors")
+    return model, processor
+
+
+def join_nano(folder: Path) -> tuple[VipaForConditionalGeneration, VipaProcessor]:
+    """nano from its two pretrained parts; fusion, action queries and action head are new (seeded by the caller)."""
+    if not (folder / "vlm" / "config.json").exists():
+        raise ValueError(f"{folder}: no foundation weights here; make them with `vipa train foundation`")
+    model = VipaForConditionalGeneration.from_parts(
+        folder / "vlm", folder / "spatial", dtype="float32", fusion=nano_fusion(), action=nano_action_config()
+    )
+    return model.float().eval(), nano_processor(AutoTokenizer.from_pretrained(folder / "vlm"))
+
+
+def overlay(model: VipaForConditionalGeneration, path: Path) -> None:
+    """Replace the parameters that a stage trained. ValueError where the file is missing or does not fit."""
+    if not path.exists():
+        raise ValueError(f"{path.name} is not in this installation: {path}")
+    tensors = {name: tensor.float() for name, tensor in load_file(path).items()}
+    _, unexpected = model.load_state_dict(tensors, strict=False)
+    if unexpected:
+        raise ValueError(f"{path}: parameters {sorted(unexpected)[:3]} are not in the model")

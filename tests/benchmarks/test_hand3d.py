@@ -1,0 +1,177 @@
+"""Scores of answers on records whose truth is known; a Hand3D data set of four filmed clips for the whole run."""
+
+import itertools
+import json
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+
+from vipa.benchmarks import hand3d as benchmark
+from vipa.benchmarks.clusters import clustered_interval
+from vipa.benchmarks.results import Hand3DResult
+from vipa.hand3d.questions import answer_text
+from vipa.hand3d.records import VisualRecord
+from vipa.hand3d.relations import CameraMovement, Relation
+
+
+def record(number, relation, clip="clip"):
+    camera = isinstance(relation, CameraMovement)
+    values = dict.fromkeys((f.name for f in fields(VisualRecord)), None)
+    values |= {
+        "id": str(number),
+        "clip_id": clip,
+        "category": relation.category,
+        "displacement": list(relation.translation if camera else relation.displacement),
+        "gamma": relation.gamma,
+        "distance": relation.distance,
+        "answer": answer_text(relation),
+    }
+    if camera:
+        values |= {"rotation": list(relation.rotation), "aspect": relation.aspect, "degrees": relation.degrees}
+    else:
+        values |= {"hand": relation.hand, "object": relation.object, "contact": relation.contact}
+    return VisualRecord(**values)
+
+
+def relation(x, y, z, category="spatial_relation"):
+    return Relation(category, np.array([x, y, z]), "right", "red cup")
+
+
+def turn(degrees):
+    return CameraMovement(np.deg2rad([0.0, degrees, 0.0]), np.zeros(3), "rotation")
+
+
+TRUTH = record(0, relation(-0.2, 0.2, 0.1))  # "left and down and forward, 0.30m"
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "points"),
+    [
+        ("left and down and forward, 0.30m", 0.0, 3),
+        ("left and down, 0.40m", 0.1, 2),
+        ("right and down and forward, 0.20m", 0.1, 2),
+        ("right and up and backward, 0.30m", 0.0, 0),
+        ("still, 0.00m", 0.3, 0),
+        ("left and down and forward, 0.30m, in contact", 0.0, 3),
+    ],
+)
+def test_answers_score_as_the_table_says(answer, error, points):
+    scored = benchmark.score([TRUTH], [answer])[0]
+    assert scored.parsed
+    assert scored.error == pytest.approx(error, abs=1e-9)
+    assert scored.direction_score == points
+
+
+def test_an_axis_that_is_truly_not_named_wants_no_word():
+    flat = record(0, relation(0.3, 0.0, 0.0))
+    answers = ("right, 0.30m", "right and up, 0.30m", "left, 0.30m")
+    assert [benchmark.score([flat], [a])[0].direction_score for a in answers] == [3, 2, 2]
+
+
+@pytest.mark.parametrize("answer", ["", "a red cup", "left and right, 0.10m", "left, 12.000 degrees", "left, m"])
+def test_unparsable_answers_score_worst_of_all_possible_answers(answer):
+    records = [TRUTH, record(1, relation(0.0, 0.0, 0.9)), record(2, relation(0.1, 0.0, 0.0))]
+    bad = benchmark.score(records, [answer] * 3)
+    assert not any(s.parsed for s in bad)
+    for said in np.linspace(0, 0.9, 10):
+        fine = benchmark.score(records, [f"still, {said:.2f}m"] * 3)
+        assert all(b.error >= f.error - 1e-9 and b.direction_score <= f.direction_score for b, f in zip(bad, fine))
+
+
+def test_camera_rotations_are_measured_in_degrees_and_kept_out_of_the_metres():
+    records = [record(0, turn(20.0)), record(1, relation(0.3, 0.0, 0.0))]
+    result = benchmark.summarise("x", {}, benchmark.score(records, ["right, 15.000 degrees", "right, 0.20m"]))
+    errors = {s.kind: s.error.value for s in result.scores}
+    assert errors["camera_rotation"] == pytest.approx(5.0)
+    assert errors["all"] == pytest.approx(0.1)
+    assert result.all.direction_score.value == 3
+
+
+def test_no_constant_answer_beats_the_constant_baseline_on_its_own_records():
+    rng = np.random.default_rng(0)
+    records = [record(i, relation(*rng.normal([0.1, -0.05, 0.0], 0.2))) for i in range(60)]
+    best = benchmark.ConstantAnswerer(records)
+    ours = benchmark.summarise("x", {}, benchmark.score(records, best(records))).all
+    for signs in itertools.product((-1, 0, 1), repeat=3):
+        pairs = (("left", "right"), ("up", "down"), ("backward", "forward"))
+        words = " and ".join(pair[s > 0] for pair, s in zip(pairs, signs) if s) or "still"
+        for amount in (0.1, 0.3, 0.5):
+            answers = [f"{words}, {amount:.2f}m"] * len(records)
+            other = benchmark.summarise("y", {}, benchmark.score(records, answers)).all
+            assert other.direction_score.value <= ours.direction_score.value + 1e-9
+            assert other.error.value >= ours.error.value - 0.005  # its median is rounded to the centimetre
+
+
+def test_histograms_count_every_record_once():
+    rng = np.random.default_rng(1)
+    records = [record(i, relation(*rng.normal(0, 0.4, 3))) for i in range(100)]
+    result = benchmark.summarise("x", {}, benchmark.score(records, ["left and down, 0.20m"] * 100))
+    assert sum(result.score_counts) == sum(result.error_counts) == 100
+
+
+def test_clustered_interval_is_wider_when_records_of_a_clip_agree():
+    rng = np.random.default_rng(2)
+    values = np.repeat(rng.normal(size=30), 10)
+    clips = [str(i) for i in np.repeat(np.arange(30), 10)]
+    alone = [str(i) for i in range(300)]
+    together, apart = clustered_interval(values, clips), clustered_interval(values, alone)
+    assert together[1] - together[0] > 2 * (apart[1] - apart[0])
+    assert apart[0] < values.mean() < apart[1]
+
+
+def test_clustered_interval_covers_the_mean_as_often_as_it_says():
+    rng = np.random.default_rng(3)
+    hits = 0
+    for _ in range(200):
+        low, high = clustered_interval(rng.exponential(size=80), [str(i) for i in range(80)], samples=400)
+        hits += low <= 1.0 <= high
+    assert 0.88 <= hits / 200 <= 1.0
+
+
+class Parrot:
+    """Answers from a table; can be told to fail after some batches."""
+
+    name = "parrot"
+
+    def __init__(self, answers, fail_after=None):
+        self.answers, self.fail_after, self.calls = answers, fail_after, 0
+
+    @property
+    def identity(self):
+        return {"model": "parrot"}
+
+    def __call__(self, records):
+        self.calls += 1
+        if self.fail_after is not None and self.calls > self.fail_after:
+            raise KeyboardInterrupt
+        return [self.answers[r.id] for r in records]
+
+
+def test_true_answers_score_full_marks_on_filmed_clips(hand3d_path, tmp_path):
+    from vipa.hand3d.dataset import Hand3D
+
+    truth = {r.id: r.answer for r in Hand3D(hand3d_path).visual()}
+    result = benchmark.evaluate_hand3d(Parrot(truth), hand3d_path, tmp_path / "hand3d_truth.json", split="train")
+    assert result.all.error.value <= 0.005  # answers are rounded to the centimetre
+    assert result.all.direction_score.value == 3
+    assert result.all.unparsable == 0
+    assert Hand3DResult.load(tmp_path / "hand3d_truth.json") == replace(result, protocol=result.protocol)
+
+
+def test_an_interrupted_run_continues_and_gives_the_same_result(hand3d_path, tmp_path):
+    from vipa.hand3d.dataset import Hand3D
+
+    answers = {r.id: "left, 0.10m" for r in Hand3D(hand3d_path).visual()}
+    run = {"split": "train", "batch_size": 8, "limit": 40}
+    whole = benchmark.evaluate_hand3d(Parrot(answers), hand3d_path, tmp_path / "whole.json", **run)
+    with pytest.raises(KeyboardInterrupt):
+        benchmark.evaluate_hand3d(Parrot(answers, fail_after=2), hand3d_path, tmp_path / "cut.json", **run)
+    with (tmp_path / "cut_answers.jsonl").open("a") as file:
+        file.write('{"id": "half a li')
+    rest = Parrot(answers)
+    assert benchmark.evaluate_hand3d(rest, hand3d_path, tmp_path / "cut.json", **run) == whole
+    assert rest.calls == 3
+    lines = [json.loads(line) for line in (tmp_path / "cut_answers.jsonl").read_text().splitlines()]
+    assert len(lines) == 41
+    assert lines[1]["answer"] == "left, 0.10m"

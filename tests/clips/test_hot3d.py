@@ -1,0 +1,84 @@
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vipa.clips import Clip
+from vipa.clips.sources import load_source
+from vipa.clips.sources.hot3d import SIDES, nearest, read_camera, read_hands, read_poses, wrist_pose
+from vipa.geometry import invert, transform
+from vipa.hands.umetrack import UmeTrackHand
+
+ROOT = Path(__file__).resolve().parents[2].parent / "shared" / "real" / "hot3d_sample"
+QUEST = ROOT / "Quest3" / "P0002_273c2819"
+needs_real = pytest.mark.skipif(not QUEST.is_dir(), reason="the real HOT3D sample is not here")
+
+
+@needs_real
+def test_sixty_published_boxes_are_met_within_two_and_a_half_pixels_a_side():
+    headset = next(iter(read_poses(QUEST / "headset_trajectory.csv").values()))
+    poses = read_hands(QUEST / "umetrack_hand_pose_trajectory.jsonl")
+    model = UmeTrackHand.load(QUEST / "umetrack_hand_user_profile.json")
+    errors = []
+    with open(QUEST / "box2d_hands.csv", newline="") as file:
+        for row in csv.DictReader(file):
+            if float(row["visibility_ratio[%]"]) < 0.95:
+                continue
+            time, side = int(row["timestamp[ns]"]), dict(SIDES)[row["hand_index"]]
+            camera = read_camera(QUEST / "camera_models.json", row["stream_id"])
+            pose = poses[row["hand_index"]][time]
+            mesh = model.mesh(side, np.array(pose["joint_angles"]), wrist_pose(pose))
+            pixels = camera.lens.project(transform(invert(headset[time] @ camera.T_device_camera), mesh))
+            (left, top), (right, bottom) = pixels.min(0), pixels.max(0)
+            truth = [float(row[k]) for k in ("x_min[pixel]", "x_max[pixel]", "y_min[pixel]", "y_max[pixel]")]
+            errors.append(np.abs(np.array([left, right, top, bottom]) - truth))
+    assert len(errors) == 60
+    assert np.mean(errors, 0).max() < 2.5
+
+
+@needs_real
+def test_the_readers_joints_fall_into_the_published_boxes():
+    clips = [c for c in load_source("hot3d").read_clips(ROOT) if isinstance(c, Clip)]
+    (clip,) = clips
+    camera = read_camera(QUEST / "camera_models.json", "1201-1")
+    boxes = {}
+    with open(QUEST / "box2d_hands.csv", newline="") as file:
+        for row in csv.DictReader(file):
+            if row["stream_id"] == "1201-1":
+                key = dict(SIDES)[row["hand_index"]], int(row["timestamp[ns]"])
+                boxes[key] = [
+                    float(row[k]) for k in ("x_min[pixel]", "x_max[pixel]", "y_min[pixel]", "y_max[pixel]")
+                ]
+    times = sorted({t for _, t in boxes})
+    inside = []
+    for hand in clip.hands:
+        for i, joints in enumerate(hand.joints_camera):
+            x0, x1, y0, y1 = boxes[hand.side, times[i]]
+            u, v = camera.lens.project(joints).T
+            inside.append((u > x0 - 3) & (u < x1 + 3) & (v > y0 - 3) & (v < y1 + 3))
+    assert np.mean(inside) > 0.99
+
+
+@needs_real
+def test_without_images_the_clip_says_what_to_export():
+    clip = next(c for c in load_source("hot3d").read_clips(ROOT) if isinstance(c, Clip))
+    assert [o.name for o in clip.objects] == [
+        "puzzle toy",
+        "mug white",
+        "coffee pot",
+        "mouse",
+        "keyboard",
+        "cellphone",
+    ]
+    with pytest.raises(ValueError, match=r"export stream 1201-1 of recording\.vrs"):
+        clip.frames.read([0])
+
+
+def test_the_nearest_time_is_taken_within_half_a_frame_only():
+    ms = 1_000_000
+    have = {0: 0, 33 * ms: 0, 66 * ms: 0}
+    wanted = np.array([-40 * ms, -5 * ms, 1 * ms, 20 * ms, 66 * ms, 80 * ms, 90 * ms])
+    assert nearest(wanted, have).tolist() == [-1, 0, 0, 1, 2, 2, -1]
+    assert nearest(wanted[:1], {}).tolist() == [-1]
+    assert nearest(np.array([5 * ms]), {0: 0}).tolist() == [0]
