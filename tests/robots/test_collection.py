@@ -49,7 +49,7 @@ def test_a_seed_shows_the_same_task_whatever_else_is_collected():
 def test_seeds_of_two_splits_and_unknown_tasks_are_refused(tmp_path):
     with pytest.raises(ValueError, match="several splits"):
         collect(tmp_path, [TRAIN[0], 30_000_000])
-    with pytest.raises(ValueError, match="'juggle'.*unknown"):
+    with pytest.raises(ValueError, match=r"'juggle'.*unknown"):
         collect(tmp_path, SEEDS, {"juggle": 1.0})
 
 
