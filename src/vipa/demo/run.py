@@ -170,7 +170,9 @@ def write_report(run: DemoRun) -> Path:
 
     seconds = {p.stem: json.loads(p.read_text())["seconds"] for p in sorted((run.out / "steps").glob("*.json"))}
     now = read_column(run.out / "results", "trained just now", "now", _minutes(seconds))
-    shipped = read_column(NANO / "results", "shipped nano", "shipped", "longer training, weights in the package")
+    shipped = read_column(
+        NANO / "results", "shipped nano", "shipped", "longer training, weights in the package", NANO / "logs"
+    )
     facts = (
         ("Command", "make demo (vipa demo)"),
         ("Version", vipa.__version__),
