@@ -15,11 +15,11 @@ from vipa.clips.clip import Clip, ClipError
 from vipa.geometry import unproject_depth
 from vipa.hand3d.calibration import estimate_scale
 from vipa.hand3d.config import AnnotateConfig, RelationsConfig, ScaleConfig
+from vipa.hand3d.estimators import sample_frames
 from vipa.hand3d.localise import locate_objects
 from vipa.hand3d.objects import ClipBoxes, from_poses
 from vipa.hand3d.pointmaps import DepthPoints, PointMapEstimator, PointMaps
 from vipa.hand3d.relating import ClipGeometry, spatial_relations
-from vipa.hand3d.stages import sample_frames
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from typing import Any
 
 from vipa.clips.clip import Clip, ClipError
 from vipa.hand3d.config import AnnotateConfig
-from vipa.hand3d.stages import ClipStages, Estimators
+from vipa.hand3d.estimators import Estimators
+from vipa.hand3d.stages import ClipStages
 from vipa.hand3d.store import ClipStore
 from vipa.hand3d.work import ClipReport, annotate_clip, clip_folder
 

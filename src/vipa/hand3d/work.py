@@ -8,7 +8,8 @@ from pathlib import Path
 
 from vipa.clips.clip import Clip, ClipError
 from vipa.hand3d.config import AnnotateConfig
-from vipa.hand3d.stages import STAGE_VERSIONS, ClipStages, Estimators
+from vipa.hand3d.estimators import Estimators
+from vipa.hand3d.stages import STAGE_VERSIONS, ClipStages
 from vipa.hand3d.store import ClipStore, OutputError, atomic_write
 
 DONE, REFUSED = "clip.json", "refused.json"
@@ -67,6 +68,7 @@ def annotate_clip(clip: Clip | ClipError, out: Path, config: AnnotateConfig, est
 
 
 PARTS = {
+    "words": "described",
     "points": "maps",
     "scale": "scale",
     "objects": "geometry",
