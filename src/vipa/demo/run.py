@@ -42,6 +42,9 @@ class DemoRun:
 
 def run_demo(run: DemoRun) -> Path:
     """Does what is not done yet and returns the report's path. ValueError where run.out holds another demo."""
+    import transformers
+
+    transformers.logging.disable_progress_bar()
     _claim(run)
     steps: list[tuple[str, str, Callable[[DemoRun], None]]] = [
         ("annotate", "filming and annotating clips", annotate_clips),

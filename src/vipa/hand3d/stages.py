@@ -55,6 +55,16 @@ class Estimators:
         )
 
 
+def sample_frames(clip: Clip, rate: float) -> np.ndarray:
+    """Indices of the frames nearest to 0, 1/rate, 2/rate ... seconds; of a clip that is shorter than 1/rate the
+    first and the last."""
+    times = clip.timestamps - clip.timestamps[0]
+    wanted = np.arange(0.0, times[-1] + 1e-6, 1.0 / rate)
+    if len(wanted) == 1:
+        wanted = times[[0, -1]]
+    return np.unique(np.abs(times[None] - wanted[:, None]).argmin(1))
+
+
 class ClipStages:
     """The stages of one clip. What a run left under the same key is read, the rest computed and written."""
 
@@ -110,13 +120,8 @@ class ClipStages:
 
     @cached_property
     def frames(self) -> np.ndarray:
-        """Indices of the sampled frames: those nearest to 0, 1/rate, 2/rate ... seconds; of a clip that is shorter
-        than 1/rate the first and the last."""
-        wanted = np.arange(0.0, self.times[-1] + 1e-6, 1.0 / self.config.frames.rate)
-        if len(wanted) == 1:
-            wanted = self.times[[0, -1]]
-        nearest = np.abs(self.times[None] - wanted[:, None]).argmin(1)
-        return np.unique(nearest)
+        """Indices of the sampled frames."""
+        return sample_frames(self.clip, self.config.frames.rate)
 
     @cached_property
     def names(self) -> list[str]:
