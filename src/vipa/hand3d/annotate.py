@@ -8,26 +8,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from vipa.clips.clip import Clip, ClipError
-from vipa.clips.sources import load_source
+from vipa.clips.sources import NO_OPTIONS, SourceOptions, load_source
 from vipa.hand3d.card import write_card
 from vipa.hand3d.config import AnnotateConfig
-from vipa.hand3d.stages import STAGE_VERSIONS, ClipStages, Estimators
-from vipa.hand3d.store import ClipStore, OutputError, atomic_write
+from vipa.hand3d.engine import ENGINES
+from vipa.hand3d.store import atomic_write
 from vipa.hand3d.tables import build_tables
-
-DONE, REFUSED = "clip.json", "refused.json"
-
-
-@dataclass(frozen=True)
-class ClipReport:
-    """What became of one clip. reason: None where it is done. seconds: wall time by stage computed now."""
-
-    clip_id: str
-    reason: str | None
-    num_frames: int  # sampled frames that went through a stage now; 0 where all files were there
-    video_seconds: float
-    seconds: dict[str, float]
-    counts: dict[str, int]
+from vipa.hand3d.work import ClipReport
 
 
 @dataclass(frozen=True)
@@ -67,21 +54,25 @@ def annotate(
     out: str | Path,
     config: AnnotateConfig | None = None,
     progress: Progress | None = None,
+    engine: str = "local",
+    workers: int = 1,
 ) -> Report:
-    """Annotates clips one after another and writes the data set below `out`.
+    """Annotates clips and writes the data set below `out`.
 
     Each clip's stages are files below out/work; a rerun computes only what is missing or made with another
-    configuration. A clip that cannot be used is in the report with its reason. ValueError for an `out` that
-    cannot be written, and for a configuration that names unknown parts.
+    configuration. A clip that cannot be used is in the report with its reason. engine: "local" (this process) or
+    "ray" with so many workers. ValueError for an `out` that cannot be written, and for a configuration or an engine
+    that names unknown parts.
     """
     config = config or AnnotateConfig()
+    if engine not in ENGINES:
+        raise ValueError(f"engine {engine!r} is unknown; known: {', '.join(ENGINES)}")
     out, started = prepare(out, config), time.perf_counter()
-    estimators = Estimators.of(config)
     reports = []
-    for clip in clips:
-        reports.append(annotate_clip(clip, out, config, estimators))
+    for report in ENGINES[engine](clips, out, config, workers):
+        reports.append(report)
         if progress is not None:
-            progress(reports[-1])
+            progress(report)
     return finish(out, config, reports, started)
 
 
@@ -91,9 +82,13 @@ def annotate_source(
     out: str | Path,
     config: AnnotateConfig | None = None,
     progress: Progress | None = None,
+    options: SourceOptions = NO_OPTIONS,
+    engine: str = "local",
+    workers: int = 1,
 ) -> Report:
     """Annotates every clip of a source below `root`. Errors as in `annotate` and in `Source.read_clips`."""
-    return annotate(load_source(name).read_clips(Path(root)), out, config, progress)
+    clips = load_source(name).read_clips(Path(root), options)
+    return annotate(clips, out, config, progress, engine, workers)
 
 
 def prepare(out: str | Path, config: AnnotateConfig) -> Path:
@@ -103,60 +98,6 @@ def prepare(out: str | Path, config: AnnotateConfig) -> Path:
     for left in out.glob("work/*/*/.*.tmp"):
         left.unlink()  # of a run that was killed
     return out
-
-
-def annotate_clip(clip: Clip | ClipError, out: Path, config: AnnotateConfig, estimators: Estimators) -> ClipReport:
-    """All stages of one clip. Whatever is wrong with the clip becomes the report's reason."""
-    if isinstance(clip, ClipError):
-        return _refuse(out / "work" / "refused" / clip.clip_id, clip.clip_id, str(clip), 0.0, {})
-    folder = out / "work" / clip.source / clip.id
-    stages = ClipStages(clip, config, estimators, ClipStore(folder))
-    duration = float(clip.timestamps[-1] - clip.timestamps[0] + 1.0 / clip.rate)
-    seconds: dict[str, float] = {}
-    try:
-        for stage, part in PARTS.items():
-            start = time.perf_counter()
-            getattr(stages, part)
-            if stage in stages.computed:
-                seconds[stage] = time.perf_counter() - start
-        row = stages.clip_row() | {
-            "source": clip.source,
-            "source_video": clip.source_video,
-            "split": clip.split,
-        }
-        summary = {"row": row, "keys": stages.keys, "config": config.hash}
-        atomic_write(folder / DONE, json.dumps(summary, sort_keys=True).encode())
-        (folder / REFUSED).unlink(missing_ok=True)
-    except OutputError:
-        raise
-    except ClipError as error:
-        return _refuse(folder, stages.clip_id, str(error), duration, seconds)
-    except Exception as error:
-        reason = f"clip {clip.id!r}: {type(error).__name__}: {error}"
-        return _refuse(folder, stages.clip_id, reason, duration, seconds)
-    counts = Counter(row["category"] for row in stages.relations)
-    counts += Counter(row["task"] for row in stages.motions["rows"])
-    frames = len(stages.frames) if stages.computed else 0
-    return ClipReport(stages.clip_id, None, frames, duration, seconds, dict(counts))
-
-
-PARTS = {
-    "points": "maps",
-    "scale": "scale",
-    "objects": "geometry",
-    "relations": "relations",
-    "motion": "motions",
-    "frames": "images",
-}
-"""Stage -> the attribute of `ClipStages` that does it."""
-assert PARTS.keys() == STAGE_VERSIONS.keys()
-
-
-def _refuse(folder: Path, clip_id: str, reason: str, duration: float, seconds: dict[str, float]) -> ClipReport:
-    reason = " ".join(reason.split())
-    atomic_write(folder / REFUSED, json.dumps({"clip_id": clip_id, "reason": reason}).encode())
-    (folder / DONE).unlink(missing_ok=True)
-    return ClipReport(clip_id, reason, 0, duration, seconds, {})
 
 
 def finish(out: Path, config: AnnotateConfig, reports: list[ClipReport], started: float) -> Report:

@@ -59,6 +59,8 @@ class ObjectsConfig:
     positions: Literal["auto", "poses", "points"] = "auto"
     names: str = "clip"
     boxes: str = "clip"
+    detector: str = "IDEA-Research/grounding-dino-tiny"  # weights of grounding-dino
+    threshold: float = 0.35  # least score of its boxes
     confidence: float = 0.3  # least confidence of an object's position
 
 
@@ -102,6 +104,40 @@ class MotionConfig:
 
 
 @dataclass(frozen=True)
+class EndpointConfig:
+    """A vision-language model behind HTTP, for names, texts and wordings (see `endpoint`).
+
+    url: the server's base, as in http://127.0.0.1:8000/v1; None: no server. key: name of the environment variable
+    with the API key. timeout, wait, longest_wait: seconds; the wait doubles with every retry, with jitter, and a
+    server's Retry-After is obeyed up to longest_wait. requests: budget of one run, retries counted. rate: requests
+    per minute, 0 for no limit. cache: folder of answers; None forgets them. longer_side: pixels of the images sent.
+    """
+
+    url: str | None = None
+    model: str = ""
+    key: str = "OPENAI_API_KEY"
+    timeout: float = 60.0
+    retries: int = 5
+    wait: float = 1.0
+    longest_wait: float = 60.0
+    requests: int = 100_000
+    rate: float = 0.0
+    cache: str | None = None
+    longer_side: int = 512
+
+
+@dataclass(frozen=True)
+class WordsConfig:
+    """texts: "auto" (the clip's own, else from contacts by template), "clip", or "endpoint" (where the clip has
+    none). reworded: share of the questions that the endpoint says in other words. chunk: seconds of video the
+    endpoint describes at once."""
+
+    texts: Literal["auto", "clip", "endpoint"] = "auto"
+    reworded: float = 0.0
+    chunk: float = 10.0
+
+
+@dataclass(frozen=True)
 class MixConfig:
     """What of all records goes into the data set (see `mix`).
 
@@ -130,6 +166,8 @@ class AnnotateConfig:
     objects: ObjectsConfig = field(default_factory=ObjectsConfig)
     relations: RelationsConfig = field(default_factory=RelationsConfig)
     motion: MotionConfig = field(default_factory=MotionConfig)
+    words: WordsConfig = field(default_factory=WordsConfig)
+    endpoint: EndpointConfig = field(default_factory=EndpointConfig)
     mix: MixConfig = field(default_factory=MixConfig)
 
     def to_json(self) -> str:

@@ -1,103 +1,144 @@
-"""A self-contained HTML page of records with their pictures: for looking at a data set where there is no viewer."""
+"""A Hand3D data set as one self-contained HTML page: images with hands, boxes and paths, questions and answers."""
 
 import base64
+import html
 import io
-from collections.abc import Sequence
-from html import escape
+import json
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
-from vipa.drawing import SIDE_COLOURS, Canvas
-from vipa.geometry import Intrinsics
+from vipa.geometry import project
 from vipa.hand3d.dataset import Hand3D
-from vipa.hand3d.records import ActionRecord, FrameRecord, VisualRecord
+from vipa.hand3d.records import ActionRecord, FrameRecord
 from vipa.hand3d.store import atomic_write
+from vipa.hands.skeleton import BONES
 
-STYLE = """
-:root { color-scheme: light dark; }
-body { font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 1100px; padding: 20px; }
-.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(300px, 1fr)); gap: 18px; }
-article { border: 1px solid #8884; border-radius: 10px; overflow: hidden; } article > div { padding: 10px 12px; }
-.frames { display: flex; gap: 2px; padding: 0 !important; background: #111; }
-.frames img { flex: 1; min-width: 0; width: 100%; }
-.answer { color: #16875a; font-weight: 600; overflow-wrap: anywhere; } small { opacity: .65; overflow-wrap: anywhere; }
-"""
+COLOURS = {"left": (255, 120, 60), "right": (60, 170, 255)}
+BOX, PATH = (120, 220, 90), {"left": (255, 200, 80), "right": (120, 230, 255)}
+WIDTH = 448  # pixels of the drawn images
+
+PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title><style>
+:root {{ color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif; }}
+body {{ max-width: 76rem; margin: 0 auto; padding: 1rem; }}
+section {{ border-top: 1px solid #8885; padding: 1rem 0; }}
+.frames {{ display: flex; gap: .5rem; overflow-x: auto; }}
+figure {{ margin: 0; flex: 0 0 auto; width: min(20rem, 80vw); }}
+img {{ width: 100%; height: auto; border-radius: 6px; }} figcaption, .note {{ color: #888; font-size: .85rem; }}
+table {{ border-collapse: collapse; width: 100%; }} td {{ padding: .2rem .5rem; vertical-align: top; }}
+td:nth-child(1) {{ color: #888; white-space: nowrap; }} td:nth-child(3) {{ font-weight: 600; }}
+summary {{ cursor: pointer; }} @media (max-width: 40rem) {{ td {{ display: block; }} }}
+</style></head><body><h1>{title}</h1><p class="note">{note}</p>{body}</body></html>"""
 
 
-def write_gallery(data: Hand3D, out: Path, *, split: str | None = None, count: int = 24, seed: int = 0) -> Path:
-    """`count` questions and a third as many motions, drawn at random with a fixed seed, spread over the kinds.
+def write_gallery(path: str | Path, out: str | Path, clips: int = 12, clip_id: str | None = None) -> Path:
+    """Writes the page of the first clips of every split in turn, or of one clip; returns its path.
 
-    Each frame shows its hands' joints, named boxes and, for motions, the wrists' paths. ValueError for no records.
+    ValueError for a clip that is not in the data set.
     """
-    visual = _spread(list(data.visual(split)), lambda r: r.category, count, seed)
-    action = _spread(list(data.action(split)), lambda r: r.task, max(1, count // 3), seed)
-    if not visual and not action:
-        raise ValueError(f"{data.path}: no records{f' in split {split!r}' if split else ''} to show")
-    wanted = {f for r in visual for f in r.frame_ids} | {r.frame_id for r in action}
-    frames = {f.id: f for f in data.frames(split) if f.id in wanted}
-    cards = [_visual_card(data, record, frames) for record in visual]
-    cards += [_action_card(data, record, frames) for record in action]
-    page = (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
-        f"<title>{escape(data.path.name)}</title><style>{STYLE}</style></head><body>"
-        f"<h1>{escape(data.path.name)}</h1><p>{len(visual)} questions and {len(action)} motions of "
-        f"{data.count('visual', split)} and {data.count('action', split)}.</p>"
-        f'<div class="grid">{"".join(cards)}</div></body></html>\n'
+    data = Hand3D(path)
+    chosen = _choose(data, clips, clip_id)
+    frames, visual, action = defaultdict(list), defaultdict(list), defaultdict(list)
+    for table, rows in ((frames, data.frames()), (visual, data.visual()), (action, data.action())):
+        for row in rows:
+            if row.clip_id in chosen:
+                table[row.clip_id].append(row)
+    sections = []
+    for clip in chosen.values():
+        motions = {r.frame_id: r for r in action[clip.id]}
+        figures = "".join(_figure(data, frame, motions.get(frame.id)) for frame in frames[clip.id])
+        questions = "".join(
+            f"<tr><td>{_cell(r.category.replace('_', ' '))}<br>frames {_indices(r.frame_ids)}</td>"
+            f"<td>{_cell(r.question)}</td><td>{_cell(r.answer)}</td></tr>"
+            for r in visual[clip.id]
+        )
+        motion_rows = "".join(
+            f"<tr><td>{_cell(r.task.replace('_', ' '))}<br>frame {_indices([r.frame_id])}</td>"
+            f"<td>{_cell(_short(r.prompt))}</td><td>{_cell(_short(r.response))}</td></tr>"
+            for r in action[clip.id]
+        )
+        texts = "; ".join(f"{t['text']} ({t['start']:.1f}-{t['end']:.1f} s)" for t in clip.texts)
+        scale = "" if not clip.scale_spread else f", scale {clip.scale:.4g} +- {clip.scale_spread:.1%}"
+        sections.append(
+            f"<section><h2>{_cell(clip.id)}</h2><p class='note'>{clip.split}, {clip.seconds:.1f} s at "
+            f"{clip.rate:.0f} frames/s{scale}. {_cell(texts)}</p><div class='frames'>{figures}</div>"
+            f"<details open><summary>{len(visual[clip.id])} questions</summary><table>{questions}</table></details>"
+            f"<details><summary>{len(action[clip.id])} motions</summary><table>{motion_rows}</table></details>"
+            "</section>"
+        )
+    counts = {table: data.count(table) for table in data.manifest["tables"]}
+    note = f"{json.dumps(counts)[1:-1]}. Version {data.manifest['version']}, {data.manifest['config_hash']}."
+    page = PAGE.format(
+        title=f"Hand3D: {_cell(Path(path).resolve().name)}", note=_cell(note), body="".join(sections)
     )
-    atomic_write(out, page.encode())
-    return out
+    atomic_write(Path(out), page.encode())
+    return Path(out)
 
 
-def _spread(records: Sequence, kind, count: int, seed: int) -> list:
-    """`count` records, as evenly over their kinds as there are."""
-    groups: dict[str, list] = {}
-    for i in np.random.default_rng(seed).permutation(len(records)):
-        groups.setdefault(kind(records[int(i)]), []).append(records[int(i)])
-    chosen = []
-    while len(chosen) < count and any(groups.values()):
-        chosen += [group.pop() for _, group in sorted(groups.items()) if group]
-    return chosen[:count]
+def draw_frame(data: Hand3D, frame: FrameRecord, motion: ActionRecord | None = None) -> Image.Image:
+    """The image, enlarged to WIDTH, with both hands' joints, the objects' boxes, and a motion that begins here."""
+    picture = Image.fromarray(data.image(frame.id))
+    factor = WIDTH / picture.width
+    picture = picture.resize((WIDTH, round(picture.height * factor)), Image.Resampling.LANCZOS)
+    draw = ImageDraw.Draw(picture)
+    fx, fy, cx, cy = frame.intrinsics[:4]
+    K = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
+
+    def place(points: np.ndarray) -> list[tuple[float, float] | None]:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            pixels = (project(points, K) + 0.5) * factor
+        good = np.isfinite(pixels).all(-1) & (points[:, 2] > 0.02) & (np.abs(pixels) < 1e4).all(-1)
+        return [tuple(p) if ok else None for p, ok in zip(pixels.tolist(), good)]
+
+    for thing in frame.objects:
+        box = (np.array(thing["box"]) + 0.5) * factor
+        if np.isfinite(box).all():
+            draw.rectangle(box.tolist(), outline=BOX, width=2)
+            draw.text((box[0] + 3, box[1] + 2), thing["name"], fill=BOX)
+    for side, joints in (("left", frame.left_joints), ("right", frame.right_joints)):
+        if joints is None:
+            continue
+        places = place(np.reshape(joints, (21, 3)))
+        for a, b in BONES:
+            if (start := places[a]) is not None and (end := places[b]) is not None:
+                draw.line([start, end], fill=COLOURS[side], width=3)
+    for side, path in (motion.trajectories if motion is not None else {}).items():
+        line = [p for p in place(path) if p is not None]
+        if len(line) > 1:
+            draw.line(line, fill=PATH[side], width=3)
+            draw.ellipse([line[-1][0] - 4, line[-1][1] - 4, line[-1][0] + 4, line[-1][1] + 4], fill=PATH[side])
+    return picture
 
 
-def _visual_card(data: Hand3D, record: VisualRecord, frames: dict[str, FrameRecord]) -> str:
-    images = [_drawn(data, frames[f]) for f in record.frame_ids if f in frames]
-    figures = "".join(_inline(canvas) for canvas in images)
-    return (
-        f'<article><div class="frames">{figures}</div><div>{escape(record.question)}'
-        f'<div class="answer">{escape(record.answer)}</div>'
-        f"<small>{escape(record.category)} &middot; {escape(record.id)}</small></div></article>"
-    )
+def _choose(data: Hand3D, clips: int, clip_id: str | None) -> dict:
+    found = {clip.id: clip for clip in data.clips()}
+    if clip_id is not None:
+        if clip_id not in found:
+            known = ", ".join(list(found)[:5])
+            raise ValueError(f"clip {clip_id!r} is not in {data.path}; the first ones are {known}")
+        return {clip_id: found[clip_id]}
+    return dict(list(found.items())[:clips])
 
 
-def _action_card(data: Hand3D, record: ActionRecord, frames: dict[str, FrameRecord]) -> str:
-    canvas = _drawn(data, frames[record.frame_id])
-    for side, points in record.trajectories.items():
-        canvas.path(points, SIDE_COLOURS[side])
-    response = record.response[:160] + ("..." if len(record.response) > 160 else "")
-    prompt = record.prompt[:240] + ("..." if len(record.prompt) > 240 else "")
-    return (
-        f'<article><div class="frames">{_inline(canvas)}</div><div>{escape(prompt)}'
-        f'<div class="answer">{escape(response)}</div>'
-        f"<small>{escape(record.task)} &middot; {escape(record.id)}</small></div></article>"
-    )
-
-
-def _drawn(data: Hand3D, frame: FrameRecord) -> Canvas:
-    """A frame with whatever is known of its hands and objects."""
-    fx, fy, cx, cy, width, height = frame.intrinsics
-    camera = Intrinsics(fx, fy, cx, cy, int(width), int(height), "calibrated")
-    canvas = Canvas(data.image(frame.id), max(1, round(320 / width)), camera)
-    canvas.boxes([(o["name"], np.array(o["box"], dtype=float)) for o in frame.objects if o["box"] is not None])
-    for joints in (frame.left_joints, frame.right_joints):
-        if joints is not None:
-            canvas.hand(np.array(joints, dtype=float).reshape(21, 3))
-    return canvas
-
-
-def _inline(canvas: Canvas) -> str:
+def _figure(data: Hand3D, frame: FrameRecord, motion: ActionRecord | None) -> str:
     file = io.BytesIO()
-    Image.fromarray(canvas.array).save(file, "jpeg", quality=85)
-    return f'<img alt="a frame" src="data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}">'
+    draw_frame(data, frame, motion).save(file, "JPEG", quality=85)
+    url = f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+    text = f"frame {frame.index}, {frame.time:.1f} s" + (f": {motion.text}" if motion is not None else "")
+    image = f'<img src="{url}" alt="{_cell(text)}" loading="lazy">'
+    return f"<figure>{image}<figcaption>{_cell(text)}</figcaption></figure>"
+
+
+def _indices(frame_ids: list[str]) -> str:
+    return ", ".join(str(int(f.rsplit("/", 1)[1])) for f in frame_ids)
+
+
+def _short(text: str, most: int = 160) -> str:
+    return text if len(text) <= most else f"{text[:most]} ..."
+
+
+def _cell(text: str) -> str:
+    return html.escape(text)

@@ -129,7 +129,11 @@ def locate_in_box(
         centre[2] = min(centre[2], low[2] + size / 2)
         return centre, size, share
     axes = _axes(plane[0])
-    low, high = np.percentile(crop[seen] @ axes.T, [2, 98], axis=0)
+    along = crop[seen] @ axes.T
+    low, high = np.percentile(along, [2, 98], axis=0)
+    top = along[along[:, 2] > high[2] - 0.15 * (high[2] - plane[1]), 0]
+    if np.ptp(top) < 0.75 * (high[0] - low[0]):  # it narrows upwards: its far side is hidden, and likely round
+        high[1] = low[1] + max(high[1] - low[1], min(high[0] - low[0], 1.6 * (high[1] - low[1])))
     if low[2] - plane[1] < 0.03:
         low[2] = plane[1]  # it stands on the plane
     return axes.T @ ((low + high) / 2), float(np.max(high - low)), share

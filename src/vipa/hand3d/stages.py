@@ -5,61 +5,41 @@ points -> scale -> objects -> relations ->
                               frames    ->
 """
 
+import contextlib
 import hashlib
 import io
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from vipa.clips.clip import Clip, ClipError
+from vipa.clips.clip import Clip, ClipError, Text
 from vipa.hand3d.calibration import ScaleEstimate, estimate_scale
 from vipa.hand3d.config import AnnotateConfig, digest
+from vipa.hand3d.describe import names_by_model, reworded, texts_by_model, texts_by_template
+from vipa.hand3d.endpoint import EndpointError
+from vipa.hand3d.estimators import Estimators, sample_frames
 from vipa.hand3d.localise import locate_objects
 from vipa.hand3d.motion import find_motions, motion_seed, motion_task
-from vipa.hand3d.objects import DETECTORS, NAMERS, BoxDetector, LocatedObject, from_poses
-from vipa.hand3d.pointmaps import PointMapEstimator, PointMaps, make_estimator
+from vipa.hand3d.objects import LocatedObject, clip_names, from_poses
+from vipa.hand3d.pointmaps import PointMaps
 from vipa.hand3d.questions import answer_text, question_text
 from vipa.hand3d.relating import ClipGeometry, Found, find_relations
-from vipa.hand3d.relations import CameraMovement, Relation
+from vipa.hand3d.relations import AnyRelation, CameraMovement, Relation
 from vipa.hand3d.store import ClipStore, StageOutput
 
-STAGE_VERSIONS = {"points": 1, "scale": 1, "objects": 1, "relations": 1, "motion": 1, "frames": 1}
+STAGE_VERSIONS = {"words": 1, "points": 1, "scale": 1, "objects": 1, "relations": 1, "motion": 1, "frames": 1}
 """Raised when a stage's results change, so that old files count as out of date."""
-
-
-@dataclass(frozen=True)
-class Estimators:
-    """The parts that may hold a network: made once per process, used for every clip."""
-
-    points: PointMapEstimator
-    names: Callable[[Clip], list[str]]
-    boxes: BoxDetector
-
-    @classmethod
-    def of(cls, config: AnnotateConfig) -> "Estimators":
-        """ValueError for a name that is not known, listing those that are."""
-        for what, name, known in (
-            ("object names", config.objects.names, NAMERS),
-            ("boxes", config.objects.boxes, DETECTORS),
-        ):
-            if name not in known:
-                raise ValueError(f"{what}: {name!r} is unknown; known: {', '.join(sorted(known))}")
-        return cls(
-            make_estimator(config.points),
-            NAMERS[config.objects.names](config.objects),
-            DETECTORS[config.objects.boxes](config.objects),
-        )
 
 
 class ClipStages:
     """The stages of one clip. What a run left under the same key is read, the rest computed and written."""
 
     def __init__(self, clip: Clip, config: AnnotateConfig, estimators: Estimators, store: ClipStore):
-        self.clip, self.config, self.estimators, self.store = clip, config, estimators, store
+        self.source_clip, self.config, self.estimators, self.store = clip, config, estimators, store
         self.times = clip.timestamps - clip.timestamps[0]
         self.computed: dict[str, int] = {}
 
@@ -70,11 +50,12 @@ class ClipStages:
         """What each stage's file must have been made from."""
         c, keys = self.config, {}
         for stage, parts in {
-            "points": (asdict(c.points), asdict(c.objects), c.frames.rate),
+            "words": (asdict(c.words), c.objects.names, c.endpoint.url, c.endpoint.model),
+            "points": (asdict(c.points), asdict(c.objects), c.frames.rate, "words"),
             "scale": (asdict(c.scale), "points"),
             "objects": (asdict(c.objects), "scale"),
-            "relations": (asdict(c.relations), "objects"),
-            "motion": (asdict(c.motion), asdict(c.relations)),
+            "relations": (asdict(c.relations), "objects", "words"),
+            "motion": (asdict(c.motion), asdict(c.relations), "words"),
             "frames": (asdict(c.frames), "objects", "motion"),
         }.items():
             made_of = [keys.get(p, p) if isinstance(p, str) else p for p in parts]
@@ -84,7 +65,7 @@ class ClipStages:
     @cached_property
     def fingerprint(self) -> str:
         """Of the clip's arrays and texts; pixels count through what the source says of them."""
-        c = self.clip
+        c = self.source_clip
         arrays = [c.timestamps, *([c.T_world_camera] if c.T_world_camera is not None else [])]
         arrays += [a for h in c.hands for a in (h.joints_camera, h.confidence)]
         for track in c.objects or ():
@@ -110,13 +91,32 @@ class ClipStages:
 
     @cached_property
     def frames(self) -> np.ndarray:
-        """Indices of the sampled frames: those nearest to 0, 1/rate, 2/rate ... seconds; of a clip that is shorter
-        than 1/rate the first and the last."""
-        wanted = np.arange(0.0, self.times[-1] + 1e-6, 1.0 / self.config.frames.rate)
-        if len(wanted) == 1:
-            wanted = self.times[[0, -1]]
-        nearest = np.abs(self.times[None] - wanted[:, None]).argmin(1)
-        return np.unique(nearest)
+        """Indices of the sampled frames."""
+        return sample_frames(self.source_clip, self.config.frames.rate)
+
+    @cached_property
+    def described(self) -> dict[str, Any]:
+        """names of objects, texts, and where the texts are from."""
+
+        def compute() -> StageOutput:
+            endpoint, clip = self.estimators.endpoint, self.source_clip
+            names, texts, origin = clip_names(clip), clip.texts, "clip"
+            if self.config.objects.names == "endpoint" and not names:
+                assert endpoint is not None
+                names = names_by_model(endpoint, clip)
+            if not texts and self.config.words.texts == "auto":
+                texts, origin = texts_by_template(clip), "template"
+            elif not texts and self.config.words.texts == "endpoint":
+                assert endpoint is not None
+                texts, origin = texts_by_model(endpoint, clip, self.config.words.chunk), endpoint.config.model
+            return StageOutput({"names": names, "texts": [asdict(text) for text in texts], "origin": origin})
+
+        return self._stage("words", compute).values
+
+    @cached_property
+    def clip(self) -> Clip:
+        """The clip with its texts, its own or those that describe it."""
+        return replace(self.source_clip, texts=tuple(Text(**text) for text in self.described["texts"]))
 
     @cached_property
     def names(self) -> list[str]:
@@ -126,7 +126,7 @@ class ClipStages:
         known: set[str] = set()
         if self.config.objects.positions == "auto" and self.clip.T_world_camera is not None:
             known = {t.name for t in self.clip.objects or () if t.T_world_object is not None}
-        return [n for n in dict.fromkeys(self.estimators.names(self.clip)) if n not in known]
+        return [name for name in self.described["names"] if name not in known]
 
     @property
     def needs_points(self) -> bool:
@@ -238,11 +238,12 @@ class ClipStages:
         row_id = f"{self.clip_id}/{r.category}/{frames}/{'/'.join(filter(None, what))}"
         displacement = r.translation if isinstance(r, CameraMovement) else r.displacement
         method = next((o.method for o in self.geometry.objects if not camera and o.name == r.object), None)
+        question, wording = self._question(r, row_id)
         return {
             "id": row_id,
             "category": r.category,
             "frame_ids": [frame_id(self.clip_id, f) for f in found.frames],
-            "question": question_text(r, int(digest(f"{self.config.relations.seed} {row_id}"), 16)),
+            "question": question,
             "answer": answer_text(r),
             "hand": None if isinstance(r, CameraMovement) else r.hand,
             "object": None if isinstance(r, CameraMovement) else r.object,
@@ -260,8 +261,17 @@ class ClipStages:
             "scale": None if self.scale is None else self.scale.scale,
             "scale_spread": None if self.scale is None else self.scale.spread,
             "method": method,
-            "wording": "template",
+            "wording": wording,
         }
+
+    def _question(self, relation: AnyRelation, row_id: str) -> tuple[str, str]:
+        """(question, what worded it): a template, or the endpoint where it keeps the meaning."""
+        seed = int(digest(f"{self.config.relations.seed} {row_id}"), 16)
+        endpoint = self.estimators.endpoint
+        if endpoint is not None and seed % 10_000 < 10_000 * self.config.words.reworded:
+            with contextlib.suppress(EndpointError):  # the template stays, and `wording` says so
+                return reworded(endpoint, relation, seed), endpoint.config.model
+        return question_text(relation, seed), "template"
 
     @cached_property
     def motions(self) -> dict[str, Any]:
@@ -351,7 +361,7 @@ class ClipStages:
     @property
     def clip_id(self) -> str:
         """Unique over sources."""
-        return f"{self.clip.source}/{self.clip.id}"
+        return f"{self.source_clip.source}/{self.source_clip.id}"
 
     def clip_row(self) -> dict[str, Any]:
         """Row of the table `clips`, all but split, version and configuration."""

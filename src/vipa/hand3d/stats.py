@@ -1,0 +1,119 @@
+"""What a data set is made of (the paper's Tables 1 and 2) and how good its labels are."""
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from vipa.hand3d.config import PAPER_TABLE_1, PAPER_TABLE_2
+from vipa.hand3d.dataset import Hand3D
+from vipa.hand3d.motion import MOTION_TASKS
+from vipa.hand3d.relations import CATEGORIES
+
+PAPER_ACTION_SOURCES = {
+    "egodex": 0.735, "arctic": 0.101, "taco": 0.075, "oakink2": 0.053, "hoi4d": 0.019, "h2o": 0.017,
+}  # fmt: skip
+
+
+def print_stats(path: str | Path) -> None:
+    """Prints the composition and quality of the data set at `path`."""
+    print(stats_text(Hand3D(path)))
+
+
+def stats_text(data: Hand3D) -> str:
+    """Composition and quality as Markdown."""
+    visual = Counter((r.source, r.category) for r in data.visual())
+    action = Counter((r.source, r.task) for r in data.action())
+    sizes = {t: {s: data.count(t, s) for s in ("train", "validation", "test")} for t in data.manifest["tables"]}
+    size_rows = [[t, *(f"{n:,}" for n in by.values()), f"{sum(by.values()):,}"] for t, by in sizes.items()]
+    return "\n\n".join(
+        [
+            "## Size\n\n" + markdown(["table", "train", "validation", "test", "all"], size_rows),
+            "## Table 1: Hand3D-visual\n\n"
+            + _composition(
+                visual, CATEGORIES, PAPER_TABLE_1.source_shares or {}, PAPER_TABLE_1.visual_shares or {}
+            ),
+            "## Table 2: Hand3D-action\n\n"
+            + _composition(action, MOTION_TASKS, PAPER_ACTION_SOURCES, PAPER_TABLE_2),
+            "## Quality\n\n" + _quality(data),
+            "## Directions\n\n" + _directions(data),
+        ]
+    )
+
+
+def markdown(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A table."""
+    head = list(head)
+    lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def _composition(
+    counts: Counter, kinds: Iterable[str], paper_sources: dict[str, float], paper_kinds: dict[str, float]
+) -> str:
+    """Rows are sources, columns kinds; shares, and the paper's beside them."""
+    kinds, total = list(kinds), max(sum(counts.values()), 1)
+    sources = sorted({source for source, _ in counts})
+    rows = []
+    for source in sources:
+        row = [counts[source, kind] for kind in kinds]
+        paper = f"{paper_sources[source]:.1%}" if source in paper_sources else "-"
+        rows.append([source, *(f"{n:,}" for n in row), f"{sum(row):,}", f"{sum(row) / total:.1%}", paper])
+    columns = [sum(counts[source, kind] for source in sources) for kind in kinds]
+    rows.append(["all", *(f"{n:,}" for n in columns), f"{sum(columns):,}", "100.0%", "100.0%"])
+    rows.append(["share", *(f"{n / total:.1%}" for n in columns), "", "", ""])
+    rows.append(["paper's share", *(f"{paper_kinds[kind]:.1%}" for kind in kinds), "", "", ""])
+    return markdown(["source", *(kind.replace("_", " ") for kind in kinds), "all", "share", "paper"], rows)
+
+
+def _quality(data: Hand3D) -> str:
+    clips = list(data.clips())
+    columns: dict[str, list[float]] = {
+        "scale spread over a clip's frames": [c.scale_spread for c in clips if c.scale_spread],
+        "half width of the scale's interval": [
+            (c.scale_high - c.scale_low) / 2 / c.scale
+            for c in clips
+            if c.scale and c.scale_high and c.scale_low and c.scale_spread
+        ],
+        "plain median against the scale": [
+            abs(c.scale_plain_median / c.scale - 1) for c in clips if c.scale_plain_median and c.scale
+        ],
+    }
+    confidence: dict[str, list[float]] = {"confidence of objects": [], "confidence of hands": []}
+    for record in data.visual():
+        if record.object_confidence is not None:
+            confidence["confidence of objects"].append(record.object_confidence)
+        if record.hand_confidence is not None:
+            confidence["confidence of hands"].append(record.hand_confidence)
+    outside = {"waypoints outside the volume": [r.outside for r in data.action()]}
+    rows = []
+    for name, values in {**columns, **confidence, **outside}.items():
+        q = [f"{x:.3f}" for x in np.percentile(values, [5, 50, 95])] if values else ["-"] * 3
+        rows.append([name, f"{len(values):,}", *q])
+    return markdown(["figure", "values", "5 %", "median", "95 %"], rows)
+
+
+def _directions(data: Hand3D) -> str:
+    """The most common answer of each kind, which a constant predictor would give, and typical distances."""
+    words: dict[str, Counter] = {category: Counter() for category in CATEGORIES}
+    distances: dict[str, list[float]] = {category: [] for category in CATEGORIES}
+    for record in data.visual():
+        words[record.category][" and ".join(record.directions)] += 1
+        distances[record.category].append(record.distance)
+    rows = []
+    for category in CATEGORIES:
+        if not words[category]:
+            continue
+        best, count = words[category].most_common(1)[0]
+        low, middle, high = np.percentile(distances[category], [5, 50, 95])
+        share = count / sum(words[category].values())
+        rows.append(
+            [
+                category.replace("_", " "),
+                f"{len(words[category])}",
+                f"{best} ({share:.0%})",
+                f"{low:.2f} / {middle:.2f} / {high:.2f}",
+            ]
+        )
+    return markdown(["category", "directions", "most common", "metres, 5 % / median / 95 %"], rows)

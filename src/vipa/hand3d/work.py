@@ -1,0 +1,87 @@
+"""All stages of one clip, and what became of it."""
+
+import json
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from vipa.clips.clip import Clip, ClipError
+from vipa.hand3d.config import AnnotateConfig
+from vipa.hand3d.estimators import Estimators
+from vipa.hand3d.stages import STAGE_VERSIONS, ClipStages
+from vipa.hand3d.store import ClipStore, OutputError, atomic_write
+
+DONE, REFUSED = "clip.json", "refused.json"
+
+
+@dataclass(frozen=True)
+class ClipReport:
+    """What became of one clip. reason: None where it is done. seconds: wall time by stage computed now."""
+
+    clip_id: str
+    reason: str | None
+    num_frames: int  # sampled frames that went through a stage now; 0 where all files were there
+    video_seconds: float
+    seconds: dict[str, float]
+    counts: dict[str, int]
+
+
+def clip_folder(out: Path, clip: Clip) -> Path:
+    """Where the stage files of a clip are."""
+    return out / "work" / clip.source / clip.id
+
+
+def annotate_clip(clip: Clip | ClipError, out: Path, config: AnnotateConfig, estimators: Estimators) -> ClipReport:
+    """All stages of one clip. Whatever is wrong with the clip becomes the report's reason."""
+    if isinstance(clip, ClipError):
+        return _refuse(out / "work" / "refused" / clip.clip_id, clip.clip_id, str(clip), 0.0, {})
+    folder = clip_folder(out, clip)
+    stages = ClipStages(clip, config, estimators, ClipStore(folder))
+    duration = float(clip.timestamps[-1] - clip.timestamps[0] + 1.0 / clip.rate)
+    seconds: dict[str, float] = {}
+    try:
+        for stage, part in PARTS.items():
+            start = time.perf_counter()
+            getattr(stages, part)
+            if stage in stages.computed:
+                seconds[stage] = time.perf_counter() - start
+        row = stages.clip_row() | {
+            "source": clip.source,
+            "source_video": clip.source_video,
+            "split": clip.split,
+        }
+        summary = {"row": row, "keys": stages.keys, "config": config.hash}
+        atomic_write(folder / DONE, json.dumps(summary, sort_keys=True).encode())
+        (folder / REFUSED).unlink(missing_ok=True)
+    except OutputError:
+        raise
+    except ClipError as error:
+        return _refuse(folder, stages.clip_id, str(error), duration, seconds)
+    except Exception as error:
+        reason = f"clip {clip.id!r}: {type(error).__name__}: {error}"
+        return _refuse(folder, stages.clip_id, reason, duration, seconds)
+    counts = Counter(row["category"] for row in stages.relations)
+    counts += Counter(row["task"] for row in stages.motions["rows"])
+    frames = len(stages.frames) if stages.computed else 0
+    return ClipReport(stages.clip_id, None, frames, duration, seconds, dict(counts))
+
+
+PARTS = {
+    "words": "described",
+    "points": "maps",
+    "scale": "scale",
+    "objects": "geometry",
+    "relations": "relations",
+    "motion": "motions",
+    "frames": "images",
+}
+"""Stage -> the attribute of `ClipStages` that does it."""
+assert PARTS.keys() == STAGE_VERSIONS.keys()
+
+
+def _refuse(folder: Path, clip_id: str, reason: str, duration: float, seconds: dict[str, float]) -> ClipReport:
+    reason = " ".join(reason.split())
+    atomic_write(folder / REFUSED, json.dumps({"clip_id": clip_id, "reason": reason}).encode())
+    (folder / DONE).unlink(missing_ok=True)
+    return ClipReport(clip_id, reason, 0, duration, seconds, {})
