@@ -89,7 +89,9 @@ def test_a_dynamic_object_rests_where_it_was_put(kind):
     rng = np.random.default_rng(1)
     size = sample_size(kind, rng)
     base = sample_scene(0)
-    thing = SceneObject(kind, "red", f"red {kind}", COLOURS["red"], size, np.array([0, 0, size[2] / 2]), 0.7, "plain")
+    thing = SceneObject(
+        kind, "red", f"red {kind}", COLOURS["red"], size, np.array([0, 0, size[2] / 2]), 0.7, "plain"
+    )
     scene = type(base)(**{**base.__dict__, "objects": (thing,)})
     model = build_spec(scene, dynamic=True).compile()
     data = mujoco.MjData(model)
