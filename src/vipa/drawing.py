@@ -61,19 +61,19 @@ class Canvas:
 
     def boxes(self, named: Iterable[tuple[str, np.ndarray]]) -> "Canvas":
         """Boxes (left, top, right, bottom) in pixels with their names; NaN boxes are left out."""
-        font = _font(max(11, self.picture.width // 30))
+        letters = font(max(10, self.picture.width // 34))
         for i, (name, box) in enumerate(named):
             if not np.isfinite(box).all():
                 continue
             colour = BOX_COLOURS[i % len(BOX_COLOURS)]
             (left, top), (right, bottom) = self.at(np.asarray(box).reshape(2, 2))
             self._draw.rectangle([left, top, right, bottom], outline=colour, width=max(2, self._line - 1))
-            text = self._draw.textbbox((0, 0), name, font=font)
+            text = self._draw.textbbox((0, 0), name, font=letters)
             width, height = text[2] + 6, text[3] + 4
             x = min(max(left, 0), self.picture.width - width)
             y = top - height if top - height >= 0 else min(bottom, self.picture.height - height)
             self._draw.rectangle([x, y, x + width, y + height], fill=colour)
-            self._draw.text((x + 3, y + 1), name, fill="#111111", font=font)
+            self._draw.text((x + 3, y + 1), name, fill="#111111", font=letters)
         return self
 
     def path(self, points_camera: np.ndarray, colour: str, dashed: bool = False) -> "Canvas":
@@ -101,11 +101,11 @@ class Canvas:
 
     def label(self, text: str) -> "Canvas":
         """Words in the lower left corner."""
-        font = _font(max(12, self.picture.width // 26))
-        box = self._draw.textbbox((0, 0), text, font=font)
+        letters = font(max(12, self.picture.width // 26))
+        box = self._draw.textbbox((0, 0), text, font=letters)
         height = self.picture.height
         self._draw.rectangle([0, height - box[3] - 8, box[2] + 10, height], fill=(0, 0, 0, 150))
-        self._draw.text((5, height - box[3] - 5), text, fill="#ffffff", font=font)
+        self._draw.text((5, height - box[3] - 5), text, fill="#ffffff", font=letters)
         return self
 
     @property
@@ -172,7 +172,8 @@ def save_video(images: Sequence[np.ndarray], path: Path, rate: float) -> Path:
     return beside.replace(path)
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """matplotlib's bold sans serif, which is there wherever this package is."""
     import matplotlib
 
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans-Bold.ttf"), size)

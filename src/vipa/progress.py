@@ -18,7 +18,9 @@ def counter(name: str, unit: str, total: int | None = None) -> Iterator[Callable
         TimeElapsedColumn(),
         TextColumn("{task.description}"),
     )
-    with Progress(*columns, console=Console(stderr=True), refresh_per_second=4, transient=True) as progress:
+    console = Console(stderr=True)
+    shown = {"refresh_per_second": 4, "transient": True, "disable": not console.is_terminal}
+    with Progress(*columns, console=console, **shown) as progress:
         task = progress.add_task("", total=total)
 
         def count(words: str = "", done: int | None = None, total: int | None = None) -> None:

@@ -116,9 +116,8 @@ def test_a_symlinked_root_with_a_foreign_name_reads_the_same(name, fixture_of, r
         assert len(got[clip_id].frames.read([0])) == 1
 
 
-NPY_OF_AN_OBJECT = (
-    b"\x93NUMPY\x01\x00v\x00" + b"{'descr': '|O', 'fortran_order': False, 'shape': (), }".ljust(117) + b"\n"
-)
+NPY_HEADER = b"{'descr': '|O', 'fortran_order': False, 'shape': (), }"
+NPY_OF_AN_OBJECT = b"\x93NUMPY\x01\x00v\x00" + NPY_HEADER.ljust(117) + b"\n"
 HOSTILE = b"cposix\nmkdir\n(S'executed'\ntR."
 
 
@@ -153,7 +152,7 @@ def test_no_harmed_file_stops_a_source_or_is_executed(name, harm, fixture_of, tm
         (root / path).write_bytes(whole)
 
 
-@pytest.mark.parametrize("name", source_names())
+@pytest.mark.parametrize("name", NAMES)
 def test_an_empty_and_a_missing_root_are_said_at_once(name, tmp_path):
     with pytest.raises(ValueError, match="nothing of source"):
         list(load_source(name).read_clips(tmp_path))

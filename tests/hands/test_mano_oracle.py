@@ -1,4 +1,4 @@
-"""The layer against an independent public one (smplx 0.1.28), on the same synthetic file."""
+"""The layer against independent public ones (smplx 0.1.28, manotorch), on the same synthetic file."""
 
 import json
 from pathlib import Path
@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from vipa.hands.mano import ManoLayer, matrix_from_axis_angle
+from vipa.hands.mano import ManoLayer, matrix_from_axis_angle, matrix_from_quaternion_wxyz
 from vipa.hands.mano_files import NATIVE_TO_21, TIP_VERTICES, read_official
 from vipa.hands.mano_synthetic import synthetic_mano, write_official_like_pkl
 
 RECORDED = Path(__file__).resolve().parents[1] / "data" / "mano_smplx.json"
+MANOTORCH_RECORDED = RECORDED.with_name("mano_manotorch.json")
+MANOTORCH_CASES = [(s, f) for s in ("right", "left") for f in ("axis_angle", "pca", "quaternion_wxyz")]
 CASES = [(pca, flat, side) for pca in (0, 6, 15) for flat in (True, False) for side in ("right", "left")]
 
 
@@ -63,6 +65,28 @@ def test_mesh_and_joints_equal_smplx_to_a_micrometre(tmp_path, pca, flat, side):
 def test_numbers_recorded_from_smplx_are_met_without_it(pca, flat, side):
     recorded = json.loads(RECORDED.read_text())[f"pca={pca} flat={flat} {side}"]
     out = ours(synthetic_mano(3, side), pca, flat)
+    np.testing.assert_allclose(out.joints.numpy(), recorded["joints"], atol=1e-6)
+    np.testing.assert_allclose(out.vertices[:, ::37].numpy(), recorded["vertices"], atol=1e-6)
+
+
+def manotorch_inputs(form: str):
+    """Global orientation and pose in `form`, and betas."""
+    if form != "quaternion_wxyz":
+        orient, pose, betas, _ = inputs(0)
+        return orient, pose, betas
+    wxyz = torch.tensor(np.sin(1.3 * np.arange(3 * 64).reshape(3, 16, 4) + 0.5))
+    wxyz = wxyz / wxyz.norm(dim=-1, keepdim=True)
+    return wxyz[:, 0], wxyz[:, 1:], inputs(0)[2]
+
+
+@pytest.mark.parametrize(("side", "form"), MANOTORCH_CASES)
+def test_wrist_centred_hands_equal_manotorchs_recorded_ones(side, form):
+    recorded = json.loads(MANOTORCH_RECORDED.read_text())[f"{side} {form}"]
+    orient, pose, betas = manotorch_inputs(form)
+    layer = ManoLayer(synthetic_mano(3, side))
+    turn = matrix_from_quaternion_wxyz(orient) if form == "quaternion_wxyz" else matrix_from_axis_angle(orient)
+    rotations = layer.pose_matrices(pose, form, add_mean=form == "pca")
+    out = layer(turn, rotations, betas, wrist=torch.zeros(3, 3, dtype=torch.float64), tips="manopth")
     np.testing.assert_allclose(out.joints.numpy(), recorded["joints"], atol=1e-6)
     np.testing.assert_allclose(out.vertices[:, ::37].numpy(), recorded["vertices"], atol=1e-6)
 

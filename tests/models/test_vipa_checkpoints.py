@@ -5,7 +5,7 @@ import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 from vipa_kit import action_config, cut3r, inputs, internvl, tokenizer, vipa
 
-from vipa.models import VipaForConditionalGeneration, VipaProcessor, add_motion_tokens, image_processor
+from vipa.models import VipaForConditionalGeneration, VipaProcessor, add_motion_tokens, image_processor, selfcheck
 
 
 def everything(model) -> dict:
@@ -167,3 +167,20 @@ def test_adapters_survive_saving_and_train_alone(tmp_path):
     first, second = (everything(m.base_model.model)["logits"] for m in (adapted, loaded))
     # The base weights of the two models are built alike; only then are the outputs equal.
     assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("kind", ["cross_attention", "none"])
+def test_a_checkpoint_notices_when_it_computes_something_else(tmp_path, kind):
+    model = vipa(fusion={"kind": kind}, action=action_config())
+    with pytest.raises(ValueError, match="no recorded input"):
+        selfcheck.verify(tmp_path)
+    model.save_pretrained(tmp_path)
+    selfcheck.record(model, tmp_path)
+    assert selfcheck.verify(tmp_path) == 0
+    for name in model.parts():
+        changed = VipaForConditionalGeneration.from_pretrained(tmp_path)
+        with torch.no_grad():
+            for weight in changed.parts()[name].parameters():
+                weight.add_(torch.randn_like(weight) * 0.05)
+        if name != "spatial" or kind != "none":
+            assert selfcheck.verify(tmp_path, changed) > 1e-4, name

@@ -18,7 +18,7 @@ def load_policy(model: str | Path, *, device: str | None = None, steps: int = 4,
 
     ValueError where there is no model, or where it carries no action contract (stage 3 was not done).
     """
-    path = NANO / "stage3" / CONTRACT if str(model).startswith("nano:") else Path(model) / CONTRACT
+    path = NANO / CONTRACT if str(model).startswith("nano:") else Path(model) / CONTRACT
     if not path.exists():
         raise ValueError(f"{model_name(model)}: no {CONTRACT} beside the model; a policy comes from stage 3")
     contract = ActionContract.load(path)

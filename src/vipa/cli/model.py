@@ -18,9 +18,12 @@ def summary(
     """
     from vipa.models import preset_config
     from vipa.models.summary import summarise
+    from vipa.training.stages import STAGE1_PARTS, STAGE2_PARTS, STAGE3_PARTS
 
     size = spatial_size or {"nano": 112, "vipa-2b": 432}[preset]
-    print(summarise(preset_config(preset), views=views, text_tokens=text_tokens, spatial_size=size).text())
+    stages = {"stage1": STAGE1_PARTS, "stage2": STAGE2_PARTS, "stage3": STAGE3_PARTS}
+    config = preset_config(preset)
+    print(summarise(config, stages, views=views, text_tokens=text_tokens, spatial_size=size).text())
 
 
 def main(args: list[str]) -> None:

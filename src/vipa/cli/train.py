@@ -42,7 +42,7 @@ def _stage(stage: str, args: list[str]) -> None:
         start, args=wanted, return_unknown_args=True, prog=f"vipa train {stage}"
     )
     run = STAGES[stage](preset, data, out, begin)
-    run = tyro.cli(type(run), default=run, args=["--help"] if show_help else rest)
+    run = tyro.cli(type(run), default=run, args=["--help"] if show_help else rest, prog=f"vipa train {stage}")
     _train(run)
 
 

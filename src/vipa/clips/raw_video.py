@@ -1,13 +1,17 @@
 """Videos that come without annotation: their camera, and their hands from a tracker's result files."""
 
+import glob
 from pathlib import Path
 
 import numpy as np
 
 from vipa.clips.clip import Hand
+from vipa.clips.reading import make_hand
 from vipa.clips.sources import SourceOptions
 from vipa.clips.video import VideoFrames
 from vipa.geometry import Intrinsics
+from vipa.hands.repair import repair_hands
+from vipa.hands.trackers import open_tracker, tracker_names
 
 VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".m4v", ".avi"}
 
@@ -40,5 +44,29 @@ def _from_fov(fov: float, video: VideoFrames) -> Intrinsics:
 def tracked_hands(
     clip_id: str, path: Path, video: VideoFrames, intrinsics: Intrinsics, options: SourceOptions
 ) -> tuple[Hand, ...]:
-    """Hands of a tracker's result files below options.hands; () where the user named none."""
-    return ()
+    """Hands that a tracker found, repaired: at most one left and one right; () where the user named no tracker.
+
+    options.tracker: its name (`vipa.hands.trackers.tracker_names`). options.hands: its model file, or the folder
+    of its results, which holds one file or folder a clip, named like the clip or like the video.
+    FileNotFoundError where this video has none.
+    """
+    if options.hands is None:
+        return ()
+    if options.tracker is None:
+        raise ValueError(f"hands: which tracker wrote {options.hands}? Name one of {', '.join(tracker_names())}")
+    results = _results(Path(options.hands), (clip_id, path.stem))
+    times = video.timestamps
+    seen = open_tracker(options.tracker, results)(video, times, intrinsics)
+    tracks = repair_hands(seen, times).tracks
+    out = (make_hand(track.side, track.joints_camera, track.confidence) for track in tracks)
+    return tuple(hand for hand in out if hand is not None)
+
+
+def _results(place: Path, names: tuple[str, ...]) -> Path:
+    if place.is_file():
+        return place  # one model file serves every video
+    for name in names:
+        hits = [p for p in (place / name, *sorted(place.glob(f"{glob.escape(name)}.*"))) if p.exists()]
+        if hits:
+            return hits[0]
+    raise FileNotFoundError(f"{place}: no result of the hand tracker named {' or '.join(dict.fromkeys(names))}")

@@ -42,6 +42,9 @@ class DemoRun:
 
 def run_demo(run: DemoRun) -> Path:
     """Does what is not done yet and returns the report's path. ValueError where run.out holds another demo."""
+    import transformers
+
+    transformers.logging.disable_progress_bar()
     _claim(run)
     steps: list[tuple[str, str, Callable[[DemoRun], None]]] = [
         ("annotate", "filming and annotating clips", annotate_clips),
@@ -167,7 +170,9 @@ def write_report(run: DemoRun) -> Path:
 
     seconds = {p.stem: json.loads(p.read_text())["seconds"] for p in sorted((run.out / "steps").glob("*.json"))}
     now = read_column(run.out / "results", "trained just now", "now", _minutes(seconds))
-    shipped = read_column(NANO / "results", "shipped nano", "shipped", "longer training, weights in the package")
+    shipped = read_column(
+        NANO / "results", "shipped nano", "shipped", "longer training, weights in the package", NANO / "logs"
+    )
     facts = (
         ("Command", "make demo (vipa demo)"),
         ("Version", vipa.__version__),

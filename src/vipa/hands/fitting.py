@@ -32,7 +32,7 @@ class ManoFit:
     """MANO over a clip, in the frame the joints were in; what `clips.Mano` holds, and how well it fits."""
 
     global_orientation: Float[np.ndarray, "frames 3 3"]
-    pose: Float[np.ndarray, "frames 15 3 3"]  # absolute
+    pose: Float[np.ndarray, "frames 15 3 3"]  # absolute; gaps are bridged, those of many seconds are NaN
     betas: Float[np.ndarray, "10"]
     wrist: Float[np.ndarray, "frames 3"]  # metres
     joints: Float[np.ndarray, "frames 21 3"]  # metres, of the fitted hand
@@ -73,6 +73,9 @@ def fit_mano(
     layer = layer if layer.template.dtype == torch.float64 else copy.deepcopy(layer).double()
     for start in range(0, len(joints), _CHUNK):
         part = slice(start, start + _CHUNK)
+        if not usable[part].any():
+            parts.append(_unknown(len(target[part])))
+            continue
         fit = _Fit(layer, target[part], torch.tensor(weight[part]), usable[part], tips, shape)
         fit.solve(smoothness, iterations)
         shape = fit.betas.detach() if shape is None else shape  # the first chunk decides the shape
@@ -82,6 +85,11 @@ def fit_mano(
     with np.errstate(invalid="ignore"):
         error = (distance * (weight > 0)).sum(-1) / np.where(usable, (weight > 0).sum(-1), np.nan)
     return ManoFit(orientation, pose, shape.numpy(), wrist, fitted, error)
+
+
+def _unknown(n: int) -> tuple[np.ndarray, ...]:
+    """What `_Fit.result` gives for frames that show nothing, too many to bridge."""
+    return tuple(np.full((n, *shape), np.nan) for shape in ((3, 3), (15, 3, 3), (3,), (21, 3)))
 
 
 class _Fit:

@@ -104,7 +104,7 @@ _SHAPES = {
     "pose_mean": (45,),
 }
 
-_OFFICIAL = {
+OFFICIAL_KEYS = {
     "template": "v_template",
     "shape_directions": "shapedirs",
     "pose_directions": "posedirs",
@@ -127,10 +127,10 @@ def read_official(source: str | Path | bytes, side: Side, name: str = "") -> Man
     raw = load_pickle(source, name=label)
     if not isinstance(raw, dict):
         raise ValueError(f"{label}: a MANO file holds a dict, this one a {type(raw).__name__}")
-    missing = [key for key in _OFFICIAL.values() if key not in raw]
+    missing = [key for key in OFFICIAL_KEYS.values() if key not in raw]
     if missing:
         raise ValueError(f"{label}: not a MANO file, these keys are missing: {', '.join(missing)}")
-    values: dict[str, Any] = {field: np.asarray(raw[key]) for field, key in _OFFICIAL.items()}
+    values: dict[str, Any] = {field: np.asarray(raw[key]) for field, key in OFFICIAL_KEYS.items()}
     table = np.asarray(raw.get("kintree_table", [PARENTS_16]))
     if tuple(int(p) for p in table[0][1:]) != PARENTS_16[1:]:
         raise ValueError(f"{label}: kintree_table is not MANO's")

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse
 
-from vipa.hands.mano_files import _OFFICIAL, PARENTS_16, TIP_VERTICES, ManoModel, Side
+from vipa.hands.mano_files import OFFICIAL_KEYS, PARENTS_16, TIP_VERTICES, ManoModel, Side
 
 _WRIST = np.array([0.095, 0.006, 0.006])
 # finger, first joint in the order of 16, base, direction, bone lengths (two to the next joints, one to the tip),
@@ -219,7 +219,7 @@ def write_official_like_pkl(model: ManoModel, path: str | Path, *, chumpy: bool 
     chumpy: shapedirs is a chumpy Select of a chumpy array, as in the official file (chumpy itself is not
     needed); False: plain arrays, which other public layers read without chumpy.
     """
-    raw = {key: getattr(model, field) for field, key in _OFFICIAL.items()}
+    raw = {key: getattr(model, field) for field, key in OFFICIAL_KEYS.items()}
     raw["J_regressor"] = scipy.sparse.csc_matrix(model.joint_regressor)
     raw["J"] = model.joint_regressor @ model.template
     raw["f"] = model.faces.astype(np.uint32)

@@ -13,6 +13,7 @@ from vipa.models.processing import VipaProcessor, image_processor
 AutoConfig.register("cut3r", Cut3rConfig, exist_ok=True)
 AutoModel.register(Cut3rConfig, Cut3rModel, exist_ok=True)
 AutoConfig.register("vipa", VipaConfig, exist_ok=True)
+AutoModel.register(VipaConfig, VipaModel, exist_ok=True)
 AutoModelForImageTextToText.register(VipaConfig, VipaForConditionalGeneration, exist_ok=True)
 AutoProcessor.register(VipaConfig, VipaProcessor, exist_ok=True)
 

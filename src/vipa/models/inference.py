@@ -37,9 +37,10 @@ class ActionRunner:
         steps: int = 4,
         compile: Compile = "none",
     ):
-        config, text = model.config, model.model.language_model
+        config = model.config
         self.model, self.steps = model, steps
         self.embodiment = embodiment_ids(config, embodiment, len(input_ids), input_ids.device)
+        self._known = self.embodiment.cpu()  # checked in every call, without waiting for the device
         is_image = input_ids == config.image_token_id
         self.images = int(is_image.sum()) // config.image_seq_length
         check_placeholders(config, input_ids, self.images)
@@ -59,7 +60,7 @@ class ActionRunner:
             self.prefix: list[tuple[Tensor, Tensor]] = []
             if prefix:
                 cache = DynamicCache(config=config.text_config)
-                text(
+                model.model(
                     inputs_embeds=embeds[:, :prefix],
                     attention_mask=attends[:, :, :prefix, :prefix],
                     position_ids=positions[:, :prefix],
@@ -86,12 +87,13 @@ class ActionRunner:
         """Normalised action chunk; see `VipaForConditionalGeneration.generate_actions`."""
         if len(pixel_values) != self.images:
             raise ValueError(f"pixel_values: {len(pixel_values)} images, this prompt has {self.images}")
-        check_action_inputs(self.model.config, state, self.embodiment, None, None)
+        check_action_inputs(self.model.config, state, self._known, None, None)
         head = self.model.config.action_config
         if noise is None:
             shape = (len(state), head.horizon, head.action_length)
             noise = torch.randn(shape, generator=generator, device=state.device)
-        return self._run(pixel_values, spatial_pixel_values, state, noise)
+        # CUDA graphs write every result to the same memory.
+        return self._run(pixel_values, spatial_pixel_values, state, noise).clone()
 
     def _observe(
         self, pixel_values: Tensor, spatial_pixel_values: Tensor | None, state: Tensor, noise: Tensor

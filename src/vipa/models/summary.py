@@ -8,13 +8,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from vipa.models.configuration import VipaConfig
 from vipa.models.modeling import VipaForConditionalGeneration
 
-# Which parts learn in which stage (section 3.2.3, 3.3): the paper's table by the names of `parts()`.
-STAGE_PARTS = {
-    "stage1": ("fusion",),
-    "stage2": ("fusion", "language"),
-    "stage3": ("language", "action_queries", "action_head"),
-}
-
 
 @dataclass(frozen=True)
 class ViewCost:
@@ -67,16 +60,17 @@ class ModelSummary:
 
 def summarise(
     config: VipaConfig,
+    stages: dict[str, tuple[str, ...]],
     *,
     views: tuple[int, ...] = (1, 2, 3),
     text_tokens: int = 48,
     euler_steps: int = 4,
     spatial_size: int | None = None,
-    stages: dict[str, tuple[str, ...]] | None = None,
 ) -> ModelSummary:
     """Sizes and costs of a configuration; no weight is allocated and nothing is computed.
 
-    text_tokens: of the prompt besides images. spatial_size: pixels of the spatial encoder's input (None: its own).
+    stages: stage -> the parts that it trains. text_tokens: of the prompt besides images. spatial_size: pixels of
+    the spatial encoder's input (None: its own).
     Memory in training: 2 bytes per weight, and per trained one 2 for its gradient and 12 for AdamW in fp32 (master
     copy and two moments).
     """
@@ -85,7 +79,6 @@ def summarise(
     parts = model.parts()
     parameters = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
     total = sum(parameters.values())
-    stages = STAGE_PARTS if stages is None else stages
     trained = {
         stage: sum(parameters[name] for name in names if name in parameters) for stage, names in stages.items()
     }

@@ -58,16 +58,15 @@ class BlankImages:
 class VipaPolicy:
     """A loaded VIPA model as a policy.
 
-    encode: observations -> the model's inputs as tensors (text, images of the contract's views in order), all
-    but the state. model: has `generate_actions(state=..., embodiment=..., noise=..., **inputs)` giving
-    normalised chunks (batch, horizon, a or wider). contract: with normalisation and statistics, as the
-    checkpoint has it. before: transforms ahead of the normaliser, as in training. steps: Euler steps.
+    model: VipaForConditionalGeneration (any object with its `generate_actions`). processor: VipaProcessor.
+    contract: with normalisation and statistics, as the checkpoint has it; its robot is the model's embodiment.
+    before: transforms ahead of the normaliser, as in training. steps: Euler steps. seed: of the flow's noise.
+    ValueError where the contract has no statistics, or has them behind other transforms.
     """
 
     model: Any
-    encode: Callable[[Sequence[Observation]], dict[str, torch.Tensor]]
+    processor: Any
     contract: ActionContract
-    embodiment: str
     before: Pipeline = field(default_factory=Pipeline)
     steps: int = 4
     seed: int = 0
@@ -77,26 +76,33 @@ class VipaPolicy:
         self._pipeline = Pipeline((*self.before.transforms, normalise))
 
     def _noise(self, keys: Sequence[tuple[int, int]], width: int) -> torch.Tensor:
-        rows = [
-            np.random.default_rng([self.seed, *key]).standard_normal((self.contract.horizon, width))
-            for key in keys
-        ]
+        shape = (self.contract.horizon, width)
+        rows = [np.random.default_rng([self.seed, *key]).standard_normal(shape) for key in keys]
         return torch.from_numpy(np.stack(rows)).float()
+
+    def inputs(self, observations: Sequence[Observation]) -> dict[str, torch.Tensor]:
+        """The model's text and images: one user turn a row, the contract's views before the instruction."""
+        views = self.contract.views
+        return self.processor(
+            images=[[o.images[view] for view in views] for o in observations],
+            text=[self.processor.prompt(o.text, len(views)) for o in observations],
+            views=True,
+        )
 
     @torch.no_grad()
     def __call__(self, observations: Sequence[Observation]) -> Float[np.ndarray, "batch horizon a"]:
-        width, device = len(self.contract.action), next(self.model.parameters()).device
-        state = np.stack([o.state for o in observations])
-        sample = self._pipeline.forward({"state": state})
-        inputs = {k: v.to(device) for k, v in self.encode(observations).items()}
+        device = next(self.model.parameters()).device
+        sample = self._pipeline.forward({"state": np.stack([o.state for o in observations])})
         chunk = self.model.generate_actions(
             state=torch.from_numpy(sample["state"]).float().to(device),
-            embodiment=self.embodiment,
+            embodiment=self.contract.robot,
             steps=self.steps,
-            noise=self._noise([o.key for o in observations], width).to(device),
-            **inputs,
+            noise=self._noise([o.key for o in observations], self.model.config.action_config.action_length).to(
+                device
+            ),
+            **{name: value.to(device) for name, value in self.inputs(observations).items()},
         )
-        action = chunk[..., :width].float().cpu().numpy()
+        action = chunk[..., : len(self.contract.action)].float().cpu().numpy()
         return self._pipeline.inverse({"state": sample["state"], "action": action})["action"]
 
 

@@ -8,7 +8,7 @@ from jaxtyping import UInt8
 from rich.progress import track
 from torch import Tensor
 
-from vipa.models import VipaForConditionalGeneration, VipaProcessor
+from vipa.models import FusionConfig, VipaForConditionalGeneration, VipaProcessor
 
 Group = tuple[str, ...]
 """Keys of images that belong together as one clip, in reading order."""
@@ -40,7 +40,9 @@ class EncodedImages:
         batch: int = 64,
     ) -> "EncodedImages":
         """Encode every group. views: the images of a group are views of one instant, not frames."""
-        clips = model.config.spatial_fusion_config.reads_spatial and not views
+        fusion = model.config.spatial_fusion_config
+        assert isinstance(fusion, FusionConfig)
+        clips = fusion.reads_spatial and not views
         wanted = set(groups) if clips else {(key,) for group in groups for key in group}
         units = sorted(wanted, key=lambda unit: (len(unit), unit))
         places: dict[Group, tuple[int, int]] = {}
@@ -52,7 +54,7 @@ class EncodedImages:
         batches = [units[i : i + batch] for i in range(0, len(units), batch)]
         device = model.device
         for some in track(batches, "encoding images", disable=len(batches) < 8):
-            pixels = processor.pixels(np.concatenate([read(unit) for unit in some]))
+            pixels = processor.pixels(list(np.concatenate([read(unit) for unit in some])))
             with torch.autocast(device.type, torch.bfloat16):
                 tokens = model.model.encode_images(
                     **{name: value.to(device) for name, value in pixels.items()},

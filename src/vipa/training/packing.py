@@ -46,6 +46,8 @@ class Packer:
         self.tokenizer = tokenizer
         self.image_text = "<img>" + "<IMG_CONTEXT>" * image_seq_length + "</img>\n"
         self._memory: dict[str, list[int]] = {}
+        self._pad = tokenizer.convert_tokens_to_ids(str(tokenizer.pad_token))
+        assert isinstance(self._pad, int)
 
     def _ids(self, text: str) -> list[int]:
         """Token ids; prompts repeat, so they are remembered (bounded)."""
@@ -60,7 +62,7 @@ class Packer:
         rows = [self._row(conversation) for conversation in conversations]
         length = max(len(ids) for ids, *_ in rows)
         shape = (len(rows), length)
-        pad = self.tokenizer.pad_token_id
+        pad = self._pad
         input_ids = torch.full(shape, pad, dtype=torch.int64)
         labels = torch.full(shape, IGNORE, dtype=torch.int64)
         positions = torch.zeros(shape, dtype=torch.int64)
@@ -83,7 +85,7 @@ class Packer:
         """Open prompts (number of images, text) for action queries or generation: padded at the start, 2D mask."""
         ids = [self._ids(USER + self.image_text * images) + self._ids(text + TURN) for images, text in rows]
         length = max(map(len, ids))
-        pad = self.tokenizer.pad_token_id
+        pad = self._pad
         return {
             "input_ids": torch.tensor([[pad] * (length - len(i)) + i for i in ids]),
             "attention_mask": torch.tensor([[0] * (length - len(i)) + [1] * len(i) for i in ids]),

@@ -25,7 +25,7 @@ def build(
     torch.manual_seed(run.seed)
     device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if run.device == "auto" else run.device)
     model, processor = load_start(run.start)
-    model.float().to(device)
+    model.to(device=device, dtype=torch.float32)
     packer = Packer(processor.tokenizer, model.config.image_seq_length)
     extras: dict[str, Any] = {}
     components: list[Component] = []
@@ -55,8 +55,8 @@ def _component(spec: DataSpec, packer: Packer) -> Component:
 
 def _fit_action_head(model: VipaForConditionalGeneration, contract: ActionContract) -> None:
     """ValueError where the model's action head is of another shape than the contract."""
-    action: ActionHeadConfig | None = model.config.action_config
-    if action is None:
+    action = model.config.action_config
+    if not isinstance(action, ActionHeadConfig):
         raise ValueError("this model has no action head: start stage 3 from a model made with one (docs/model.md)")
     expected = [len(contract.state), len(contract.action)]
     have = (action.embodiments or {}).get(contract.robot)

@@ -73,16 +73,14 @@ def sample_task(name: str, seed: int) -> TaskInstance:
     if name not in TASKS:
         raise ValueError(f"robot task {name!r} is unknown; known: {', '.join(TASKS)}")
     rng = np.random.default_rng([seed, 2, TASKS.index(name)])
-    layout = None
-    while layout is None:
+    words, free, layout = list(DIRECTIONS), [], None
+    while layout is None or (name == "push" and not free):
         layout = _sample_objects(name, rng)
-    words = list(DIRECTIONS)
-    rng.shuffle(words)
+        if layout is not None:
+            rng.shuffle(words)
+            free = [w for w in words if _is_free(layout, np.array(DIRECTIONS[w]))]
     direction_text, direction = "", None
     if name == "push":
-        free = [w for w in words if _is_free(layout, np.array(DIRECTIONS[w]))]
-        if not free:
-            return sample_task(name, seed + 40_000_000)  # beyond every split's range
         direction_text, direction = free[0], np.array(DIRECTIONS[free[0]])
     order = rng.permutation(len(layout))
     objects = tuple(layout[i] for i in order)

@@ -20,7 +20,8 @@ class SourceOptions:
     """What only the user can give; a source that needs a field which is None says so in its ClipError."""
 
     mano: Path | None = None  # folder with MANO model files, for sources that give MANO parameters only
-    hands: Path | None = None  # folder with a hand tracker's result files, for sources without hands
+    tracker: str | None = None  # name of a hand tracker (`vipa.hands.trackers`), for sources without hands
+    hands: Path | None = None  # its results, one file or folder a clip, or its model file
     fov: float | None = None  # horizontal field of view in radians, for videos without intrinsics
     view: str | None = None  # which camera, where a source has several; None: the source's own choice
     seconds: float = 10.0  # recordings without segments of their own are cut into chunks of this length

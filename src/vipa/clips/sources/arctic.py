@@ -31,6 +31,8 @@ RATE = 30.0
 
 def read_clips(root: Path, options: SourceOptions = NO_OPTIONS) -> Iterator[Clip | ClipError]:
     root = existing_root(root)
+    if options.view not in (None, *map(str, range(9))):
+        raise ValueError(f"view {options.view!r} is unknown; ARCTIC's views are 0 (worn) to 8")
     view = int(options.view or 0)
     data = next((p.parent.parent for p in sorted(root.rglob("meta/misc.json"))), root)
     folders = [p for p in sorted((data / "images").glob(f"*/*/{view}")) if p.is_dir()]

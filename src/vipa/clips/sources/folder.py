@@ -30,7 +30,7 @@ ROOT/                        (any folders below it)
   kitchen.npz                optional arrays, one row a frame: T_world_camera (n, 4, 4),
                              left_joints_camera, right_joints_camera (n, 21, 3), left_confidence, right_confidence
   kitchen.depth/000000.png   optional 16-bit depth, aligned with the frames
-without joints in the .npz, hands come from a tracker's result files (option hands)
+without joints in the .npz, hands come from a tracker (options tracker, hands)
 """
 
 _KNOWN = {

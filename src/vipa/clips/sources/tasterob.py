@@ -23,7 +23,7 @@ ROOT/
   DoubleHand/<Scene>/<id>.mp4
   captions.xlsx               sheets Single-Hand, Double-Hand; columns id, scene, caption
   test.txt                    one id a line
-no intrinsics are known: give the option fov; hands come from a tracker's result files (option hands)
+no intrinsics are known: give the option fov; hands come from a tracker (options tracker, hands)
 """
 
 SHEETS = {"SingleHand": "Single-Hand", "DoubleHand": "Double-Hand"}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AddedToken, PreTrainedTokenizerFast
+from transformers import AddedToken, InternVLVisionConfig, PreTrainedTokenizerFast
 
 from vipa.hand3d.motion_tokens import MotionCodec
 from vipa.hand3d.wordings import MOTION_WORDINGS, VISUAL_WORDINGS
@@ -56,6 +56,7 @@ def train_foundation(run: FoundationRun) -> Path:
     tokenizer = _tokenizer(run.out / "tokenizer", data)
     config = nano_vlm_config(tokenizer)
     vision = run.out / "vision"
+    assert isinstance(config.vision_config, InternVLVisionConfig)
     if not (vision / "config.json").exists():
         train_vision(
             VisionTraining(vision, steps=run.vision_steps, seed=run.seed), config.vision_config, data, held

@@ -1,0 +1,17 @@
+"""What a Hand3D data set is made of (the paper's Tables 1 and 2), and how well its geometry is known."""
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+
+def stats(data: Annotated[Path, tyro.conf.Positional]) -> None:
+    """Prints composition and quality of the data set in folder `data`, as Markdown tables."""
+    from vipa.hand3d.stats import print_stats
+
+    print_stats(data)
+
+
+def main(args: list[str]) -> None:
+    tyro.cli(stats, args=args, prog="vipa stats")

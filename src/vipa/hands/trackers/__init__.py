@@ -1,0 +1,96 @@
+"""Hands for raw video: from other trackers' result files, or from a hand-landmark model that the user brings.
+
+One module a tracker, found by its name; nothing here lists them. What a tracker reports goes through
+`vipa.hands.repair.repair_hands`, which makes at most one left and one right hand of it.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from vipa.geometry import Intrinsics
+from vipa.hands.mano_files import Side
+
+
+@dataclass(frozen=True)
+class SeenHand:
+    """One hand in one frame, as a tracker reports it."""
+
+    side: Side
+    side_confidence: float  # 0.5: a guess ... 1: certain
+    joints_camera: Float[np.ndarray, "21 3"]  # metres, OpenCV camera frame of the given intrinsics
+    confidence: Float[np.ndarray, "21"]  # 0 ... 1
+
+
+class Images(Protocol):
+    """Images of a video, decoded when read (`clips.Frames`)."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, indices: Sequence[int]) -> UInt8[np.ndarray, "n height width 3"]: ...
+
+
+class HandTracker(Protocol):
+    """Finds hands in a video.
+
+    A tracker's module provides `open_tracker(path: Path) -> HandTracker`; path is its result file or folder, or
+    its model file.
+    """
+
+    def __call__(
+        self, images: Images, timestamps: Float[np.ndarray, "frames"], intrinsics: Intrinsics
+    ) -> list[tuple[SeenHand, ...]]:
+        """The hands in every frame, in any order, wrong or missing ones included.
+
+        timestamps: seconds from the first frame. intrinsics: of the images; there is no default, because every
+        metre depends on them.
+        """
+        ...
+
+
+def tracker_names() -> list[str]:
+    return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
+
+
+def open_tracker(name: str, path: str | Path) -> HandTracker:
+    """The tracker of this name on this path. ValueError naming the known ones; FileNotFoundError for the path."""
+    if name not in tracker_names():
+        raise ValueError(f"hand tracker {name!r} is unknown; known: {', '.join(tracker_names())}")
+    if not Path(path).exists():
+        raise FileNotFoundError(f"hand tracker {name}: {path} does not exist")
+    return importlib.import_module(f"{__name__}.{name}").open_tracker(Path(path))
+
+
+def require_intrinsics(intrinsics: Intrinsics | None, what: str) -> Intrinsics:
+    """The intrinsics, or a ValueError that says how to give them."""
+    if intrinsics is None:
+        raise ValueError(
+            f"{what}: intrinsics are missing and hands cannot be placed in metres without them. "
+            "Pass --fov DEGREES or --intrinsics FILE."
+        )
+    return intrinsics
+
+
+def with_true_camera(
+    joints: Float[np.ndarray, "*b 21 3"], focal: float, centre: tuple[float, float], intrinsics: Intrinsics
+) -> Float[np.ndarray, "*b 21 3"]:
+    """Joints placed by a tracker with an assumed camera, moved to where the true one sees them.
+
+    The tracker put the wrist at depth focal * size / pixels; the true depth has the true focal length in it,
+    and the wrist must stay on its pixel. The hand's own shape is kept. focal, centre: assumed, pixels.
+
+    Surprising: WiLoR and HaMeR assume a focal length of 5000 px on 256 px of the picture's longer side, some
+    twenty times that of a real camera, so that their depth is metres too far.
+    """
+    wrist = joints[..., 0, :]
+    pixel = focal * wrist[..., :2] / wrist[..., 2:] + np.asarray(centre)
+    depth = wrist[..., 2] * np.sqrt(intrinsics.fx * intrinsics.fy) / focal
+    x = (pixel[..., 0] - intrinsics.cx) / intrinsics.fx * depth
+    y = (pixel[..., 1] - intrinsics.cy) / intrinsics.fy * depth
+    return joints + (np.stack([x, y, depth], -1) - wrist)[..., None, :]

@@ -1,0 +1,91 @@
+"""Closed-loop evaluation: resumable, checked, and the same however many environments run at once."""
+
+import json
+from dataclasses import replace
+
+import av
+import numpy as np
+import pytest
+
+from vipa.benchmarks.tabletop import TabletopEvaluation, evaluate_tabletop, expert_scores
+from vipa.robots.tabletop import tabletop_contract
+from vipa.worlds.robot_env import TabletopEnv
+from vipa.worlds.seeds import TEST
+
+
+class Seer:
+    """Knows where the target is (from the seed in the observation's key), and touches it."""
+
+    def __init__(self):
+        self.contract, self.calls = tabletop_contract(), 0
+
+    def __call__(self, observations):
+        self.calls += 1
+        return np.stack([self._chunk(o) for o in observations])
+
+    def _chunk(self, o):
+        e = TabletopEnv("touch", o.key[0], size=16)
+        goal = e.positions[e.task.target]
+        tip, chunk = o.state[:3].copy(), []
+        for _ in range(8):
+            step = np.clip(goal - tip, -0.02, 0.02)
+            if np.hypot(*(goal - tip)[:2]) > 0.015:
+                step[2] = np.clip(0.23 - tip[2], -0.02, 0.02)
+            tip = tip + step
+            chunk.append([*step / 0.05, 0, 0, 0, 1])
+        return np.array(chunk)
+
+
+def run(tmp_path, **changes) -> TabletopEvaluation:
+    fields = {"tasks": ("touch",), "episodes": 4, "size": 16, "batch": 2, "videos": 1, "video_size": 64}
+    return TabletopEvaluation(tmp_path, "seer", **fields | changes)
+
+
+def test_a_policy_that_knows_the_target_succeeds_and_leaves_its_record(tmp_path):
+    result = evaluate_tabletop(Seer(), run(tmp_path))
+    assert result.scores["touch"].successes >= 3
+    saved = json.loads((tmp_path / "result.json").read_text())
+    assert saved["scores"]["touch"]["trials"] == 4
+    assert saved["protocol"]["seeds"] == [TEST[0], TEST[3]]
+    assert "mujoco" in json.loads((tmp_path / "protocol.json").read_text())["versions"]
+    with av.open(str(result.videos[0])) as video:
+        frames = sum(1 for _ in video.decode(video=0))
+    assert frames == result.outcomes[0].steps + 1 + 10
+
+
+def test_the_number_of_environments_at_once_changes_nothing(tmp_path):
+    one = evaluate_tabletop(Seer(), run(tmp_path / "one", batch=1, videos=0))
+    many = evaluate_tabletop(Seer(), run(tmp_path / "many", batch=3, videos=0))
+    assert one.outcomes == many.outcomes
+
+
+def test_a_second_run_continues_after_a_line_that_was_cut_short(tmp_path):
+    first = evaluate_tabletop(Seer(), run(tmp_path, videos=0))
+    log = tmp_path / "episodes.jsonl"
+    log.write_text(log.read_text()[:-20])
+    calls = []
+    second = evaluate_tabletop(Seer(), run(tmp_path, videos=0), lambda done, total: calls.append((done, total)))
+    assert calls == [(4, 4)]
+    assert second.outcomes == first.outcomes
+    untouched = Seer()
+    evaluate_tabletop(untouched, run(tmp_path, videos=0))
+    assert untouched.calls == 0
+
+
+def test_another_protocol_in_the_same_folder_is_refused(tmp_path):
+    evaluate_tabletop(Seer(), run(tmp_path, episodes=1))
+    with pytest.raises(ValueError, match="another execute"):
+        evaluate_tabletop(Seer(), run(tmp_path, episodes=1, execute=8))
+
+
+def test_a_contract_that_does_not_fit_stops_before_the_first_step(tmp_path):
+    policy = Seer()
+    policy.contract = replace(policy.contract, rate=20.0)
+    with pytest.raises(ValueError, match=r"rate: 20\.0 against 10\.0"):
+        evaluate_tabletop(policy, run(tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_experts_ceiling_is_measured_on_the_same_seeds(tmp_path):
+    score = expert_scores(run(tmp_path, episodes=2))["touch"]
+    assert (score.successes, score.trials) == (2, 2)

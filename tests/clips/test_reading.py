@@ -1,0 +1,102 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from vipa.clips import Clip, ClipError, Hand, Text
+from vipa.clips.reading import chunks, cut, make_hand, numbers, one_line, read_each, rows, runs
+from vipa.clips.video import ArrayFrames
+from vipa.geometry import Intrinsics
+
+
+def make_clip(n: int, rate: float = 10.0) -> Clip:
+    joints = np.zeros((n, 21, 3))
+    joints[..., 2] = 0.4
+    return Clip(
+        id="c",
+        source="s",
+        source_video="v",
+        frames=ArrayFrames(np.arange(n, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 6, 3), np.uint8)),
+        timestamps=np.arange(n) / rate,
+        intrinsics=Intrinsics(5, 5, 2.5, 1.5, 6, 4, "calibrated"),
+        T_world_camera=np.repeat(np.eye(4)[None], n, 0),
+        hands=(Hand("right", joints, np.ones((n, 21))),),
+        texts=(Text("a", 0.0, 1.5), Text("b", 1.5, n / rate)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("frames", "sizes"), [(10, [10]), (12, [12]), (20, [10, 10]), (21, [10, 11]), (25, [10, 10, 5])]
+)
+def test_chunks_cover_every_frame_once(frames, sizes):
+    pieces = list(chunks(make_clip(frames), 1.0))
+    assert [len(p) for p in pieces] == sizes
+    seen = np.concatenate([p.frames.read(range(len(p)))[:, 0, 0, 0] for p in pieces])
+    assert seen.tolist() == list(range(frames))
+    assert len({p.id for p in pieces}) == len(pieces)
+
+
+def test_a_cut_clips_its_texts_and_starts_at_zero():
+    piece = cut(make_clip(30), 10, 20, "p")
+    assert piece.timestamps[0] == 0
+    assert [(t.text, t.start, t.end) for t in piece.texts] == [("a", 0.0, 0.5), ("b", 0.5, 1.0)]
+
+
+def test_a_piece_without_its_hand_in_view_is_left_out():
+    clip = make_clip(20)
+    joints = clip.hands[0].joints_camera.copy()
+    joints[10:] = np.nan
+    clip = replace(clip, hands=(make_hand("right", joints),))
+    assert [p.id for p in chunks(clip, 1.0)] == ["c_000"]
+
+
+def test_unknown_joints_have_no_confidence():
+    joints = np.zeros((2, 21, 3))
+    joints[0, 3] = np.inf
+    hand = make_hand("left", joints, np.array([0.5, np.nan]))
+    assert np.isnan(hand.joints_camera[0, 3]).all()
+    assert hand.confidence[0, 3] == 0
+    assert hand.confidence[0, 4] == 0.5
+    assert (hand.confidence[1] == 0).all()
+    assert make_hand("left", joints * np.nan) is None
+
+
+def test_any_exception_becomes_one_line_of_its_own_clip():
+    def read(name: str, error: Exception) -> Clip:
+        raise error
+
+    errors = {
+        "a": KeyError("poses"),
+        "b": ValueError("two\nlines"),
+        "c": ZeroDivisionError("division by zero"),
+        "d": EOFError(),
+        "e": ClipError("e2", "because"),
+    }
+    out = list(read_each("s", None, "layout", errors.items(), read))
+    assert [e.reason for e in out] == [
+        "the annotation has no entry 'poses'",
+        "two lines",
+        "ZeroDivisionError: division by zero",
+        "EOFError: ",
+        "because",
+    ]
+    assert one_line(ValueError("")) == "ValueError: "
+
+
+def test_nothing_found_shows_the_layout():
+    with pytest.raises(ValueError, match=r"nothing of source 's' here; expected\nROOT/x"):
+        read_each("s", "root", "ROOT/x\n", [], lambda *a: None)
+
+
+def test_rows_and_numbers_name_what_is_wrong(tmp_path):
+    assert rows(np.zeros((3, 4, 1)), 3, "f", (4,)).shape == (3, 4)
+    with pytest.raises(ValueError, match=r"f has shape \(2, 4\), needed 3 rows of \(4,\)"):
+        rows(np.zeros((2, 4)), 3, "f", (4,))
+    (tmp_path / "n.txt").write_text("1 2 x")
+    with pytest.raises(ValueError, match=r"n\.txt: not a file of numbers"):
+        numbers(tmp_path / "n.txt")
+
+
+def test_runs_of_equal_labels():
+    assert list(runs([0, 0, 3, 3, 3, 0])) == [(0, 2, 0), (2, 5, 3), (5, 6, 0)]
+    assert list(runs([])) == []

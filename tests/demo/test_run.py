@@ -1,0 +1,59 @@
+"""The demo's own parts: steps that continue, settings that are kept, a report from whatever is there."""
+
+import json
+
+import pytest
+
+from vipa.demo.pictures import load_steps, save_steps
+from vipa.demo.run import DemoRun, _claim, _step, write_report
+
+
+@pytest.fixture
+def run(tmp_path):
+    return DemoRun(out=tmp_path / "demo")
+
+
+def test_a_finished_step_is_not_done_again(run):
+    with _step(run, "annotate", "annotating") as todo:
+        assert todo
+    with _step(run, "annotate", "annotating") as todo:
+        assert not todo
+
+
+def test_an_interrupted_step_is_done_again_and_its_seconds_add_up(run, monkeypatch):
+    clock = iter([0.0, 5.0, 100.0, 107.0])
+    monkeypatch.setattr("vipa.demo.run.time.monotonic", lambda: next(clock))
+    with pytest.raises(KeyboardInterrupt), _step(run, "stage1", "training"):
+        raise KeyboardInterrupt
+    with _step(run, "stage1", "training") as todo:
+        assert todo
+    assert json.loads((run.out / "steps" / "stage1.json").read_text())["seconds"] == 12.0
+
+
+def test_a_folder_keeps_to_its_settings(run):
+    _claim(run)
+    _claim(run)
+    with pytest.raises(ValueError, match="other settings"):
+        _claim(DemoRun(out=run.out, stage1_steps=1))
+
+
+def test_report_of_an_empty_run_says_what_is_missing(run):
+    page = write_report(run).read_text()
+    assert "No clip was annotated" in page
+    assert "No Hand3D results" in page
+
+
+def test_pictures_of_a_clip_show_the_whole_way(hand3d_path, tmp_path):
+    from vipa.demo.pictures import tabletop_steps
+    from vipa.hand3d.dataset import Hand3D
+    from vipa.worlds.seeds import TRAIN
+
+    data = Hand3D(hand3d_path)
+    clip = next(data.clips("train"))
+    steps = tabletop_steps(data, clip.id, TRAIN[0], tmp_path)
+    titles = [step.title for step in steps]
+    assert titles[:4] == ["Film", "Hands", "Depth", "Objects"]
+    assert "Question and answer" in titles
+    assert all(step.media is None or step.media.path.stat().st_size > 1000 for step in steps)
+    save_steps(steps, tmp_path / "steps.json")
+    assert load_steps(tmp_path / "steps.json") == steps

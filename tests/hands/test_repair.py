@@ -1,0 +1,173 @@
+"""Repair of tracker output, on motions whose truth is known and on real hands."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vipa.geometry import matrix_from_axis_angle
+from vipa.hands.mano import ManoLayer, mano_joints
+from vipa.hands.mano_synthetic import synthetic_mano
+from vipa.hands.repair import chirality, repair_hands
+from vipa.hands.skeleton import mirror_joints
+from vipa.hands.trackers import SeenHand
+from vipa.safe_pickle import load_pickle
+
+REAL = Path(__file__).resolve().parents[2].parent / "shared" / "real" / "dex_retargeting"
+LAYER = ManoLayer(synthetic_mano(0))
+TIMES = np.arange(120) / 30.0
+
+
+def moving(seed: int, side: str) -> np.ndarray:
+    """Joints (120, 21, 3) of a hand that wanders on its side of the view and opens and closes."""
+    rng = np.random.default_rng(seed)
+    t = TIMES[:, None]
+    f, p = rng.uniform(0.2, 0.7, (4, 3)), rng.uniform(0, 6.3, (4, 3))
+    wrist = 0.05 * np.sin(2 * np.pi * f[0] * t + p[0]) + 0.03 * np.sin(2 * np.pi * f[1] * t + p[1])
+    bend = 0.7 + 0.5 * np.sin(2 * np.pi * f[2, 0] * t + p[2, 0])
+    mean = LAYER.pose_mean.numpy().reshape(15, 3)
+    angles = bend[..., None] * mean / np.linalg.norm(mean, axis=-1).mean()
+    turn = 0.4 * np.sin(2 * np.pi * f[3] * t + p[3]) + [1.5, 0.0, 0.0]
+    joints = mano_joints(
+        LAYER, matrix_from_axis_angle(turn), matrix_from_axis_angle(angles), np.zeros((120, 10)),
+        wrist + np.array([0.12, 0.05, 0.5]), tips="smplx",
+    )  # fmt: skip
+    return joints if side == "right" else mirror_joints(joints)
+
+
+TRUTH = {"right": moving(0, "right"), "left": moving(1, "left")}
+
+
+def seen_frames(noise: float = 0.0, seed: int = 0) -> list[list[SeenHand]]:
+    rng = np.random.default_rng(seed)
+    return [
+        [
+            SeenHand(side, 0.9, TRUTH[side][i] + rng.normal(scale=noise, size=(21, 3)), np.full(21, 0.9))
+            for side in rng.permutation(["left", "right"])
+        ]
+        for i in range(len(TIMES))
+    ]
+
+
+def other(hand: SeenHand) -> SeenHand:
+    return SeenHand("left" if hand.side == "right" else "right", *list(vars(hand).values())[1:])
+
+
+def tracks(repair):
+    return {track.side: track for track in repair.tracks}
+
+
+def errors(track) -> np.ndarray:
+    return np.linalg.norm(track.joints_camera - TRUTH[track.side], axis=-1).mean(-1)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_bent_fingers_tell_the_side(side):
+    sign = 1 if side == "right" else -1
+    assert (sign * chirality(TRUTH[side]) > 0.05).all()
+    np.testing.assert_allclose(chirality(mirror_joints(TRUTH[side])), -chirality(TRUTH[side]))
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real hand is not there")
+def test_every_frame_of_a_real_right_hand_bends_like_a_right_hand():
+    joints = np.array(load_pickle(REAL / "human_joint_right.pkl"))
+    assert (chirality(joints) > 0).all()
+    assert np.median(chirality(joints)) > 0.3
+
+
+def test_a_clean_report_comes_back_nearly_unchanged():
+    repair = repair_hands(seen_frames(), TIMES)
+    assert {k: v for k, v in repair.changes.items() if v} == {}
+    for track in repair.tracks:
+        assert errors(track).max() < 0.002
+        np.testing.assert_allclose(track.confidence, 0.9)
+
+
+def test_swapped_labels_are_put_right_in_every_frame():
+    frames = seen_frames(0.002)
+    swapped = np.random.default_rng(1).random(len(TIMES)) < 0.3
+    for i in np.flatnonzero(swapped):
+        frames[i] = [other(hand) for hand in frames[i]]
+    repair = repair_hands(frames, TIMES)
+    assert repair.changes["relabelled"] == 2 * swapped.sum()
+    assert all(errors(track).max() < 0.004 for track in repair.tracks)
+    assert len(repair.tracks) == 2
+
+
+def test_two_hands_of_one_label_become_left_and_right():
+    frames = [[SeenHand("right", 0.7, h.joints_camera, h.confidence) for h in frame] for frame in seen_frames()]
+    found = tracks(repair_hands(frames, TIMES))
+    assert sorted(found) == ["left", "right"]
+    assert all(errors(track).max() < 0.002 for track in found.values())
+
+
+def test_a_second_report_of_the_same_hand_is_dropped():
+    frames = seen_frames()
+    for i in range(20, 24):
+        ghost = frames[i][0]
+        frames[i].append(SeenHand(ghost.side, 0.6, ghost.joints_camera + 0.008, ghost.confidence * 0.5))
+    found = tracks(repair_hands(frames, TIMES))
+    assert all(errors(track).max() < 0.006 for track in found.values())
+
+
+def test_jumps_are_dropped_and_short_gaps_bridged_long_ones_left_open():
+    frames = seen_frames(0.002)
+    for i in (15, 63, 64):  # the right hand is seen where it is not
+        frames[i] = [
+            SeenHand(h.side, 0.9, h.joints_camera + (0.25 if h.side == "right" else 0), h.confidence)
+            for h in frames[i]
+        ]
+    for i in range(30, 37):
+        frames[i] = [h for h in frames[i] if h.side != "right"]
+    for i in range(80, 110):
+        frames[i] = [h for h in frames[i] if h.side != "left"]
+    found = tracks(repair_hands(frames, TIMES))
+    right, left = found["right"], found["left"]
+    assert np.isfinite(right.joints_camera).all()
+    assert errors(right)[30:37].max() < 0.02
+    assert errors(right)[[15, 63, 64]].max() < 0.02
+    gap = right.confidence[30:37, 0]
+    assert (gap > 0).all()
+    assert gap.max() < 0.9
+    assert gap.argmin() == 3  # least sure in the middle
+    assert np.isnan(left.joints_camera[80:110]).all()
+    assert (left.confidence[80:110] == 0).all()
+    assert errors(left)[:80].max() < 0.01
+
+
+def test_smoothing_takes_noise_away_and_leaves_the_motion():
+    noisy = seen_frames(0.005)
+    found = tracks(repair_hands(noisy, TIMES))
+    raw = np.mean([np.linalg.norm(np.random.default_rng(0).normal(scale=0.005, size=(999, 3)), axis=-1)])
+    for track in found.values():
+        assert errors(track).mean() < 0.75 * raw
+
+
+def test_a_hand_of_the_wrong_size_is_an_outlier():
+    frames = seen_frames()
+    frames[50] = [
+        SeenHand(h.side, 0.9, h.joints_camera[:1] + 3 * (h.joints_camera - h.joints_camera[:1]), h.confidence)
+        for h in frames[50]
+    ]
+    repair = repair_hands(frames, TIMES)
+    assert all(errors(track)[50] < 0.01 for track in repair.tracks)
+
+
+def test_joints_of_no_confidence_are_filled_and_nan_joints_too():
+    frames = seen_frames()
+    broken = frames[40][0]
+    joints = broken.joints_camera.copy()
+    joints[8] = np.nan
+    frames[40][0] = SeenHand(broken.side, 0.9, joints, broken.confidence)
+    track = tracks(repair_hands(frames, TIMES))[broken.side]
+    assert np.isfinite(track.joints_camera[40]).all()
+    assert np.linalg.norm(track.joints_camera[40, 8] - TRUTH[broken.side][40, 8]) < 0.005
+    assert track.confidence[40, 8] < 0.9
+
+
+def test_no_hands_and_one_frame_are_no_trouble():
+    assert repair_hands([[] for _ in TIMES], TIMES).tracks == ()
+    one = repair_hands(seen_frames()[:1], TIMES[:1])
+    assert len(one.tracks) == 2
+    with pytest.raises(ValueError, match="120 frames of hands, but 3"):
+        repair_hands(seen_frames(), TIMES[:3])

@@ -1,0 +1,124 @@
+"""Chunk execution, the blank policy, and a model as a policy."""
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from vipa.robots.contract import Statistics
+from vipa.robots.policy import BlankImages, ChunkExecutor, Observation, VipaPolicy
+from vipa.robots.tabletop import tabletop_contract
+from vipa.robots.transforms import Pipeline
+
+
+def observation(episode=0, step=0, value=9) -> Observation:
+    image = np.full((4, 4, 3), value, np.uint8)
+    return Observation({"agent": image}, np.arange(8.0), "touch the red cup", (episode, step))
+
+
+class Counting:
+    """Answers the number of the call in every action, and keeps what it was asked."""
+
+    contract = tabletop_contract()
+
+    def __init__(self):
+        self.asked: list[list[Observation]] = []
+
+    def __call__(self, observations):
+        self.asked.append(list(observations))
+        chunk = np.zeros((len(observations), 8, 7))
+        chunk[..., 0], chunk[..., 1] = len(self.asked), np.arange(8)
+        return chunk
+
+
+def test_a_chunk_is_played_for_execute_steps_and_then_asked_for_again():
+    policy = Counting()
+    executor = ChunkExecutor(policy, 3)
+    actions = [executor.act({0: observation})[0][:2].tolist() for _ in range(7)]
+    assert actions == [[1, 0], [1, 1], [1, 2], [2, 0], [2, 1], [2, 2], [3, 0]]
+
+
+def test_only_environments_without_a_chunk_are_asked_for():
+    policy = Counting()
+    executor = ChunkExecutor(policy, 3)
+    executor.act({0: observation})
+    executor.act({0: observation, 1: observation})
+    executor.forget(0)
+    executor.act({0: observation, 1: observation})
+    assert [len(asked) for asked in policy.asked] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("execute", [0, 9])
+def test_more_steps_than_the_chunk_has_are_refused(execute):
+    with pytest.raises(ValueError, match=r"within 1 \.\. 8"):
+        ChunkExecutor(Counting(), execute)
+
+
+def test_a_chunk_that_breaks_the_contract_is_refused():
+    policy = Counting()
+    executor = ChunkExecutor(policy, 2)
+    policy.contract = tabletop_contract(horizon=4)
+    with pytest.raises(ValueError, match="its contract says"):
+        executor.act({0: observation})
+
+
+def test_the_blank_policy_sees_grey_and_everything_else_unchanged():
+    policy = Counting()
+    BlankImages(policy)([observation()])
+    seen = policy.asked[0][0]
+    assert (seen.images["agent"] == 127).all()
+    assert seen.text == "touch the red cup"
+    assert (seen.state == np.arange(8.0)).all()
+
+
+@dataclass
+class FakeModel:
+    """Gives the noise back as the normalised chunk, one number wider than the robot."""
+
+    config = SimpleNamespace(action_config=SimpleNamespace(action_length=8))
+
+    def parameters(self):
+        return iter([torch.zeros(1)])
+
+    def generate_actions(self, *, state, embodiment, steps, noise, **inputs):
+        self.seen = {"state": state, "embodiment": embodiment, **inputs}
+        return noise
+
+
+class FakeProcessor:
+    def prompt(self, text, images):
+        return "<image>" * images + text
+
+    def __call__(self, images, text, views):
+        return {"rows": torch.tensor([len(group) for group in images]), "letters": torch.tensor([len(text[0])])}
+
+
+def vipa_policy(rng) -> VipaPolicy:
+    statistics = [Statistics.of(rng.normal(size=(50, n)) * 3 + 1, Pipeline().hash) for n in (7, 8)]
+    return VipaPolicy(FakeModel(), FakeProcessor(), tabletop_contract().normalised("mean_std", *statistics))
+
+
+def test_a_model_s_chunk_comes_back_in_the_robot_s_numbers(rng):
+    policy = vipa_policy(rng)
+    chunk = policy([observation(5, 2)])
+    noise = np.random.default_rng([0, 5, 2]).standard_normal((8, 8))[:, :7]
+    s = policy.contract.action_statistics
+    np.testing.assert_allclose(chunk[0], noise * s.std + s.mean, rtol=1e-5)
+    s = policy.contract.state_statistics
+    np.testing.assert_allclose(policy.model.seen["state"][0], (np.arange(8) - s.mean) / s.std, rtol=1e-5)
+    assert policy.model.seen["embodiment"] == "tabletop gripper"
+
+
+def test_an_episode_draws_the_same_noise_alone_and_in_a_batch(rng):
+    policy = vipa_policy(rng)
+    alone = policy([observation(5, 2)])
+    batch = policy([observation(4, 0), observation(5, 2)])
+    np.testing.assert_array_equal(alone[0], batch[1])
+    assert not np.array_equal(batch[0], batch[1])
+
+
+def test_a_model_without_statistics_is_no_policy():
+    with pytest.raises(ValueError, match="no statistics"):
+        VipaPolicy(FakeModel(), FakeProcessor(), tabletop_contract())

@@ -1,0 +1,53 @@
+"""Foundation questions are about the image and nothing else; the tokenizer gives any text back."""
+
+import numpy as np
+import pytest
+
+from vipa.hand3d.motion_tokens import MotionCodec
+from vipa.training.foundation.pictures import PAINTS, THINGS
+from vipa.training.foundation.questions import NOMINAL_DEPTH, Picture, Seen, sample_turns
+from vipa.training.schedule import warmup_cosine
+
+
+@pytest.mark.parametrize("text", ["Where is the red cup?", "0.44m, 12.384 degrees", "Übung 第3 \n tab\t", "<motion><mx_7>"])
+def test_the_tokenizer_gives_text_back(tokenizer, text):
+    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+
+
+def test_a_motion_token_is_one_id_and_digits_stand_alone(tokenizer):
+    motion = MotionCodec().to_text({"left": np.array([[0.1, 0.0, 0.5]])})
+    assert len(tokenizer(motion)["input_ids"]) == 6
+    assert len(tokenizer("2048")["input_ids"]) == 4
+
+
+def test_patch_targets_name_what_is_at_the_patch(pictures):
+    _, data = pictures
+    assert data.thing.max() <= len(THINGS)
+    assert data.paint.max() <= len(PAINTS)
+    boxes = data.box[data.thing > 0].astype(np.float32)
+    assert (boxes[:, 2:] > 0).all()
+    assert (np.abs(boxes[:, :2] - 0.5) <= 0.5).all()
+
+
+def test_coordinates_in_answers_are_those_of_the_thing():
+    cup, plate = Seen("red cup", (0.25, 0.5), 0.1, True), Seen("blue plate", (0.75, 0.5), 0.2, True)
+    picture = Picture((cup, plate), ())
+    turns = sample_turns(picture, picture, 300, np.random.default_rng(0))
+    assert ("Point at the red cup.", "25 50") in turns
+    assert ("In the image, where is the blue plate from the red cup?", "right") in turns
+    assert ("How many objects are there?", "2") in turns
+
+
+def test_guessed_metres_use_the_nominal_depth_and_not_the_true_one():
+    small, large = (Seen("red ball", (0.5, 0.5), size, True) for size in (0.03, 0.3))
+    assert small.guess[2] > NOMINAL_DEPTH > large.guess[2]
+    left, right = (Seen("red ball", (x, 0.5), 0.1, True).guess for x in (0.0, 1.0))
+    assert right[0] - left[0] == pytest.approx(2 * 0.625 * NOMINAL_DEPTH)
+
+
+def test_the_schedule_warms_up_and_ends_at_zero():
+    factors = [warmup_cosine(step, 100, 0.1) for step in range(101)]
+    assert factors[0] == pytest.approx(0.1)
+    assert max(factors) == factors[10] == 1.0
+    assert factors[100] == pytest.approx(0.0)
+    assert np.all(np.diff(factors[10:]) < 0)

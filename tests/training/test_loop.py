@@ -1,0 +1,105 @@
+"""The loop: what is frozen stays, what is interrupted resumes exactly."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from vipa.training.checkpoints import save_progress
+from vipa.training.data import DataSpec, epoch_rows
+from vipa.training.loop import freeze_all_but, train
+from vipa.training.stages import STAGE1_PARTS, STAGE2_PARTS, STAGE3_PARTS, TrainRun, stage1
+from vipa.weights import load_start
+
+
+@pytest.fixture
+def run(start, pictures, tmp_path) -> TrainRun:
+    spec = DataSpec("foundation", pictures[0], batch=2, turns=3)
+    return TrainRun(
+        name="test",
+        start=str(start),
+        out=tmp_path / "run",
+        data=(spec,),
+        trained=("fusion",),
+        steps=6,
+        learning_rate=1e-3,
+        weight_decay=0.01,
+        warmup=0.1,
+        log_every=1,
+        save_every=3,
+        threads=1,
+    )
+
+
+def losses(folder):
+    return [json.loads(line)["loss"] for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("parts", [STAGE1_PARTS, STAGE2_PARTS, STAGE3_PARTS])
+def test_a_stage_trains_exactly_the_parameters_of_its_parts(start, parts):
+    model, _ = load_start(start)
+    learned = freeze_all_but(model, parts)
+    have = model.parts()
+    expected = {id(p) for part in parts for p in have[part].parameters()}
+    assert {id(p) for p in learned} == expected
+    assert sum(p.numel() for p in learned) == sum(
+        p.numel() for p in {id(p): p for part in parts for p in have[part].parameters()}.values()
+    )
+    everything = [id(p) for part in have.values() for p in {id(p): p for p in part.parameters()}.values()]
+    assert sorted(everything) == sorted({id(p) for p in model.parameters()}), "every parameter is in one part"
+
+
+def test_frozen_parameters_do_not_change_and_trained_ones_do(run):
+    before, _ = load_start(run.start)
+    after, _ = load_start(train(run).model)
+    changed = {name for name, p in after.named_parameters() if not torch.equal(p, before.get_parameter(name))}
+    assert changed
+    assert all(".fusion." in name for name in changed)
+
+
+def test_an_interrupted_run_resumes_to_the_same_losses_and_weights(run, tmp_path, monkeypatch):
+    whole = train(run)
+    broken = replace(run, out=tmp_path / "broken")
+
+    def save_then_stop(out, step, model, optimizer):
+        save_progress(out, step, model, optimizer)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vipa.training.loop.save_progress", save_then_stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(broken)
+    monkeypatch.setattr("vipa.training.loop.save_progress", save_progress)
+    resumed = train(broken)
+    assert losses(broken.out) == losses(run.out)
+    a, b = load_start(whole.model)[0], load_start(resumed.model)[0]
+    for (name, p), q in zip(a.named_parameters(), b.parameters()):
+        assert torch.equal(p, q), name
+
+
+def test_a_finished_run_is_not_trained_again_and_another_run_is_refused(run):
+    first = train(run)
+    stamp = (first.model / "config.json").stat().st_mtime_ns
+    assert train(run).final_loss == first.final_loss
+    assert (first.model / "config.json").stat().st_mtime_ns == stamp
+    with pytest.raises(ValueError, match="describes another run"):
+        train(replace(run, seed=1))
+
+
+def test_an_epoch_passes_every_row_once_and_batches_run_across_its_border():
+    rows = [row for step in range(5) for row in epoch_rows(10, 4, step, (0, 0))]
+    assert sorted(rows[:10]) == list(range(10))
+    assert sorted(rows[10:]) == list(range(10))
+    assert rows[:10] != rows[10:]
+
+
+def test_the_paper_sized_preset_needs_a_start(tmp_path):
+    with pytest.raises(ValueError, match="--start"):
+        stage1("vipa-2b", tmp_path, tmp_path)
+
+
+def test_an_unknown_start_is_one_clear_line(tmp_path):
+    with pytest.raises(ValueError, match="no model here"):
+        load_start(tmp_path)
+    with pytest.raises(ValueError, match="nano has no stage"):
+        load_start("nano:stage9")
