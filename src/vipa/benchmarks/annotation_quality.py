@@ -20,6 +20,7 @@ from vipa.hand3d.localise import locate_objects
 from vipa.hand3d.objects import ClipBoxes, from_poses
 from vipa.hand3d.pointmaps import DepthPoints, PointMapEstimator, PointMaps
 from vipa.hand3d.relating import ClipGeometry, spatial_relations
+from vipa.hand3d.relations import Relation
 
 
 @dataclass(frozen=True)
@@ -70,29 +71,53 @@ def sensor_depth(clip: Clip, maps: PointMaps, rng: np.random.Generator) -> tuple
     return replace(maps, points=points, metric=False), scale
 
 
-def measure(
-    name: str, seeds: range, size: int, degrade: Degrade, estimator: PointMapEstimator | None = None
-) -> Quality:
-    """Annotates the clips of these seeds (size x size pixels) with degraded depth, or with what `estimator` makes
-    of the images, and compares with the truth. Hands and boxes are the true ones."""
-    columns: dict[str, list] = {k: [] for k in ("scale", "plain", "covered", "centres", "words", "distances")}
-    refused, sights = [], 0
+@dataclass(frozen=True)
+class Condition:
+    """A kind of geometry: the true depth degraded, or what an estimator makes of the images."""
+
+    name: str
+    degrade: Degrade = true_depth
+    estimator: PointMapEstimator | None = None
+
+
+def measure(conditions: list[Condition], seeds: range, size: int) -> list[Quality]:
+    """Annotates the clips of these seeds (size x size pixels) under each condition and compares with the truth.
+    Hands and boxes are the true ones."""
+    tallies = [_Tally() for _ in conditions]
     for clip in film(seeds, size):
         frames = sample_frames(clip, AnnotateConfig().frames.rate)
         truth = DepthPoints()(clip, frames.tolist())
         assert truth is not None
-        rng = np.random.default_rng(int(clip.id.rsplit("_", 1)[1]))
-        if estimator is None:
-            maps, true_scale = degrade(clip, truth, rng)
-        else:
-            made = estimator(clip, frames.tolist())
-            assert made is not None
-            maps, true_scale = made, _ratio(truth, made)
+        for condition, tally in zip(conditions, tallies):
+            if condition.estimator is None:
+                rng = np.random.default_rng(int(clip.id.rsplit("_", 1)[1]))
+                maps, scale = condition.degrade(clip, truth, rng)
+            else:
+                made = condition.estimator(clip, frames.tolist())
+                assert made is not None
+                maps, scale = made, _ratio(truth, made)
+            tally.add(clip, maps, scale)
+    return [tally.quality(condition.name, len(seeds)) for condition, tally in zip(conditions, tallies)]
+
+
+class _Tally:
+    """Collects the errors of one condition."""
+
+    def __init__(self) -> None:
+        self.columns: dict[str, list[float]] = {
+            k: [] for k in ("scale", "plain", "covered", "centres", "words", "distances")
+        }
+        self.refused: list[str] = []
+        self.sights = 0
+
+    def add(self, clip: Clip, maps: PointMaps, true_scale: float) -> None:
+        assert clip.T_world_camera is not None
+        columns, frames = self.columns, maps.frames
         try:
             estimate = estimate_scale(clip, maps, ScaleConfig())
         except ClipError as error:
-            refused.append(error.reason)
-            continue
+            self.refused.append(error.reason)
+            return
         if estimate.calibrated:
             assert estimate.plain_median is not None
             columns["scale"].append(estimate.scale / true_scale - 1)
@@ -100,25 +125,29 @@ def measure(
             columns["covered"].append(estimate.low <= true_scale <= estimate.high)
         names = [track.name for track in clip.objects or ()]
         boxes, scores = ClipBoxes()(clip, frames.tolist(), names)
-        assert clip.T_world_camera is not None
         poses = clip.T_world_camera[frames]
         found = locate_objects(clip, maps, estimate, names, boxes, scores, poses, 0.3)
         true = from_poses(clip, frames.tolist(), poses)
         for a, b in zip(found, true):
             seen = np.isfinite(a.boxes).all(-1)
-            sights += int(seen.sum())
+            self.sights += int(seen.sum())
             error = np.linalg.norm(a.centres - b.centres, axis=-1)[seen]
             columns["centres"] += error[np.isfinite(error)].tolist()
         said, right = (
-            {(f.relation.hand, f.relation.object, f.frames[-1]): f.relation for f in spatial_relations(
-                clip, ClipGeometry(frames, poses, tuple(objects)), RelationsConfig())}
+            {
+                (f.relation.hand, f.relation.object, f.frames[-1]): f.relation
+                for f in spatial_relations(clip, ClipGeometry(frames, poses, tuple(objects)), RelationsConfig())
+                if isinstance(f.relation, Relation)
+            }
             for objects in (found, true)
-        )  # fmt: skip
+        )
         for key in said.keys() & right.keys():
             columns["words"].append(said[key].directions == right[key].directions)
             columns["distances"].append(abs(said[key].distance - right[key].distance))
-    arrays = {k: np.array(v, dtype=float) for k, v in columns.items()}
-    return Quality(name=name, clips=len(seeds), sights=sights, refused=tuple(refused), **arrays)
+
+    def quality(self, name: str, clips: int) -> Quality:
+        arrays = {k: np.array(v, dtype=float) for k, v in self.columns.items()}
+        return Quality(name=name, clips=clips, sights=self.sights, refused=tuple(self.refused), **arrays)
 
 
 def film(seeds: range, size: int) -> Iterator[Clip]:
@@ -171,14 +200,12 @@ def annotation(
 
     start = seeds_of("test").start
     seeds = range(start, start + clips)
-    qualities = [
-        measure("true depth", seeds, size, true_depth),
-        measure("sensor depth, unknown unit", seeds, size, sensor_depth),
-    ]
+    conditions = [Condition("true depth"), Condition("sensor depth, unknown unit", sensor_depth)]
     if cut3r is not None:
         from vipa.hand3d.pointmaps_cut3r import Cut3rPoints
 
-        qualities.append(measure("CUT3R nano", seeds, size, true_depth, Cut3rPoints(cut3r)))
+        conditions.append(Condition("CUT3R nano", estimator=Cut3rPoints(cut3r)))
+    qualities = measure(conditions, seeds, size)
     protocol = PROTOCOL.format(clips=clips, size=size, first=start, last=seeds.stop - 1)
     if cut3r is not None:
         protocol += f" CUT3R weights: `{Path(cut3r).name}`."

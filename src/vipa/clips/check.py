@@ -132,8 +132,9 @@ def check_clip(clip: Clip, *, picture: bool = False) -> tuple[ClipCheck, Image.I
                 f"intrinsics are for {clip.intrinsics.width} x {clip.intrinsics.height}, "
                 f"frames have {image.shape[1]} x {image.shape[0]}"
             )
+        else:
+            ratio = _depth_ratio(clip, frame, seen)
         tile = overlay(clip, frame, image) if picture else None
-        ratio = _depth_ratio(clip, frame, seen)
     except ValueError as error:
         problems.append(f"frame {frame} cannot be read: {error}")
     if ratio is not None and not DEPTH_RATIO[0] <= ratio <= DEPTH_RATIO[1]:

@@ -95,8 +95,9 @@ def prepare(out: str | Path, config: AnnotateConfig) -> Path:
     """The output folder with the configuration in it. ValueError where it cannot be written."""
     out = Path(out)
     atomic_write(out / "config.json", config.to_json().encode())
-    for left in out.glob("work/*/*/.*.tmp"):
-        left.unlink()  # of a run that was killed
+    for pattern in (".*.tmp", "*/*.parquet.tmp", "work/*/*/.*.tmp"):
+        for left in out.glob(pattern):
+            left.unlink()  # of a run that was killed
     return out
 
 

@@ -11,11 +11,12 @@ HEADS = ("dpt", "linear")
 class Cut3rConfig(PretrainedConfig):
     """Everything that shapes a CUT3R network. The defaults are the released 224 model.
 
-    encoder_*: the image encoder; decoder_*: both decoders, whose widths and depths are equal and whose head counts
-    differ. state_size: learned state tokens. memory_size: slots of the local memory, each twice the decoder's width.
-    head: "dpt" or "linear". ray_map_depth: extra encoder blocks for ray maps; 0 builds a model without the ray-map
-    encoder and without the rgb head, which exists to answer ray-map queries.
-    memory_depth, transform_depth: blocks of the pose retriever (read and write, each) and of the cross-view head.
+    encoder_*: the image encoder. decoder_*: both decoders, of one width and depth; decoder_heads of the image
+    decoder, the memory and the cross-view head; state_heads of the state decoder. state_size: learned state tokens.
+    memory_size: slots of the local memory, each twice the decoder's width. memory_depth, transform_depth: blocks of
+    the pose retriever (reading and writing, each) and of the cross-view head. ray_map_depth: encoder blocks for ray
+    maps; 0 builds a model without ray-map encoder and without the rgb head, which exists to answer ray-map queries.
+    head: "dpt" or "linear". image_size: pixels that Cut3rProcessor aims at.
 
     Raises ValueError where sizes do not fit together.
     """
@@ -31,8 +32,6 @@ class Cut3rConfig(PretrainedConfig):
         decoder_depth: int = 12,
         decoder_heads: int = 12,
         state_heads: int = 16,
-        memory_heads: int = 12,
-        transform_heads: int = 12,
         state_size: int = 768,
         memory_size: int = 256,
         memory_depth: int = 2,
@@ -51,8 +50,6 @@ class Cut3rConfig(PretrainedConfig):
         self.decoder_depth = decoder_depth
         self.decoder_heads = decoder_heads
         self.state_heads = state_heads
-        self.memory_heads = memory_heads
-        self.transform_heads = transform_heads
         self.state_size = state_size
         self.memory_size = memory_size
         self.memory_depth = memory_depth
@@ -72,18 +69,13 @@ class Cut3rConfig(PretrainedConfig):
         ):
             if width % (4 * heads):
                 raise ValueError(
-                    f"Cut3rConfig: {name} width {width} over {heads} heads is {width / heads:g} a head; the rotary "
-                    f"embedding needs a multiple of 4"
+                    f"Cut3rConfig: {name} width {width} over {heads} heads is {width / heads:g} a head; the "
+                    f"rotary embedding needs a multiple of 4"
                 )
-        if (2 * decoder_width) % memory_heads or decoder_width % transform_heads:
-            raise ValueError(
-                f"Cut3rConfig: memory width {2 * decoder_width} and decoder width {decoder_width} must be divisible "
-                f"by memory_heads {memory_heads} and transform_heads {transform_heads}"
-            )
         if head == "dpt" and decoder_depth % 4:
             raise ValueError(
-                f"Cut3rConfig: the DPT head reads half and three quarters of the decoder; depth {decoder_depth} is "
-                f"not a multiple of 4"
+                f"Cut3rConfig: the DPT head reads half and three quarters of the decoder; depth "
+                f"{decoder_depth} is not a multiple of 4"
             )
 
     @property
@@ -118,8 +110,6 @@ def nano_cut3r_config() -> Cut3rConfig:
         decoder_depth=4,
         decoder_heads=5,
         state_heads=5,
-        memory_heads=5,
-        transform_heads=5,
         state_size=64,
         memory_size=16,
         memory_depth=1,

@@ -63,7 +63,7 @@ class Head(nn.Module):
 
     def add_shared(self, config: Cut3rConfig) -> None:
         """Modules that both kinds have, added where their state dict lists them."""
-        sizes = (config.decoder_width, config.transform_heads, config.mlp_ratio)
+        sizes = (config.decoder_width, config.decoder_heads, config.mlp_ratio)
         self.final_transform = nn.ModuleList(AdaptiveBlock(*sizes) for _ in range(config.transform_depth))
 
     def maps(self, name: HeadName, layers: Sequence[Tensor], rows: int, columns: int) -> Tensor:
@@ -194,7 +194,7 @@ class Dpt(nn.Module):
             nn.Conv2d(self.LAST, out, 1),
         )
         widths = (config.encoder_width, *3 * (config.decoder_width,))
-        a, b, c, d = self.LEVELS
+        a, b, _, d = self.LEVELS
         resize = (
             [nn.ConvTranspose2d(a, a, 4, 4)],
             [nn.ConvTranspose2d(b, b, 2, 2)],

@@ -59,7 +59,8 @@ def cut3r_loss(
 
     Truth in metres; camera_pose as the model gives it (translation, quaternion wxyz; camera -> first frame).
     Distances are in units of the truth's mean distance in the world; with metric=False (truth known up to scale)
-    the prediction is first brought to the truth's scale, so that only shape counts. ValueError for clips without a valid pixel.
+    the prediction is first brought to the truth's scale, so that only shape counts. ValueError for clips without a
+    valid pixel.
     """
     if not bool(valid.flatten(1).any(1).all()):
         raise ValueError("cut3r_loss: a clip has no valid pixel; leave it out of the batch")

@@ -22,7 +22,7 @@ class PoseRetriever(nn.Module):
         self.proj_q = nn.Linear(config.encoder_width, config.decoder_width)
 
         def blocks() -> nn.ModuleList:
-            sizes = (width, config.memory_heads, config.mlp_ratio)
+            sizes = (width, config.decoder_heads, config.mlp_ratio)
             return nn.ModuleList(DecoderBlock(*sizes) for _ in range(config.memory_depth))
 
         self.write_blocks, self.read_blocks = blocks(), blocks()

@@ -149,7 +149,7 @@ class Cut3rModel(PreTrainedModel):
                 if hasattr(module, name):
                     initialization.normal_(getattr(module, name), std=0.02)
 
-    # ---- the parts of a frame's way -------------------------------------------------------------------------------
+    # The parts of a frame's way
 
     def encode(
         self,
@@ -251,7 +251,7 @@ class Cut3rModel(PreTrainedModel):
         batch, frames = encoded.tokens.shape[:2]
         patches = [encoded.tokens, *(layer[:, :, 1:] for layer in layers)]
         positions = grid_positions(encoded.rows, encoded.columns, encoded.tokens.device)
-        rope = rope_at(positions, self.config.decoder_width // self.config.transform_heads)
+        rope = rope_at(positions, self.config.decoder_width // self.config.decoder_heads)
         outputs = self.downstream_head(
             [layer.flatten(0, 1) for layer in patches],
             layers[-1][:, :, 0].flatten(0, 1),
@@ -262,7 +262,7 @@ class Cut3rModel(PreTrainedModel):
         )
         return {name: value.unflatten(0, (batch, frames)) for name, value in outputs.items()}
 
-    # ---- the ways to run it ---------------------------------------------------------------------------------------
+    # The ways to run it
 
     def forward(
         self,
@@ -323,7 +323,7 @@ class Cut3rModel(PreTrainedModel):
         encoder fuses (VIPA-VLA section 3.1)."""
         return self(images, heads=()).decoder_tokens
 
-    # ---- borders --------------------------------------------------------------------------------------------------
+    # Borders
 
     def _wanted(self, heads: Sequence[HeadName] | None) -> Sequence[HeadName]:
         available = HEAD_NAMES if self.config.ray_map_depth else tuple(h for h in HEAD_NAMES if h != "rgb")

@@ -38,6 +38,7 @@ class Cut3rTraining:
     learning_rate: float = 1e-3
     weight_decay: float = 0.02
     warmup: float = 0.03
+    pose_weight: float = 5.0  # on the translation and rotation terms, small beside the points'
     seed: int = 0
     bf16: bool = True
     save_every: int = 1_000
@@ -83,11 +84,11 @@ def train_cut3r(run: Cut3rTraining, config: Cut3rConfig | None = None, data: Seq
             batch = _sample(data, run, step)
             terms = _losses(model, batch, run.bf16)
             optimizer.zero_grad(set_to_none=True)
-            terms["loss"].backward()
+            loss = terms["loss"] + (run.pose_weight - 1) * (terms["translation"] + terms["rotation"])
+            loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
-            loss = float(terms["loss"].detach())
-            advance(loss, run.batch * run.frames)
+            advance(float(loss.detach()), run.batch * run.frames)
             if step % 25 == 24:
                 record = {name: round(float(value.detach()), 5) for name, value in terms.items()}
                 images = (step + 1 - done) * run.batch * run.frames / (time.monotonic() - start - spent)
@@ -108,7 +109,7 @@ def weight_decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
 
 
 def _sample(data: Sequences, run: Cut3rTraining, step: int) -> SequenceBatch:
-    """Random sequences, forwards or backwards, with brightness, contrast and noise of their own."""
+    """Random sequences, frames in random order, with brightness, contrast and noise of their own."""
     rng = np.random.default_rng([run.seed, step])
     rows = rng.choice(len(data), min(run.batch, len(data)), replace=False)
     order = rng.permutation(data.rgb.shape[1])

@@ -1,0 +1,75 @@
+"""Frames per second of annotation apart from its networks, by stage, on one core (OMP_NUM_THREADS=1).
+
+    python benchmarks/annotate.py --clips 20
+
+Clips are made in memory with 640 x 480 images, true depth of unknown unit and boxes, so that calibration and
+localisation run; "frames" are the sampled ones that went through every stage.
+"""
+
+import tempfile
+from dataclasses import dataclass, replace
+
+import numpy as np
+import tyro
+
+from vipa.clips.clip import Clip
+from vipa.clips.video import ArrayFrames
+from vipa.hand3d.annotate import annotate
+from vipa.hand3d.config import AnnotateConfig, FramesConfig, ObjectsConfig
+
+
+@dataclass(frozen=True)
+class FlatDepth:
+    """A wall, in an unknown unit."""
+
+    count: int
+    size: tuple[int, int]
+
+    def __len__(self) -> int:
+        return self.count
+
+    def read(self, indices) -> np.ndarray:
+        return np.full((len(indices), self.size[1], self.size[0]), 0.25, np.float32)
+
+
+def make(number: int, size: tuple[int, int], seconds: float) -> Clip:
+    from vipa.hand3d.example import example_clip
+
+    clip = example_clip(number, seconds=seconds)
+    n, camera = len(clip), clip.intrinsics.resized(*size)
+    images = np.repeat(
+        np.random.default_rng(number).integers(0, 255, (1, size[1], size[0], 3), dtype=np.uint8), n, 0
+    )
+    box = np.array([0.3 * size[0], 0.3 * size[1], 0.6 * size[0], 0.6 * size[1]])
+    objects = tuple(replace(t, boxes=np.repeat(box[None], n, 0)) for t in clip.objects or ())
+    hand = clip.hands[0]
+    flat = replace(hand, joints_camera=hand.joints_camera * [1, 1, 0] + [0, 0, 0.5])
+    return replace(
+        clip,
+        frames=ArrayFrames(images),
+        intrinsics=camera,
+        objects=objects,
+        hands=(flat,),
+        depth=FlatDepth(n, size),
+        depth_is_metric=False,
+    )
+
+
+def main(clips: int = 20, width: int = 640, height: int = 480, seconds: float = 20.0, stored: int = 448) -> None:
+    config = AnnotateConfig(
+        frames=FramesConfig(size=(stored, stored)), objects=ObjectsConfig(positions="points", confidence=0.0)
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        report = annotate((make(i, (width, height), seconds) for i in range(clips)), folder, config)
+    if report.refused:
+        raise SystemExit(f"refused: {report.refused[0]}")
+    print(f"{report.num_frames} sampled frames of {width} x {height}, {clips} clips of {seconds:.0f} s")
+    for stage, spent in report.stage_seconds.items():
+        print(f"  {stage:<10} {1000 * spent / report.num_frames:7.2f} ms a frame")
+    total = sum(report.stage_seconds.values())
+    print(f"  all        {1000 * total / report.num_frames:7.2f} ms, {report.num_frames / total:.0f} frames/s")
+    print(f"  with making the clips and tables: {report.num_frames / report.seconds:.0f} frames/s")
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

@@ -1,0 +1,89 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from vipa.clips.clip import ClipError
+from vipa.geometry import Intrinsics, project
+from vipa.hand3d.calibration import THICKNESS, estimate_scale, plain_median, robust_fit, sample_depth, self_visible
+from vipa.hand3d.config import ScaleConfig
+from vipa.hand3d.example import example_clip
+from vipa.hand3d.pointmaps import PointMaps
+
+
+def joints_and_surface(rng, n=400, scale=0.37, flesh=1.0, noise=0.003):
+    """Joint depths, and the depth image's values at their pixels, in the map's own unit."""
+    thickness = THICKNESS[rng.integers(21, size=n)]
+    z = rng.uniform(0.4, 0.8, n)
+    surface = (z - flesh * thickness + rng.normal(size=n) * noise) / scale
+    return z, surface, thickness
+
+
+def test_the_fit_finds_scale_and_flesh_without_occlusion():
+    rng = np.random.default_rng(0)
+    for flesh in (0.7, 1.0, 1.6):
+        scale, found, _ = robust_fit(*joints_and_surface(rng, flesh=flesh))
+        assert abs(scale / 0.37 - 1) < 0.005
+        assert abs(found - flesh) < 0.35
+
+
+def test_occluded_joints_do_not_move_the_scale_but_move_the_plain_median():
+    rng = np.random.default_rng(1)
+    z, surface, thickness = joints_and_surface(rng)
+    hidden = rng.random(len(z)) < 0.4
+    surface = np.where(hidden, (z - rng.uniform(0.08, 0.13, len(z))) / 0.37, surface)  # an object is before them
+    scale, _, inlier = robust_fit(z, surface, thickness)
+    assert abs(scale / 0.37 - 1) < 0.01
+    assert (inlier & hidden).sum() < 0.05 * hidden.sum()
+    assert plain_median(z, surface, np.zeros(len(z))) / 0.37 - 1 > 0.02
+
+
+def test_a_joint_behind_another_finger_is_hidden():
+    joints = np.tile([0.0, 0.0, 0.6], (21, 1)) + np.arange(21)[:, None] * [0.03, 0.0, 0.0]
+    K = np.array([[100.0, 0, 50], [0, 100, 50], [0, 0, 1]])
+    assert self_visible(joints, K).all()
+    tip = joints.copy()
+    tip[8] = 0.5 * (joints[17] + joints[18]) * [1, 1, 1.2]  # on the same ray, 12 cm behind the little finger
+    visible = self_visible(tip, K)
+    assert not visible[8]
+    assert visible[[17, 18]].all()
+
+
+def test_depth_is_read_at_the_joints_pixel():
+    camera = Intrinsics(40.0, 40.0, 31.5, 23.5, 64, 48, "calibrated")
+    depth = np.arange(48 * 64, dtype=float).reshape(48, 64)
+    joints = np.array([[0.1, -0.05, 0.5], [0.0, 0.0, -1.0], [9.0, 0.0, 1.0], [np.nan, 0.0, 1.0]])
+    u, v = np.rint(project(joints[:1], camera.matrix)[0]).astype(int)
+    np.testing.assert_array_equal(sample_depth(depth, joints, camera), [depth[v, u], np.nan, np.nan, np.nan])
+
+
+def maps_of(clip, frames, value):
+    """A flat map that says `value(frame)` everywhere."""
+    camera = clip.intrinsics
+    points = np.zeros((len(frames), camera.height, camera.width, 3), np.float32)
+    for i, f in enumerate(frames):
+        points[i, ..., 2] = value(f)
+    return PointMaps(np.asarray(frames), points, None, False)
+
+
+def test_frames_that_disagree_are_refused_with_the_spread():
+    clip = example_clip()
+    hand = clip.hands[0]
+    flat = hand.joints_camera * [1, 1, 0] + [0, 0, 0.5]
+    clip = replace(clip, hands=(replace(hand, joints_camera=flat),))
+    frames = [0, 10, 20, 30, 40, 50]
+    steady = estimate_scale(clip, maps_of(clip, frames, lambda f: 0.25), ScaleConfig())
+    assert abs(steady.scale - 2.0) < 0.12
+    assert steady.low < steady.scale < steady.high
+    wild = maps_of(clip, frames, lambda f: 0.25 * (1.0 + 0.02 * (f // 10)))
+    with pytest.raises(ClipError, match="disagree by"):
+        estimate_scale(clip, wild, ScaleConfig(spread=0.005))
+
+
+def test_too_little_support_is_refused_and_a_metric_map_is_kept():
+    clip = example_clip()
+    maps = maps_of(clip, [0], lambda f: np.nan)
+    with pytest.raises(ClipError, match="only 0 joints"):
+        estimate_scale(clip, maps, ScaleConfig())
+    kept = estimate_scale(clip, replace(maps, metric=True), ScaleConfig())
+    assert (kept.scale, kept.calibrated) == (1.0, False)
