@@ -26,14 +26,8 @@ def load_policy(model: str | Path, *, device: str | None = None, steps: int = 4,
     loaded, processor = load_start(model)
     loaded.to(device=where)  # type: ignore[call-arg]
     packer = Packer(processor.tokenizer, loaded.config.image_seq_length)
-    return VipaPolicy(
-        loaded,
-        encoder(processor, packer, contract.views),
-        contract,
-        contract.robot,
-        steps=steps,
-        seed=seed,
-    )
+    encode = encoder(processor, packer, contract.views)
+    return VipaPolicy(model=loaded, encode=encode, contract=contract, steps=steps, seed=seed)
 
 
 def encoder(
