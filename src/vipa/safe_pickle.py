@@ -62,7 +62,7 @@ class _Sparse(_Stub):
 
     def array(self) -> np.ndarray:
         data, indices, indptr = (np.asarray(self.state[k]) for k in ("data", "indices", "indptr"))
-        shape = self.state.get("_shape", self.state.get("shape"))
+        shape: Any = self.state.get("_shape", self.state.get("shape"))
         rows, columns = (int(n) for n in shape)
         major, minor = (columns, rows) if self.compressed_axis else (rows, columns)
         counts = np.diff(indptr)
@@ -208,7 +208,7 @@ def _plain(value: Any, done: dict[int, Any] | None = None) -> Any:
     if isinstance(value, (_Call, _Inert)):
         raise ValueError("it holds a function or a class as a value")
     done[key] = _UNFINISHED
-    out = value
+    out: Any = value
     if isinstance(value, _Stub):
         out = value.array()
     elif isinstance(value, dict):

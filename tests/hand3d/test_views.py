@@ -1,13 +1,20 @@
+import io
 import json
 import re
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
+from vipa.clips.clip import ClipError
 from vipa.hand3d.annotate import annotate
 from vipa.hand3d.dataset import Hand3D
 from vipa.hand3d.example import example_clip
 from vipa.hand3d.exports import export_conversations
+from vipa.hand3d.lerobot_export import IMAGE, export_lerobot
 from vipa.hand3d.stats import stats_text
 from vipa.hand3d.view import view
 
@@ -61,3 +68,24 @@ def test_exported_conversations_have_the_loaders_fields(made, tmp_path, style):
     assert seen == sum(counts.values()) == data.count("visual") + data.count("action")
     with pytest.raises(ValueError, match="unknown"):
         export_conversations(made, tmp_path, "other")
+
+
+def test_the_lerobot_export_holds_wrists_and_where_they_go_next(tmp_path):
+    clip = example_clip()
+    counts = export_lerobot([clip, ClipError("bad", "no")], tmp_path, rate=5.0)
+    assert counts == {"episodes": 1, "frames": 29, "refused": 1}
+    info = json.loads((tmp_path / "meta/info.json").read_text())
+    assert (info["codebase_version"], info["total_frames"], info["fps"]) == ("v3.0", 29, 5)
+    table = pq.read_table(tmp_path / info["data_path"].format(chunk_index=0, file_index=0))
+    assert set(table.column_names) == set(info["features"])
+    state, action = (np.array(table[name].to_pylist()) for name in ("observation.state", "action"))
+    np.testing.assert_allclose(state[3, 3:6], clip.hands[0].joints_camera[6, 0], atol=1e-6)
+    ahead = np.linalg.inv(clip.T_world_camera[6]) @ clip.T_world_camera[8]
+    np.testing.assert_allclose(action[3, 3:6], (ahead @ [*clip.hands[0].joints_camera[8, 0], 1])[:3], atol=1e-6)
+    assert (state[:, 6:] == [0, 1]).all()
+    image = Image.open(io.BytesIO(table[IMAGE][3]["bytes"].as_py()))
+    np.testing.assert_array_equal(np.asarray(image), clip.frames.read([6])[0])
+    episodes = pq.read_table(tmp_path / "meta/episodes/chunk-000/file-000.parquet").to_pylist()
+    assert (episodes[0]["dataset_to_index"], episodes[0]["tasks"]) == (29, ["Put the red cup on the plate."])
+    tasks = pd.read_parquet(tmp_path / "meta/tasks.parquet")
+    assert tasks.loc["Put the red cup on the plate.", "task_index"] == 0

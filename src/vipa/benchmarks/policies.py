@@ -1,14 +1,12 @@
 """A trained model as a robot policy."""
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 
 from vipa.benchmarks.answering import model_name
 from vipa.robots.contract import ActionContract
-from vipa.robots.policy import Observation, VipaPolicy
-from vipa.training.packing import Packer
+from vipa.robots.policy import VipaPolicy
 from vipa.training.setup import CONTRACT
 from vipa.weights import NANO, load_start
 
@@ -21,29 +19,6 @@ def load_policy(model: str | Path, *, device: str | None = None, steps: int = 4,
     path = NANO / CONTRACT if str(model).startswith("nano:") else Path(model) / CONTRACT
     if not path.exists():
         raise ValueError(f"{model_name(model)}: no {CONTRACT} beside the model; a policy comes from stage 3")
-    contract = ActionContract.load(path)
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     loaded, processor = load_start(model)
-    loaded.to(device=where)  # type: ignore[call-arg]
-    packer = Packer(processor.tokenizer, loaded.config.image_seq_length)
-    return VipaPolicy(
-        loaded,
-        encoder(processor, packer, contract.views),
-        contract,
-        contract.robot,
-        steps=steps,
-        seed=seed,
-    )
-
-
-def encoder(
-    processor, packer: Packer, views: Sequence[str]
-) -> Callable[[Sequence[Observation]], dict[str, torch.Tensor]]:
-    """Observations -> prompts and pixels as in training: every view its own clip for the spatial encoder."""
-
-    def encode(observations: Sequence[Observation]) -> dict[str, torch.Tensor]:
-        inputs = packer.prompts([(len(views), o.text) for o in observations])
-        images = [o.images[view] for o in observations for view in views]
-        return {**inputs, **processor.pixels(images), "clip_lengths": torch.ones(len(images), dtype=torch.int64)}
-
-    return encode
+    loaded.to(device=torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))  # type: ignore[call-arg]
+    return VipaPolicy(loaded, processor, ActionContract.load(path), steps=steps, seed=seed)

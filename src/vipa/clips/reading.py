@@ -13,6 +13,7 @@ from vipa.clips.video import FrameSubset
 from vipa.geometry import project
 
 Item = TypeVar("Item")
+Label = TypeVar("Label")
 
 
 def existing_root(root: Path) -> Path:
@@ -104,7 +105,7 @@ def numbers(path: Path, count: int | None = None) -> np.ndarray:
     return out
 
 
-def runs(labels: Sequence) -> Iterator[tuple[int, int, object]]:
+def runs(labels: Sequence[Label]) -> Iterator[tuple[int, int, Label]]:
     """(start, stop, label) of each stretch of equal labels."""
     start = 0
     for stop in range(1, len(labels) + 1):

@@ -114,7 +114,8 @@ class Fisheye624:
             p = [p[0], *p]
         if len(p) != 16 or not np.isfinite(p).all():
             raise ValueError(f"lens: FISHEYE624 needs 15 or 16 finite parameters, got {len(p)}")
-        return cls(*p[:4], tuple(p[4:10]), tuple(p[10:12]), tuple(p[12:]))
+        fx, fy, cx, cy, *rest = p
+        return cls(fx, fy, cx, cy, tuple(rest[:6]), tuple(rest[6:8]), tuple(rest[8:]))
 
     def project(self, points_camera: Float[np.ndarray, "*b 3"]) -> Float[np.ndarray, "*b 2"]:
         points = np.asarray(points_camera, dtype=np.float64)
@@ -167,7 +168,7 @@ class Undistorter:
         source = lens.project(rays)
         with np.errstate(invalid="ignore"):
             inside = (source >= -0.5) & (source <= np.array([width, height]) - 0.5)
-        self.seen = inside.all(-1)
+        self.seen = np.asarray(inside.all(-1))
         source = np.where(self.seen[..., None], source, 0.0).clip(0, [width - 1, height - 1])
         corner = np.minimum(source.astype(np.int64), [max(width - 2, 0), max(height - 2, 0)])
         self._weight = (source - corner).astype(np.float32)
@@ -215,8 +216,8 @@ def _invert(distort: Callable[[np.ndarray], np.ndarray], target: np.ndarray, rea
     with np.errstate(all="ignore"):
         for _ in range(_NEWTON_STEPS):
             wrong = target - distort(x)
-            du = distort(x + np.array([1j * _STEP, 0.0])).imag / _STEP
-            dv = distort(x + np.array([0.0, 1j * _STEP])).imag / _STEP
+            du = np.imag(distort(x + np.array([1j * _STEP, 0.0]))) / _STEP
+            dv = np.imag(distort(x + np.array([0.0, 1j * _STEP]))) / _STEP
             det = du[..., 0] * dv[..., 1] - du[..., 1] * dv[..., 0]
             step = (
                 np.stack(

@@ -171,7 +171,7 @@ def follow(centres: Float[np.ndarray, "n 3"], poses: Float[np.ndarray, "n 4 4"])
     """
     world = transform(poses, centres[:, None])[:, 0]
     runs: list[list[int]] = []
-    for i in np.flatnonzero(np.isfinite(world).all(-1)):
+    for i in np.flatnonzero(np.isfinite(world).all(-1)).tolist():
         if runs and np.linalg.norm(world[i] - np.median(world[runs[-1]], axis=0)) < STILL:
             runs[-1].append(i)
         else:

@@ -1,13 +1,16 @@
 """Wrist waypoints as text tokens: uniform bins per axis in the cubic metre before the camera (section 3.2.2)."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from vipa.clips.clip import Side
+
 AXES = ("x", "y", "z")
 MOTION_START, MOTION_END = "<motion>", "</motion>"
-HAND_TOKENS = {"left": "<left_hand>", "right": "<right_hand>"}
+HAND_TOKENS: dict[Side, str] = {"left": "<left_hand>", "right": "<right_hand>"}
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class MotionCodec:
         points = np.asarray(points)
         return np.any((points < np.array(self.low)) | (points > np.array(self.high)), axis=-1)
 
-    def to_text(self, trajectories: dict[str, np.ndarray]) -> str:
+    def to_text(self, trajectories: Mapping[str, np.ndarray] | Mapping[Side, np.ndarray]) -> str:
         """`<motion><right_hand><mx_i><my_j><mz_k>...</motion>` of wrist points (n, 3) per hand, left first."""
         parts = [MOTION_START]
         for side, token in HAND_TOKENS.items():

@@ -38,6 +38,7 @@ class Cut3rPoints:
             )
             pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float().to(self.device)
             out, state = self.model.step(pixels / 127.5 - 1.0, state, heads=("self", "pose"))
+            assert out.points_self is not None and out.conf_self is not None and out.camera_pose is not None
             points.append(out.points_self[0].float().cpu().numpy())
             confidence.append(out.conf_self[0].float().cpu().numpy())
             poses.append(out.camera_pose[0].double().cpu().numpy())

@@ -230,14 +230,16 @@ class ClipStages:
         return found
 
     def _row(self, found: Found) -> dict[str, Any]:
-        r, camera = found.relation, isinstance(found.relation, CameraMovement)
+        r = found.relation
         what = [r.aspect] if isinstance(r, CameraMovement) else [r.hand, r.object]
         if isinstance(r, Relation) and r.task is not None:
             what.append(digest(r.task)[:6])
         frames = "-".join(str(f) for f in found.frames)
         row_id = f"{self.clip_id}/{r.category}/{frames}/{'/'.join(filter(None, what))}"
         displacement = r.translation if isinstance(r, CameraMovement) else r.displacement
-        method = next((o.method for o in self.geometry.objects if not camera and o.name == r.object), None)
+        method = None
+        if isinstance(r, Relation):
+            method = next((o.method for o in self.geometry.objects if o.name == r.object), None)
         question, wording = self._question(r, row_id)
         return {
             "id": row_id,

@@ -58,5 +58,6 @@ class ClipStore:
     def write(self, stage: str, key: str, output: StageOutput) -> None:
         head = json.dumps({"key": key, "values": output.values}, sort_keys=True).encode()
         buffer = io.BytesIO()
-        np.savez(buffer, _=np.frombuffer(head, np.uint8), **output.arrays)
+        arrays: dict[str, Any] = {"_": np.frombuffer(head, np.uint8), **output.arrays}
+        np.savez(buffer, **arrays)
         atomic_write(self.folder / f"{stage}.npz", buffer.getvalue())

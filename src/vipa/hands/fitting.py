@@ -60,7 +60,7 @@ def fit_mano(
     joints = np.asarray(joints, dtype=np.float64)
     if joints.ndim != 3 or joints.shape[1:] != (21, 3):
         raise ValueError(f"fit_mano: joints must have shape (frames, 21, 3), got {joints.shape}")
-    known = np.isfinite(joints).all(-1)
+    known = np.asarray(np.isfinite(joints).all(-1))
     if confidence is not None and np.shape(confidence) != known.shape:
         raise ValueError(f"fit_mano: confidence has shape {np.shape(confidence)}, joints need {known.shape}")
     weight = known * (1.0 if confidence is None else np.nan_to_num(np.asarray(confidence, dtype=np.float64)))
@@ -80,6 +80,7 @@ def fit_mano(
         fit.solve(smoothness, iterations)
         shape = fit.betas.detach() if shape is None else shape  # the first chunk decides the shape
         parts.append(fit.result())
+    assert shape is not None  # some frame is usable, so a chunk was fitted
     orientation, pose, wrist, fitted = (np.concatenate(x) for x in zip(*parts))
     distance = np.linalg.norm(np.where(known[..., None], joints, 0.0) - fitted, axis=-1)
     with np.errstate(invalid="ignore"):
@@ -99,7 +100,8 @@ class _Fit:
         self, layer: ManoLayer, target: Tensor, weight: Tensor, usable: np.ndarray, tips: Convention,
         betas: Tensor | None,
     ):  # fmt: skip
-        self.layer, self.target, self.weight, self.tips = layer, target, weight, tips
+        self.layer, self.target, self.weight = layer, target, weight
+        self.tips: Convention = tips
         self.fixed_shape = betas is not None
         self.betas = torch.zeros(10, dtype=torch.float64) if betas is None else betas.clone()
         orientation, pose = self._start(torch.as_tensor(usable))

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vipa.hands.mano_files import NATIVE_TO_21, PARENTS_16, TIP_VERTICES, Convention, ManoModel
+from vipa.hands.mano_files import NATIVE_TO_21, PARENTS_16, TIP_VERTICES, Convention, ManoModel, Side
 
 PoseForm = Literal["axis_angle", "pca", "quaternion_wxyz", "matrix"]
 
@@ -60,7 +60,7 @@ class ManoLayer(nn.Module):
 
     def __init__(self, model: ManoModel):
         super().__init__()
-        self.side = model.side
+        self.side: Side = model.side
         self.faces = model.faces
         for name in (
             "template", "shape_directions", "pose_directions", "joint_regressor",

@@ -162,7 +162,7 @@ def save_mano(model: ManoModel, path: str | Path) -> Path:
     """Write a model as .npz (arrays only, no pickle)."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    arrays = {field.name: np.asarray(getattr(model, field.name)) for field in fields(model)}
+    arrays: dict[str, Any] = {field.name: np.asarray(getattr(model, field.name)) for field in fields(model)}
     partial = path.with_name(path.name + ".part.npz")
     np.savez_compressed(partial, format=np.asarray(FORMAT), **arrays)
     os.replace(partial, path)
@@ -226,8 +226,7 @@ def _find_official(path: Path) -> dict[Side, tuple[Path | bytes, str]]:
     sides: tuple[Side, ...] = ("left", "right")
     if path.is_dir():
         names = {p.name.lower(): p for p in sorted(path.rglob("*.pkl"))}
-        hits = {s: names.get(f"mano_{s}.pkl") for s in sides}
-        return {s: (p, str(p)) for s, p in hits.items() if p is not None}
+        return {s: (names[n], str(names[n])) for s in sides if (n := f"mano_{s}.pkl") in names}
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
     if zipfile.is_zipfile(path):

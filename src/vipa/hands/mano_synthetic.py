@@ -43,7 +43,9 @@ def synthetic_mano(seed: int = 0, side: Side = "right") -> ManoModel:
         points, triangles, skin, joint_rings = _finger(np.array(base), direction, lengths, radius, first)
         tips[name] = (count + len(points) - 1, [count + len(points) - 2 - k for k in (0, _AROUND // 2)])
         rings |= {joint: index + count for joint, index in joint_rings.items()}
-        vertices.append(points), faces.append(triangles + count), weights.append(skin)
+        vertices.append(points)
+        faces.append(triangles + count)
+        weights.append(skin)
         count += len(points)
     points, triangles, skin = _palm()
     rings[0] = count + np.arange(_AROUND)

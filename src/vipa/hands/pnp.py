@@ -23,7 +23,7 @@ def solve_pnp(
     hands), and unturned; the best wins.
     """
     points, pixels = np.asarray(points, dtype=np.float64), np.asarray(pixels, dtype=np.float64)
-    good = np.isfinite(points).all(-1) & np.isfinite(pixels).all(-1)
+    good = np.asarray(np.isfinite(points).all(-1) & np.isfinite(pixels).all(-1))
     w = good * (1.0 if weights is None else np.nan_to_num(np.asarray(weights, dtype=np.float64)))
     enough = (w > 0).sum(-1) >= 4
     X = np.where(good[..., None], points, 0.0)

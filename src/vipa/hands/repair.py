@@ -73,7 +73,7 @@ def repair_hands(
     times = np.asarray(timestamps, dtype=np.float64)
     if len(seen) != len(times):
         raise ValueError(f"repair_hands: {len(seen)} frames of hands, but {len(times)} timestamps")
-    changes = dict.fromkeys(("relabelled", "dropped", "outliers", "bridged"), 0)
+    changes: dict[str, int] = dict.fromkeys(("relabelled", "dropped", "outliers", "bridged"), 0)
     paths = _follow(seen, times, max_gap)
     sided = _sides(paths, changes)
     tracks = []

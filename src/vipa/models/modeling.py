@@ -94,10 +94,13 @@ class VipaModel(_VipaWeights, InternVLModel):
         """
         check_images(self.config, pixel_values, spatial_pixel_values, semantic_features, spatial_features)
         if not self.config.spatial_fusion_config.reads_spatial:
-            return (semantic_features if pixel_values is None else self._semantic_tokens(pixel_values)), None
+            semantic = semantic_features if pixel_values is None else self._semantic_tokens(pixel_values)
+            assert semantic is not None  # check_images
+            return semantic, None
         on_cuda = pixel_values is not None and pixel_values.is_cuda and not torch.compiler.is_compiling()
         if spatial_pixel_values is None or not on_cuda:
             semantic = semantic_features if pixel_values is None else self._semantic_tokens(pixel_values)
+            assert semantic is not None  # check_images
             spatial = spatial_features
             if spatial_pixel_values is not None:
                 spatial = self._spatial_tokens(spatial_pixel_values, clip_lengths)
@@ -300,7 +303,9 @@ class VipaForConditionalGeneration(_VipaWeights, InternVLForConditionalGeneratio
             kind = AutoConfig.from_pretrained(vlm, revision=vlm_revision).model_type
             if kind not in ("internvl", "vipa"):
                 raise ValueError(f"{vlm}: model type {kind!r}, expected InternVL in the '-HF' flavour")
-            vlm = AutoModelForImageTextToText.from_pretrained(vlm, revision=vlm_revision, dtype=dtype)
+            loaded = AutoModelForImageTextToText.from_pretrained(vlm, revision=vlm_revision, dtype=dtype)
+            assert isinstance(loaded, InternVLForConditionalGeneration)
+            vlm = loaded
         if isinstance(spatial, str | Path):
             spatial = AutoModel.from_pretrained(spatial, revision=spatial_revision, dtype=dtype)
         config = vipa_config_of(vlm.config, None if spatial is None else spatial.config, fusion, action)

@@ -50,7 +50,8 @@ def initialise_motion_rows(model: PreTrainedModel, generator: torch.Generator | 
     spread of the text rows, neighbours are nearly equal, and far bins differ as two words do. Delimiters are
     random rows of that mean and spread. Else 3,072 unrelated rows would have to be learned one by one.
     """
-    config: VipaConfig = model.config
+    config = model.config
+    assert isinstance(config, VipaConfig)
     if config.motion_token_start is None:
         raise ValueError(
             "config.motion_token_start is None: this vocabulary has no motion tokens (add_motion_tokens)"

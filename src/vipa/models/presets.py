@@ -11,6 +11,7 @@ from vipa.models.cut3r import Cut3rConfig, cut3r_512_config, nano_cut3r_config
 from vipa.models.processing import IMAGE_TOKEN, VipaProcessor, image_processor
 
 NANO_IMAGE_SIZE = 112
+NANO_IMAGE_TOKENS = 64  # every patch: at 112 pixels a merged token would hold several things
 
 
 PRESETS = ("nano", "vipa-2b")
@@ -21,7 +22,7 @@ Vocabulary = Any
 
 
 def nano_vlm_config(tokenizer: Vocabulary) -> VipaConfig:
-    """InternVL at nano size, nothing added: 112 px, 8 x 8 patches, 16 image tokens, tied embeddings (about 5 M).
+    """InternVL at nano size, nothing added: 112 px, 8 x 8 patches, each an image token, tied embeddings (about 5 M).
 
     tokenizer: with image token and motion tokens in its vocabulary.
     """
@@ -53,7 +54,8 @@ def nano_vlm_config(tokenizer: Vocabulary) -> VipaConfig:
         text_config=text,
         spatial_fusion_config=FusionConfig(kind="none", spatial_width=nano_cut3r_config().decoder_width),
         image_token_id=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
-        image_seq_length=16,
+        image_seq_length=NANO_IMAGE_TOKENS,
+        downsample_ratio=1.0,
         motion_token_start=tokenizer.convert_tokens_to_ids(MotionCodec().tokens[0]),
         tie_word_embeddings=True,
     )
@@ -101,7 +103,7 @@ def nano_processor(tokenizer: Any) -> VipaProcessor:
     return VipaProcessor(
         image_processor(NANO_IMAGE_SIZE),
         tokenizer,
-        image_seq_length=16,
+        image_seq_length=NANO_IMAGE_TOKENS,
         spatial_size=NANO_IMAGE_SIZE,
         max_images=8,
     )

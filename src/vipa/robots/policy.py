@@ -30,7 +30,8 @@ class Observation:
 class Policy(Protocol):
     """contract: what its actions mean, its rate, horizon and views."""
 
-    contract: ActionContract
+    @property
+    def contract(self) -> ActionContract: ...
 
     def __call__(self, observations: Sequence[Observation]) -> Float[np.ndarray, "batch horizon a"]:
         """Action chunks in the contract's units, one per observation."""

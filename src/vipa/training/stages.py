@@ -117,10 +117,10 @@ def foundation_language(pictures: Path, out: Path, start: str) -> TrainRun:
         name="foundation",
         start=start,
         out=out,
-        data=(DataSpec("foundation", pictures, batch=10, turns=14),),
+        data=(DataSpec("foundation", pictures, batch=10, turns=12),),
         trained=FOUNDATION_PARTS,
-        steps=2_400,
-        learning_rate=1.5e-3,
+        steps=1_500,
+        learning_rate=1.2e-3,
         weight_decay=0.01,
         warmup=0.05,
     )

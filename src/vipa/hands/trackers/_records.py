@@ -66,16 +66,19 @@ class FrameRecords:
         """(frame number, its records in any nesting)."""
         if self.path.is_dir():
             files = sorted(p for p in self.path.iterdir() if p.suffix in _ENDINGS)
-            numbers = [_number(p.stem) for p in files]
-            if not files or None in numbers:
+            numbers = [n for p in files if (n := _number(p.stem)) is not None]
+            if not files or len(numbers) < len(files):
                 raise ValueError(f"{self.path}: expected one file a frame, named by its number ({_ENDINGS})")
             yield from ((n - min(numbers), _load(p)) for n, p in zip(numbers, files))
             return
         content = _load(self.path)
         if isinstance(content, dict) and not _has(content, _JOINTS):
-            numbered = {_number(str(key)): value for key, value in content.items()}
-            if None in numbered:
-                raise ValueError(f"{self.path}: keys are not frame numbers: {sorted(map(str, content))[:4]}")
+            numbered: dict[int, Any] = {}
+            for key, value in content.items():
+                number = _number(str(key))
+                if number is None:
+                    raise ValueError(f"{self.path}: keys are not frame numbers: {sorted(map(str, content))[:4]}")
+                numbered[number] = value
             yield from numbered.items()
         elif isinstance(content, (list, tuple, np.ndarray)):
             yield from enumerate(content)

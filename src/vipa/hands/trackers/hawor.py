@@ -40,7 +40,9 @@ class HaworResults:
         seen: dict[int, list[SeenHand]] = {}
         for index, side in enumerate(_SIDES):
             files = sorted((self.folder / "cam_space" / str(index)).glob("*_*.json"))
-            layer = ManoLayer(load_mano(side, self.mano_folder)) if files else None
+            if not files:
+                continue
+            layer = ManoLayer(load_mano(side, self.mano_folder))
             for file in files:
                 first, joints = self._joints(file, layer)
                 focal = self._focal(intrinsics)

@@ -90,9 +90,10 @@ class _MediaPipe:
 
     def __enter__(self) -> Landmarker:
         try:
-            import mediapipe
+            import mediapipe as module
         except ImportError:
             raise ValueError("hand tracker mediapipe: install it with `pip install mediapipe`") from None
+        mediapipe: Any = module  # its names are put together at run time
         tasks = mediapipe.tasks
         try:
             self.landmarker = tasks.vision.HandLandmarker.create_from_options(

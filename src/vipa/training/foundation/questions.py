@@ -60,11 +60,12 @@ def sample_turns(first: Picture, last: Picture, number: int, rng: np.random.Gene
     moved = first is not last
     kinds: list[tuple[Callable[..., Turn | None], float]] = [
         (_locate, 3.0),
+        (_list, 2.0),
         (_name_at, 1.0),
-        (_between, 3.0),
-        (_inventory, 1.0),
-        (_instruction, 1.5),
-        (_metric, 4.0),
+        (_between, 2.5),
+        (_inventory, 0.7),
+        (_instruction, 1.0),
+        (_metric, 3.0),
     ]
     weights = np.array([weight for _, weight in kinds])
     turns: list[Turn] = []
@@ -103,6 +104,13 @@ def _locate(picture: Picture, rng: np.random.Generator) -> Turn | None:
     thing = _pick(things, rng)
     wordings = ("Where in the image is the {}?", "Point at the {}.", "Image position of the {}?")
     return _choice(wordings, rng).format(thing.name), _coordinates(thing)
+
+
+def _list(picture: Picture, rng: np.random.Generator) -> Turn | None:
+    """Everything in view with its image coordinates, from left to right."""
+    things = sorted(_visible(picture), key=lambda thing: thing.centre)
+    text = ", ".join(f"{thing.name} {_coordinates(thing)}" for thing in things)
+    return _choice(("List what is in view.", "Name everything in the image."), rng), text or "nothing"
 
 
 def _name_at(picture: Picture, rng: np.random.Generator) -> Turn | None:
