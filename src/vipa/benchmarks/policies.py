@@ -1,14 +1,12 @@
 """A trained model as a robot policy."""
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 
 from vipa.benchmarks.answering import model_name
 from vipa.robots.contract import ActionContract
-from vipa.robots.policy import Observation, VipaPolicy
-from vipa.training.packing import Packer
+from vipa.robots.policy import VipaPolicy
 from vipa.training.setup import CONTRACT
 from vipa.weights import NANO, load_start
 
@@ -25,25 +23,4 @@ def load_policy(model: str | Path, *, device: str | None = None, steps: int = 4,
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     loaded, processor = load_start(model)
     loaded.to(device=where)  # type: ignore[call-arg]
-    packer = Packer(processor.tokenizer, loaded.config.image_seq_length)
-    return VipaPolicy(
-        loaded,
-        encoder(processor, packer, contract.views),
-        contract,
-        contract.robot,
-        steps=steps,
-        seed=seed,
-    )
-
-
-def encoder(
-    processor, packer: Packer, views: Sequence[str]
-) -> Callable[[Sequence[Observation]], dict[str, torch.Tensor]]:
-    """Observations -> prompts and pixels as in training: every view its own clip for the spatial encoder."""
-
-    def encode(observations: Sequence[Observation]) -> dict[str, torch.Tensor]:
-        inputs = packer.prompts([(len(views), o.text) for o in observations])
-        images = [o.images[view] for o in observations for view in views]
-        return {**inputs, **processor.pixels(images), "clip_lengths": torch.ones(len(images), dtype=torch.int64)}
-
-    return encode
+    return VipaPolicy(loaded, processor, contract, steps=steps, seed=seed)

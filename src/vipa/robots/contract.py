@@ -154,7 +154,9 @@ class ActionContract:
             data[name] = tuple(Dimension(**d) for d in data[name])
         for name in ("action_statistics", "state_statistics"):
             if data[name] is not None:
-                entries: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data[name].items()}
+                entries: dict[str, Any] = {
+                    k: tuple(v) if isinstance(v, list) else v for k, v in data[name].items()
+                }
                 data[name] = Statistics(**entries)
         return cls(**{**data, "views": tuple(data["views"])})
 
