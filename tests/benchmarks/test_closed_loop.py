@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import cache
 
 import av
 import numpy as np
@@ -11,6 +12,12 @@ from vipa.benchmarks.tabletop import TabletopEvaluation, evaluate_tabletop, expe
 from vipa.robots.tabletop import tabletop_contract
 from vipa.worlds.robot_env import TabletopEnv
 from vipa.worlds.seeds import TEST
+
+
+@cache
+def target_position(seed: int) -> np.ndarray:
+    e = TabletopEnv("touch", seed, size=16)
+    return e.positions[e.task.target]
 
 
 class Seer:
@@ -24,8 +31,7 @@ class Seer:
         return np.stack([self._chunk(o) for o in observations])
 
     def _chunk(self, o):
-        e = TabletopEnv("touch", o.key[0], size=16)
-        goal = e.positions[e.task.target]
+        goal = target_position(o.key[0])
         tip, chunk = o.state[:3].copy(), []
         for _ in range(8):
             step = np.clip(goal - tip, -0.02, 0.02)

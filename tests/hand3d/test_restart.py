@@ -64,7 +64,7 @@ def test_half_written_files_do_not_count(tmp_path):
     (folder / ".motion.npz.1.tmp").write_bytes(b"half")
     (tmp_path / "visual" / "train-00000.parquet.tmp").write_bytes(b"half")
     report = annotate(clips, tmp_path)
-    assert set(report.stage_seconds) - {"points"} == {"relations", "frames"}
+    assert set(report.stage_seconds) == {"relations", "frames"}
     assert tables(tmp_path) == before
     assert not list(tmp_path.rglob("*.tmp"))
 

@@ -1,4 +1,7 @@
-"""nano learns 32 samples of each kind of the tabletop world by heart: the whole training path carries a signal."""
+"""32 samples of each kind of the tabletop world can be learned by heart: the whole training path carries a signal.
+
+The model is nano with a narrower language model, so that a minute or two of one core is enough for each kind.
+"""
 
 import numpy as np
 import pytest
@@ -33,7 +36,11 @@ def parts():
     torch.set_num_threads(1)
     words = train_tokenizer(["Where is the red cup? Reach for the blue bowl. 0.12 -0.34 0.56"] * 2, 400)
     words.add_tokens(MotionCodec().tokens)
-    model = VipaForConditionalGeneration(nano(words))
+    config = nano(words)
+    for name, value in {"hidden_size": 96, "intermediate_size": 256, "num_hidden_layers": 3}.items():
+        setattr(config.text_config, name, value)
+    config.text_config.layer_types = config.text_config.layer_types[:3]
+    model = VipaForConditionalGeneration(config)
     initialise_motion_rows(model)
     for encoder in ("vision", "spatial"):
         model.parts()[encoder].requires_grad_(False)

@@ -76,9 +76,7 @@ def evaluate_cut3r(model: Cut3rModel, data: Any, constant_depth: float, batch: i
         wanted = ("self", "world", "pose")
         whole = model(truth.images, heads=wanted)
         alone = model(truth.images.flatten(0, 1)[:, None], heads=wanted)
-        alone = Cut3rOutput(
-            **{k: v.reshape(clips, frames, *v.shape[2:]) for k, v in alone.items() if isinstance(v, Tensor)}
-        )
+        alone = _regrouped(alone, clips, frames)
         still = torch.eye(4).expand(clips, frames, 4, 4)
         flat = truth.points_self / truth.points_self[..., 2:].clamp_min(1e-6) * constant_depth
         for name, self_view, world, poses in (
@@ -86,6 +84,7 @@ def evaluate_cut3r(model: Cut3rModel, data: Any, constant_depth: float, batch: i
             ("model_reset", alone.points_self, alone.points_world, _poses(alone)),
             ("constant", flat, flat, still),
         ):
+            assert self_view is not None and world is not None
             per_clip[name].append(_errors(self_view, world, poses, truth))
     is_moving = torch.cat(moving)
     scores = {}
@@ -107,6 +106,12 @@ def _batches(data: Any, batch: int) -> Iterator[Any]:
 
     for start in range(0, len(data), batch):
         yield batch_of(data, np.arange(start, min(start + batch, len(data))))
+
+
+def _regrouped(output: Cut3rOutput, clips: int, frames: int) -> Cut3rOutput:
+    """Outputs of clips of one frame as outputs of clips of several."""
+    maps = {k: v.reshape(clips, frames, *v.shape[2:]) for k, v in output.items() if isinstance(v, Tensor)}
+    return Cut3rOutput(**maps)  # type: ignore[arg-type]
 
 
 def _poses(output: Cut3rOutput) -> Float[Tensor, "b frames 4 4"]:

@@ -19,8 +19,6 @@ def load_policy(model: str | Path, *, device: str | None = None, steps: int = 4,
     path = NANO / CONTRACT if str(model).startswith("nano:") else Path(model) / CONTRACT
     if not path.exists():
         raise ValueError(f"{model_name(model)}: no {CONTRACT} beside the model; a policy comes from stage 3")
-    contract = ActionContract.load(path)
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     loaded, processor = load_start(model)
-    loaded.to(device=where)  # type: ignore[call-arg]
-    return VipaPolicy(loaded, processor, contract, steps=steps, seed=seed)
+    loaded.to(device=torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))  # type: ignore[call-arg]
+    return VipaPolicy(loaded, processor, ActionContract.load(path), steps=steps, seed=seed)

@@ -111,9 +111,9 @@ def render(report: Report) -> str:
 <body><main>
 <header><p class="kicker">VIPA demo &middot; {escape(report.date)}</p>
 <h1>From human videos to a robot policy, small and real</h1>
-<p class="lead">A model of a few million parameters learns 3D space from filmed hands, then moves a robot. Orange is
-what the demo trained in its few minutes on this machine; blue is the same code run for longer, as it ships.</p>
-</header>
+<p class="lead">A model of a few million parameters learns 3D space from filmed hands, then moves a robot.
+Orange is what the demo trained in its few minutes on this machine; blue is the same code
+run for longer, as shipped.</p></header>
 {body}
 <footer>Made by <code>vipa demo</code>. The model, data and world here are miniatures; none of these figures compare
 with those of the paper.</footer>

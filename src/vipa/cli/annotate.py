@@ -24,8 +24,8 @@ def main(args: list[str]) -> None:
         """Annotates every clip of a source into the data set at `out`. A second run continues the first.
 
         source: name of a source (`vipa sources` lists them). root: folder that holds its files. out: folder of the
-        data set; clips that cannot be used are in its report.json with the reason. engine: local, or ray with so
-        many workers.
+        data set; clips that cannot be used are in its report.json with the reason.
+        engine: local, or ray with so many workers.
         """
         from vipa.hand3d.annotate import annotate_source
         from vipa.progress import counter

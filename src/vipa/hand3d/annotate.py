@@ -1,6 +1,7 @@
 """Annotation of clips, from the first frame to the tables; what is there already is not done again."""
 
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -19,7 +20,9 @@ from vipa.hand3d.work import ClipReport
 
 @dataclass(frozen=True)
 class Report:
-    """One run of annotation. refused: clip and reason, in order of id."""
+    """One run of annotation. refused: clip and reason, in order of id. reasons: how often each kind of reason.
+    hours_per_hour: of video. stage_rates: sampled frames a second of those that went through the stage now, of one
+    worker."""
 
     out: str
     done: int
@@ -27,16 +30,18 @@ class Report:
     rows: dict[str, dict[str, int]]  # table -> split -> rows
     seconds: float
     video_seconds: float
+    hours_per_hour: float
     stage_seconds: dict[str, float]
+    stage_rates: dict[str, float]
+    reasons: dict[str, int]
     num_frames: int
     config: dict = field(default_factory=dict)
 
     def summary(self) -> str:
         """A few lines for a person."""
-        hours = self.video_seconds / 3600
         lines = [
             f"{self.done} clips done, {len(self.refused)} refused, {self.seconds:.1f} s "
-            f"({hours / max(self.seconds, 1e-9) * 3600:.1f} hours of video per hour)",
+            f"({self.hours_per_hour:.1f} hours of video per hour)",
         ]
         lines += [f"  refused {reason}" for _, reason in self.refused[:10]]
         lines += [f"  ... {len(self.refused) - 10} more in {self.out}/report.json"] * (len(self.refused) > 10)
@@ -101,13 +106,21 @@ def prepare(out: str | Path, config: AnnotateConfig) -> Path:
     return out
 
 
+def kind_of(reason: str) -> str:
+    """A refusal without what differs from clip to clip: its name and its numbers."""
+    return re.sub(r"[0-9]+([.,][0-9]+)*", "#", re.sub(r"^clip '[^']*': ", "", reason))
+
+
 def finish(out: Path, config: AnnotateConfig, reports: list[ClipReport], started: float) -> Report:
     """The tables of all finished clips, and the run report, also written as report.json."""
     manifest = build_tables(out, config)
     write_card(out, manifest)
-    totals: Counter[str] = Counter()
+    seconds: Counter[str] = Counter()
+    frames: Counter[str] = Counter()
     for report in reports:
-        totals.update(report.seconds)
+        seconds.update(report.seconds)
+        frames.update(dict.fromkeys(report.seconds, report.num_frames))
+    wall, video = time.perf_counter() - started, sum(r.video_seconds for r in reports)
     rows = {
         table: {split: sum(f["rows"] for f in files) for split, files in by_split.items()}
         for table, by_split in manifest["tables"].items()
@@ -117,9 +130,12 @@ def finish(out: Path, config: AnnotateConfig, reports: list[ClipReport], started
         done=sum(r.reason is None for r in reports),
         refused=tuple(sorted((r.clip_id, r.reason) for r in reports if r.reason is not None)),
         rows=rows,
-        seconds=time.perf_counter() - started,
-        video_seconds=sum(r.video_seconds for r in reports),
-        stage_seconds={k: round(v, 3) for k, v in totals.items()},
+        seconds=wall,
+        video_seconds=video,
+        hours_per_hour=video / wall,
+        stage_seconds={k: round(v, 3) for k, v in seconds.items()},
+        stage_rates={k: round(frames[k] / v, 1) for k, v in seconds.items() if v > 0},
+        reasons=dict(Counter(kind_of(r.reason) for r in reports if r.reason is not None).most_common()),
         num_frames=sum(r.num_frames for r in reports),
         config=json.loads(config.to_json()),
     )

@@ -42,7 +42,7 @@ def on_ray(clips: Clips, out: Path, config: AnnotateConfig, workers: int) -> Ite
 
     Estimators.of(config)  # a wrong name is an error here, not in a worker
     if not ray.is_initialized():
-        ray.init(log_to_driver=False, include_dashboard=False, num_cpus=None if _cluster() else max(workers, 1))
+        ray.init(log_to_driver=False, include_dashboard=False, num_cpus=None if _cluster() else workers + 1)
     ray.data.DataContext.get_current().enable_progress_bars = False
     gpus = int(ray.cluster_resources().get("GPU", 0))
     source = iter(clips)

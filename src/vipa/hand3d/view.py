@@ -51,14 +51,10 @@ def view_clip(path: str | Path, clip_id: str, clip: Clip | None = None, save: st
         seen = [o for o in frame.objects if np.isfinite(o["centre"]).all()]
         rr.log("world/camera/objects", rr.Points3D([o["centre"] for o in seen], labels=[o["name"] for o in seen]))
         boxes = [o for o in frame.objects if np.isfinite(o["box"]).all()]
-        rr.log(
-            "world/camera/image/boxes",
-            rr.Boxes2D(
-                array=[o["box"] for o in boxes],
-                array_format=rr.Box2DFormat.XYXY,
-                labels=[o["name"] for o in boxes],
-            ),
-        )
+        if boxes:
+            array, labels = [o["box"] for o in boxes], [o["name"] for o in boxes]
+            shown = rr.Boxes2D(array=array, array_format=rr.Box2DFormat.XYXY, labels=labels)
+            rr.log("world/camera/image/boxes", shown)
         centres.append(T[:3, 3])
         rr.log("world/camera_path", rr.LineStrips3D([centres]))
         for motion in (m for m in data.action() if m.frame_id == frame.id):

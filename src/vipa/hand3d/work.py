@@ -42,6 +42,8 @@ def annotate_clip(clip: Clip | ClipError, out: Path, config: AnnotateConfig, est
     seconds: dict[str, float] = {}
     try:
         for stage, part in PARTS.items():
+            if stage == "points" and not estimators.points.cached:
+                continue  # read where scale and objects need it
             start = time.perf_counter()
             getattr(stages, part)
             if stage in stages.computed:
