@@ -216,7 +216,7 @@ def _plain(value: Any, done: dict[int, Any] | None = None) -> Any:
     elif isinstance(value, (list, tuple)):
         out = type(value)(_plain(v, done) for v in value)
     elif type(value).__module__ == "torch":
-        out = value.detach().cpu().numpy()
+        out = getattr(value, "detach")().cpu().numpy()  # noqa: B009
     elif isinstance(value, np.ndarray) and value.dtype == object:
         out = np.empty(value.shape, dtype=object)
         for i in np.ndindex(value.shape):
