@@ -94,13 +94,13 @@ class _Stages:
 
 def _pack(value: Any) -> bytes:
     """For the way between this program's own processes."""
-    import cloudpickle
+    from ray import cloudpickle
 
     return cloudpickle.dumps(value)
 
 
 def _unpack(data: bytes) -> Any:
-    import cloudpickle
+    from ray import cloudpickle
 
     return cloudpickle.loads(data)
 
