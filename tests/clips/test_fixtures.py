@@ -172,7 +172,7 @@ def test_sources_that_need_mano_say_how_to_get_it(fixture_of, tmp_path, monkeypa
 
 def test_sources_with_joints_of_their_own_do_without_mano(fixture_of, tmp_path, monkeypatch):
     monkeypatch.setenv("VIPA_MANO", str(tmp_path))
-    for name in ("h2o", "dexycb"):
+    for name in ("h2o", "dexycb", "egodex", "fpha"):
         fixture = fixture_of(name)
         clips = [c for c in load_source(name).read_clips(fixture.root) if isinstance(c, Clip)]
         assert [c.id for c in clips] == list(fixture.truth)
