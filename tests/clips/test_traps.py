@@ -238,7 +238,8 @@ def test_depth_of_a_slanted_plane_is_right_from_the_other_camera():
     exact = (1 - 0.3 * 0.0257) / (1 - 0.3 * (v - camera.cx) / camera.fx)
     error = np.abs(depth - exact)
     assert np.isfinite(depth[20:-20, 20:-20]).mean() > 0.99
-    assert np.nanmax(error) < 0.01
+    assert np.nanmax(error[20:-20, 20:-20]) < 1e-4
+    assert np.nanmax(error) < 0.01  # the rim is outside the sensor's outermost pixels
 
 
 def test_tasterob_ids_repeat_and_only_sheet_scene_and_id_name_a_clip(fixture_of, tmp_path):

@@ -9,7 +9,10 @@ from PIL import Image
 
 from vipa.clips.clip import DepthFrames
 from vipa.clips.video import VideoFrames, VideoIndex, decode
-from vipa.geometry import Intrinsics, project, transform, unproject_depth
+from vipa.geometry import Intrinsics, invert, project, transform, unproject_depth
+
+_JUMP = 0.03
+"""Neighbouring depths that differ by more than this share of them belong to different surfaces."""
 
 
 def _metres(raw: np.ndarray, metres_per_unit: float) -> np.ndarray:
@@ -78,8 +81,10 @@ class DepthVideo:
 
 @dataclass(frozen=True)
 class RegisteredDepth:
-    """Depth of one camera seen from another: every depth pixel is carried over and drawn as a small square.
+    """Depth of one camera seen from another: every depth pixel is carried over and drawn as a small square, which
+    decides what is in front; then each pixel's ray is met with the surface between the sensor's pixels.
 
+    Planes are exact; beside an edge, and where the sensor has holes, the square's depth stays.
     depth: of the sensor, whose pinhole is `sensor`. T_camera_sensor: (4, 4). camera: the frames' pinhole.
     """
 
@@ -108,4 +113,34 @@ class RegisteredDepth:
                 inside = (x >= 0) & (x < self.camera.width) & (y >= 0) & (y < self.camera.height)
                 np.minimum.at(out, (y[inside], x[inside]), z[inside])
         out[np.isinf(out)] = np.nan
+        return self._on_surface(out, depth)
+
+    def _on_surface(self, drawn: np.ndarray, depth: np.ndarray) -> np.ndarray:
+        """Where the rays of `drawn` meet the sensor's surface: two steps, each 20 times nearer at half a metre."""
+        v, u = np.nonzero(np.isfinite(drawn))
+        rays = np.stack([(u - self.camera.cx) / self.camera.fx, (v - self.camera.cy) / self.camera.fy], -1)
+        rays = np.concatenate([rays, np.ones((len(u), 1))], -1)
+        T = invert(self.T_camera_sensor)
+        turned = rays @ T[:3, :3].T
+        start = drawn[v, u].astype(np.float64)
+        z = start
+        for _ in range(2):
+            pixels = project(turned * z[:, None] + T[:3, 3], self.sensor.matrix)
+            z = (_between(depth, pixels) - T[2, 3]) / turned[:, 2]
+            z = np.where(np.abs(z - start) < _JUMP * start, z, start)  # also where it is NaN
+        out = drawn.copy()
+        out[v, u] = z
         return out
+
+
+def _between(depth: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    """z (n,) of the surface at pixels (n, 2) between four of `depth`: 1 / z is linear on a plane. NaN at a jump."""
+    height, width = depth.shape
+    corner = np.floor(pixels)
+    inside = ((corner >= 0) & (corner < [width - 1, height - 1])).all(-1)
+    x, y = np.where(inside[:, None], corner, 0).astype(np.int64).T
+    a, b = (pixels - corner).T
+    four = np.stack([depth[y, x], depth[y, x + 1], depth[y + 1, x], depth[y + 1, x + 1]]).astype(np.float64)
+    near, far = four.min(0), four.max(0)
+    weights = np.stack([(1 - a) * (1 - b), a * (1 - b), (1 - a) * b, a * b])
+    return np.where(inside & (far - near < _JUMP * near), 1 / (weights / four).sum(0), np.nan)

@@ -1,5 +1,6 @@
-"""Hands of sources that give MANO parameters, from their conventions to a clip's `Hand`."""
+"""MANO of a clip's hands: from a source's own parameters in any convention, or fitted to joints."""
 
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 from vipa.clips.clip import Hand, Mano, Side
 from vipa.clips.reading import make_hand
 from vipa.geometry import transform
+from vipa.hands.fitting import fit_mano
 from vipa.hands.mano import ManoLayer, PoseForm
 from vipa.hands.mano_files import Convention, load_mano
 
@@ -79,3 +81,25 @@ def mano_hand(
     )
     mano = Mano(R @ orientation, rotations.numpy(), np.asarray(shape, dtype=np.float64), joints[:, 0])
     return make_hand(layer.side, joints, mano=mano)
+
+
+def fitted_mano(hand: Hand, folder: Path, tips: Convention) -> Hand:
+    """The hand with MANO fitted to its joints, for sources that give joints only; the joints stay the source's.
+
+    folder: of the imported models; FileNotFoundError where it has none. tips: what the source's fingertips are
+    nearest to. A frame without three known joints of the palm is NaN in the MANO too, though the fit bridges
+    it; a hand that never shows three stays as it is.
+    """
+    layer = mano_layer(hand.side, folder, True)
+    try:
+        fit = fit_mano(layer, hand.joints_camera, hand.confidence, tips=tips)
+    except ValueError:  # nothing that a hand could be fitted to
+        return hand
+    seen = np.isfinite(fit.error)
+    mano = Mano(
+        np.where(seen[:, None, None], fit.global_orientation, np.nan),
+        np.where(seen[:, None, None, None], fit.pose, np.nan),
+        fit.betas,
+        np.where(seen[:, None], fit.wrist, np.nan),
+    )
+    return replace(hand, mano=mano)

@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 
 from vipa.clips.clip import Clip, ClipError, Hand, ObjectTrack, Side, Split, Text
+from vipa.clips.mano_hands import fitted_mano
 from vipa.clips.reading import chunks, existing_root, make_hand, read_each, rows
 from vipa.clips.sources import NO_OPTIONS, SourceOptions
 from vipa.clips.video import VideoFrames
@@ -44,8 +45,13 @@ def _read(name: str, root: Path, path: Path, options: SourceOptions) -> Iterator
         transforms = file["transforms"]
         T_world_camera = rows(transforms["camera"][()], n, "transforms/camera", (4, 4))  # camera to world
         T_camera_world = invert(T_world_camera)
-        hands = [_hand(side, file, n, T_camera_world) for side in ("left", "right")]
+        found = [_hand(side, file, n, T_camera_world) for side in ("left", "right")]
         attributes = {key: clean(value) for key, value in file.attrs.items()}
+    hands = tuple(h for h in found if h is not None)
+    notes = {"texts": "written by a language model; some are wrong"}
+    if options.mano is not None:
+        hands = tuple(fitted_mano(hand, options.mano, "smplx") for hand in hands)
+        notes |= {"mano": "fitted to the joints"} if any(hand.mano for hand in hands) else {}
     relative = path.relative_to(root)
     clip = Clip(
         id=name,
@@ -55,12 +61,12 @@ def _read(name: str, root: Path, path: Path, options: SourceOptions) -> Iterator
         timestamps=video.timestamps,
         intrinsics=Intrinsics.from_matrix(K, *video.size, "calibrated"),
         T_world_camera=T_world_camera,
-        hands=tuple(h for h in hands if h is not None),
+        hands=hands,
         objects=_objects(attributes),
         texts=_texts(attributes, float(video.timestamps[-1]) + 1 / 30),
         split=_split(path),
         licence=LICENCE,
-        notes={"texts": "written by a language model; some are wrong"},
+        notes=notes,
     )
     if not clip.hands:
         raise ValueError("no hand transforms in this file")

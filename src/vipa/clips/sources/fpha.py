@@ -7,6 +7,7 @@ import numpy as np
 
 from vipa.clips.clip import Clip, ClipError, ObjectTrack, Text
 from vipa.clips.depth import DepthImages, RegisteredDepth
+from vipa.clips.mano_hands import fitted_mano
 from vipa.clips.reading import chunks, existing_root, make_hand, read_each
 from vipa.clips.sources import NO_OPTIONS, SourceOptions
 from vipa.clips.video import ImageFrames
@@ -66,6 +67,10 @@ def _read(name: str, root: Path, path: Path, options: SourceOptions) -> Iterator
         raise ValueError(f"{folder / 'color'}: no image of the {len(skeleton)} annotated frames")
     joints_world = np.stack([skeleton[t].reshape(21, 3)[list(ORDER)] for t in shown]) * 1e-3
     hand = make_hand("right", transform(T_COLOR_WORLD, joints_world))
+    notes = {"world": "none: the annotation's world is the depth camera, which moves with the head"}
+    if hand is not None and options.mano is not None:
+        hand = fitted_mano(hand, options.mano, "smplx")
+        notes |= {"mano": "fitted to the joints"} if hand.mano else {}
     depth_paths = tuple(folder / "depth" / f"depth_{t:04d}.png" for t in shown)
     depth = None
     if any(p.is_file() for p in depth_paths):
@@ -86,7 +91,7 @@ def _read(name: str, root: Path, path: Path, options: SourceOptions) -> Iterator
         texts=(Text(sentence(action), 0.0, (shown[-1] - shown[0] + 1) / RATE, "right"),),
         split="train" if inside.parts[0] in ("Subject_1", "Subject_3", "Subject_4") else "test",
         licence=LICENCE,
-        notes={"world": "none: the annotation's world is the depth camera, which moves with the head"},
+        notes=notes,
     )
     if not clip.hands:
         raise ValueError(f"{path}: no joint is known in any frame")
