@@ -215,12 +215,12 @@ def _plain(value: Any, done: dict[int, Any] | None = None) -> Any:
         out = type(value)((k, _plain(v, done)) for k, v in value.items())
     elif isinstance(value, (list, tuple)):
         out = type(value)(_plain(v, done) for v in value)
+    elif type(value).__module__ == "torch":
+        out = getattr(value, "detach")().cpu().numpy()  # noqa: B009
     elif isinstance(value, np.ndarray) and value.dtype == object:
         out = np.empty(value.shape, dtype=object)
         for i in np.ndindex(value.shape):
             out[i] = _plain(value[i], done)
-    elif type(value).__module__ == "torch":
-        out = value.detach().cpu().numpy()
     done[key] = out
     return out
 

@@ -9,7 +9,9 @@ from vipa.training.foundation.questions import NOMINAL_DEPTH, Picture, Seen, sam
 from vipa.training.schedule import warmup_cosine
 
 
-@pytest.mark.parametrize("text", ["Where is the red cup?", "0.44m, 12.384 degrees", "Übung 第3 \n tab\t", "<motion><mx_7>"])
+@pytest.mark.parametrize(
+    "text", ["Where is the red cup?", "0.44m, 12.384 degrees", "\u00dcbung \u7b2c3 \n tab\t", "<motion><mx_7>"]
+)
 def test_the_tokenizer_gives_text_back(tokenizer, text):
     assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
 

@@ -6,7 +6,11 @@ from vipa.training.features import EncodedImages
 from vipa.training.packing import IGNORE, Conversation, Packer
 from vipa.weights import load_start
 
-TURNS = (("Where is the red cup?", "12 34"), ("How many objects are there?", "3"), ("Point at the left hand.", "70 08"))
+TURNS = (
+    ("Where is the red cup?", "12 34"),
+    ("How many objects are there?", "3"),
+    ("Point at the left hand.", "70 08"),
+)
 
 
 def test_a_packed_turn_gets_the_logits_it_gets_alone(start, pictures):

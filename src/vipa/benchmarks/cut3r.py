@@ -1,7 +1,12 @@
-"""How well a CUT3R sees the tabletop world: depth and camera motion on held-out sequences, against two baselines."""
+"""How well a CUT3R sees the tabletop world: depth and camera motion on held-out sequences, against two baselines.
 
+python -m vipa.benchmarks.cut3r --weights runs/cut3r/final --data runs/cut3r/data
+"""
+
+import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -144,3 +149,27 @@ def _errors(self_view: Tensor, world: Tensor, poses: Tensor, truth: Any) -> dict
 
 def _mean(values: dict[str, Tensor], keep: Tensor) -> Cut3rScores:
     return Cut3rScores(int(keep.sum()), **{name: float(v[keep].mean()) for name, v in values.items()})
+
+
+def report(weights: Path, data: Path, clips: int = 300, out: Path | None = None) -> Cut3rReport:
+    """The report of the weights in a folder on the first `clips` test sequences, rendered to `data` where it lacks
+    them; printed, and written to `out` as JSON."""
+    from vipa.training.foundation.cut3r import FIRST_SEED
+    from vipa.training.foundation.sequences import CHUNK, DEPTH_UNIT, render_sequences
+    from vipa.worlds.seeds import TEST
+
+    chunks = -(-clips // CHUNK) * CHUNK
+    held = render_sequences(data, TEST[:chunks]).first(clips)
+    train = render_sequences(data, range(FIRST_SEED, FIRST_SEED + CHUNK))
+    constant = float(np.median(train.depth)) * DEPTH_UNIT
+    result = evaluate_cut3r(Cut3rModel.from_pretrained(weights).eval(), held, constant)
+    print(result.table())
+    if out is not None:
+        out.write_text(json.dumps(result.to_dict(), indent=1) + "\n")
+    return result
+
+
+if __name__ == "__main__":
+    import tyro
+
+    tyro.cli(report)

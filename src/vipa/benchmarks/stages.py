@@ -13,7 +13,6 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from vipa.benchmarks.comparisons import Column, Media, Success
 from vipa.benchmarks.hand3d import ConstantAnswerer, evaluate_hand3d
@@ -106,10 +105,10 @@ def evaluate_robot(run: StagesEvaluation, progress: Progress) -> None:
     """Closed loop: the policy and the same policy with its camera covered."""
     from vipa.benchmarks.policies import load_policy
     from vipa.benchmarks.tabletop import TabletopEvaluation, evaluate_tabletop
-    from vipa.robots.policy import BlankImages
+    from vipa.robots.policy import BlankImages, Policy
 
     policy = load_policy(run.stage3)
-    players: dict[str, Any] = {"policy": policy, "blank": BlankImages(policy)}
+    players: dict[str, Policy] = {"policy": policy, "blank": BlankImages(policy)}
     for name, player in players.items():
         evaluation = TabletopEvaluation(
             run.out / f"tabletop_{name}",

@@ -115,7 +115,9 @@ def check_weights() -> Iterator[Finding]:
     root = Path(vipa.__file__).parent / "weights"
     folders = sorted({file.parent for file in root.rglob("*.safetensors")})
     if not folders:
-        yield Finding("shipped nano weights", "missing", "none in the package", "vipa train foundation")
+        yield Finding(
+            "shipped nano weights", "optional", "none in the package", "`vipa demo` trains a small foundation first"
+        )
     for folder in folders:
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
         yield Finding(f"shipped {folder.relative_to(root)}", "ok", f"{size / 1e6:.1f} MB at {folder}")

@@ -1,7 +1,7 @@
 """Benchmarks: hand3d (questions), trajectories (wrist motions), tabletop (closed loop), stages (all of them)."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 
@@ -119,7 +119,7 @@ def tabletop(
     from vipa.progress import counter
     from vipa.robots.policy import BlankImages
 
-    policy: Any = load_policy(model)
+    policy = load_policy(model)
     player = BlankImages(policy) if blank else policy
     name = f"{model}, blank image" if blank else model
     run = TabletopEvaluation(out, name, tasks, split, episodes=episodes, videos=videos, execute=execute)

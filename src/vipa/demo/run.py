@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +19,8 @@ class DemoRun:
     """Everything that decides what the demo does. The defaults take at most ten minutes on two cores.
 
     train_clips, test_clips: filmed and annotated. demonstrations: of the robot's experts. stage*_steps: of training,
-    from the shipped foundation on. questions, motions, episodes: of the evaluation (episodes per task and policy).
+    from the shipped foundation on; where the package has none, foundation_steps of each foundation training make a
+    small one first. questions, motions, episodes: of the evaluation (episodes per task and policy).
     real: folder of the real VITRA example, used where it is there.
 
     Where the time goes (seconds on two cores, nothing else running):
@@ -29,6 +31,7 @@ class DemoRun:
     train_clips: int = 300
     test_clips: int = 60
     demonstrations: int = 200
+    foundation_steps: int = 300
     stage1_steps: int = 500
     stage2_steps: int = 500
     stage3_steps: int = 600
@@ -47,6 +50,7 @@ def run_demo(run: DemoRun) -> Path:
     transformers.logging.disable_progress_bar()
     _claim(run)
     steps: list[tuple[str, str, Callable[[DemoRun], None]]] = [
+        ("foundation", "the pretrained parts that nano starts from", find_foundation),
         ("annotate", "filming and annotating clips", annotate_clips),
         ("demonstrations", "collecting robot demonstrations", collect_demonstrations),
         ("stage1", "stage 1: the fusion learns to answer questions about space", train_stage("stage1")),
@@ -61,6 +65,31 @@ def run_demo(run: DemoRun) -> Path:
                 action(run)
     print(f"[{len(steps) + 1}/{len(steps) + 1}] writing the report", flush=True)
     return write_report(run)
+
+
+def find_foundation(run: DemoRun) -> None:
+    """Nothing to do where the package has the foundation weights; otherwise a small foundation is trained."""
+    from vipa.training.foundation.cut3r import Cut3rTraining, train_cut3r
+    from vipa.training.foundation.run import FoundationRun, train_foundation
+    from vipa.weights import NANO
+
+    if (NANO / "foundation" / "vlm").is_dir():
+        return
+    print("The package has no foundation weights yet: a small foundation is trained first.", flush=True)
+    steps, folder = run.foundation_steps, run.out / "foundation"
+    vlm = train_foundation(
+        FoundationRun(folder / "2d", sequences=5 * steps, held_out=50, vision_steps=steps, language_steps=steps)
+    )
+    spatial = train_cut3r(Cut3rTraining(folder / "3d", sequences=2 * steps, steps=steps))
+    for name, part in (("vlm", vlm), ("spatial", spatial)):
+        if not (folder / name).exists():
+            shutil.copytree(part, folder / name)
+
+
+def foundation_of(run: DemoRun) -> str:
+    """What stage 1 starts from."""
+    own = run.out / "foundation"
+    return str(own) if (own / "spatial").is_dir() else "nano:foundation"
 
 
 def annotate_clips(run: DemoRun) -> None:
@@ -111,7 +140,7 @@ def train_stage(name: str) -> Callable[[DemoRun], None]:
 
         number = int(name[-1])
         data = run.out / ("hand3d" if number < 3 else "demonstrations")
-        start = "nano:foundation" if number == 1 else str(model_of(run, f"stage{number - 1}"))
+        start = foundation_of(run) if number == 1 else str(model_of(run, f"stage{number - 1}"))
         steps = {1: run.stage1_steps, 2: run.stage2_steps, 3: run.stage3_steps}[number]
         stage = STAGES[name]("nano", data, run.out / name, start)
         train(replace(stage, steps=steps, seed=run.seed, save_every=100))
@@ -128,7 +157,7 @@ def evaluate(run: DemoRun) -> None:
     from vipa.progress import counter
 
     evaluation = StagesEvaluation(
-        "nano:foundation",
+        foundation_of(run),
         *(str(model_of(run, stage)) for stage in ("stage1", "stage2", "stage3")),
         data=run.out / "hand3d",
         out=run.out / "results",

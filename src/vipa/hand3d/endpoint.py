@@ -12,7 +12,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,7 +45,7 @@ class Endpoint:
         self._lock, self._free_at = threading.Lock(), 0.0
 
     def ask(
-        self, prompt: str, images: Sequence[np.ndarray], check: Callable[[str], Answer], tokens: int = 256
+        self, prompt: str, images: Iterable[np.ndarray], check: Callable[[str], Answer], tokens: int = 256
     ) -> Answer:
         """What `check` makes of the model's answer to a prompt and RGB images (height, width, 3).
 

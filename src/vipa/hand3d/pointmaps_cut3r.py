@@ -24,7 +24,8 @@ class Cut3rPoints:
         from vipa.models.cut3r import Cut3rModel
 
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.model = Cut3rModel.from_pretrained(weights).to(self.device).eval()
+        self.model = Cut3rModel.from_pretrained(weights).eval()
+        torch.nn.Module.to(self.model, self.device)
 
     @torch.inference_mode()
     def __call__(self, clip: Clip, frames: Sequence[int]) -> PointMaps:

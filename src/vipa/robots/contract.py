@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -154,7 +154,9 @@ class ActionContract:
             data[name] = tuple(Dimension(**d) for d in data[name])
         for name in ("action_statistics", "state_statistics"):
             if data[name] is not None:
-                entries: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data[name].items()}
+                entries: dict[str, Any] = {
+                    k: tuple(v) if isinstance(v, list) else v for k, v in data[name].items()
+                }
                 data[name] = Statistics(**entries)
         return cls(**{**data, "views": tuple(data["views"])})
 

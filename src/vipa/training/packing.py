@@ -46,8 +46,9 @@ class Packer:
         self.tokenizer = tokenizer
         self.image_text = "<img>" + "<IMG_CONTEXT>" * image_seq_length + "</img>\n"
         self._memory: dict[str, list[int]] = {}
-        self._pad = tokenizer.convert_tokens_to_ids(str(tokenizer.pad_token))
-        assert isinstance(self._pad, int)
+        pad = tokenizer.convert_tokens_to_ids(str(tokenizer.pad_token))
+        assert isinstance(pad, int)
+        self._pad: int = pad
 
     def _ids(self, text: str) -> list[int]:
         """Token ids; prompts repeat, so they are remembered (bounded)."""

@@ -25,7 +25,7 @@ def build(
     torch.manual_seed(run.seed)
     device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if run.device == "auto" else run.device)
     model, processor = load_start(run.start)
-    model.to(device=device, dtype=torch.float32)
+    torch.nn.Module.to(model, device=device, dtype=torch.float32)
     packer = Packer(processor.tokenizer, model.config.image_seq_length)
     extras: dict[str, Any] = {}
     components: list[Component] = []

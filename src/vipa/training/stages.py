@@ -117,10 +117,10 @@ def foundation_language(pictures: Path, out: Path, start: str) -> TrainRun:
         name="foundation",
         start=start,
         out=out,
-        data=(DataSpec("foundation", pictures, batch=10, turns=12),),
+        data=(DataSpec("foundation", pictures, batch=3, turns=12),),
         trained=FOUNDATION_PARTS,
-        steps=1_500,
-        learning_rate=1.2e-3,
+        steps=4_000,
+        learning_rate=1e-3,
         weight_decay=0.01,
         warmup=0.05,
     )

@@ -91,6 +91,6 @@ def write_ply(cloud: PointCloud, path: Path) -> None:
         rows[axis], rows[colour] = cloud.points[:, i], cloud.colours[:, i]
     rows["confidence"] = cloud.confidence
     kinds = {"<f4": "float", "|u1": "uchar"}
-    properties = "".join(f"property {kinds[kind]} {name}\n" for name, kind, *_ in rows.dtype.descr)
+    properties = "".join(f"property {kinds[field[1]]} {field[0]}\n" for field in rows.dtype.descr)
     header = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(rows)}\n{properties}end_header\n"
     path.write_bytes(header.encode() + rows.tobytes())

@@ -35,7 +35,7 @@ class FoundationRun:
     frames: int = 2
     held_out: int = 500
     vision_steps: int = 1_200
-    language_steps: int = 1_500
+    language_steps: int = 4_000
     seed: int = 0
     workers: int = 2
     threads: int | None = None

@@ -32,6 +32,9 @@ class Sequences:
     def __len__(self) -> int:
         return len(self.rgb)
 
+    def first(self, n: int) -> "Sequences":
+        return Sequences(*(array[:n] for array in (self.rgb, self.depth, self.T_world_camera, self.K, self.seeds)))
+
 
 @dataclass(frozen=True)
 class SequenceBatch:
