@@ -25,7 +25,9 @@ def tokenizer(pictures):
 
     rng = np.random.default_rng(0)
     data = pictures[1]
-    texts = [text for p in data.pictures for turn in sample_turns(p, p, 20, rng) for text in turn]
+    texts = [
+        text for p in data.pictures for turn in sample_turns(p, p, 20, rng) for text in (turn.prompt, turn.answer)
+    ]
     tokenizer = train_tokenizer(texts * 5, vocabulary=600)
     tokenizer.add_tokens(MotionCodec().tokens)
     return tokenizer

@@ -34,7 +34,9 @@ def test_patch_targets_name_what_is_at_the_patch(pictures):
 def test_coordinates_in_answers_are_those_of_the_thing():
     cup, plate = Seen("red cup", (0.25, 0.5), 0.1, True), Seen("blue plate", (0.75, 0.5), 0.2, True)
     picture = Picture((cup, plate), ())
-    turns = sample_turns(picture, picture, 300, np.random.default_rng(0))
+    sampled = sample_turns(picture, picture, 300, np.random.default_rng(0))
+    turns = [(turn.prompt, turn.answer) for turn in sampled]
+    assert all(turn.points == (cup.centre,) for turn in sampled if turn.prompt == "Point at the red cup.")
     assert ("Point at the red cup.", "25 50") in turns
     assert ("In the image, where is the blue plate from the red cup?", "right") in turns
     assert ("How many objects are there?", "2") in turns

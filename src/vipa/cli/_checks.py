@@ -116,7 +116,10 @@ def check_weights() -> Iterator[Finding]:
     folders = sorted({file.parent for file in root.rglob("*.safetensors")})
     if not folders:
         yield Finding(
-            "shipped nano weights", "optional", "none in the package", "`vipa demo` trains a small foundation first"
+            "shipped nano weights",
+            "optional",
+            "none in the package",
+            "`vipa demo` trains a small foundation first",
         )
     for folder in folders:
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

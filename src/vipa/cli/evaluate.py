@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from vipa.benchmarks.annotation_quality import annotation
+
 Folder = Annotated[str, tyro.conf.Positional]
 
 
@@ -130,7 +132,7 @@ def tabletop(
     print(f"written: {out}")
 
 
-BENCHMARKS = {"hand3d": hand3d, "trajectories": trajectories, "tabletop": tabletop}
+BENCHMARKS = {"hand3d": hand3d, "trajectories": trajectories, "tabletop": tabletop, "annotation": annotation}
 
 
 def main(args: list[str]) -> None:

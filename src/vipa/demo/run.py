@@ -16,7 +16,7 @@ from vipa.benchmarks.resuming import write_atomically
 
 @dataclass(frozen=True)
 class DemoRun:
-    """Everything that decides what the demo does. The defaults take at most ten minutes on two cores.
+    """Everything that decides what the demo does. The times below are what was planned, not measured.
 
     train_clips, test_clips: filmed and annotated. demonstrations: of the robot's experts. stage*_steps: of training,
     from the shipped foundation on; where the package has none, foundation_steps of each foundation training make a

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vipa.models import VipaForConditionalGeneration
 from vipa.training.features import EncodedImages, Group, ReadImages
 from vipa.training.packing import Conversation, PackedBatch, Packer
 
@@ -52,12 +53,23 @@ class Component(Protocol):
         """Text side of the model's inputs for these rows, their image groups, and the number of samples."""
         ...
 
+    def loss(self, model: VipaForConditionalGeneration, inputs: dict[str, Any]) -> Tensor:
+        """Of one batch, with gradients."""
+        ...
+
     def __len__(self) -> int:
         """Rows: what a batch counts and an epoch passes once."""
         ...
 
 
-class Turns:
+class ModelLoss:
+    """The model's own loss."""
+
+    def loss(self, model: VipaForConditionalGeneration, inputs: dict[str, Any]) -> Tensor:
+        return model(**inputs).loss
+
+
+class Turns(ModelLoss):
     """Conversations about images that are fixed in advance (Hand3D); a row is an image group with all its turns."""
 
     views = False

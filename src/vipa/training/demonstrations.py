@@ -11,12 +11,12 @@ import torch
 from vipa.robots.contract import ActionContract
 from vipa.robots.episodes import Episode, EpisodeSet, open_episodes, read_episode
 from vipa.robots.transforms import Normalise, compute_statistics
-from vipa.training.data import DataSpec
+from vipa.training.data import DataSpec, ModelLoss
 from vipa.training.features import Group
 from vipa.training.packing import Packer
 
 
-class Demonstrations:
+class Demonstrations(ModelLoss):
     """A row is one step of one episode: its views, its text, its state and the action chunk that follows.
 
     contract: of the folder, with quantile normalisation by the statistics of these episodes.

@@ -104,7 +104,7 @@ def _step(
     total, terms, count = 0.0, {}, 0
     for (component, _), (weight, inputs, samples) in zip(mixture.components, mixture.batches(step)):
         with torch.autocast(model.device.type, torch.bfloat16, enabled=run.precision == "bf16"):
-            loss = weight * model(**inputs).loss
+            loss = weight * component.loss(model, inputs)
         loss.backward()
         total += float(loss.detach())
         count += samples

@@ -52,7 +52,13 @@ class Picture:
     hands: tuple[Seen, ...]
 
 
-Turn = tuple[str, str]
+@dataclass(frozen=True)
+class Turn:
+    """A question and its answer. points: image fractions of what it is about, the asked thing first, at most two."""
+
+    prompt: str
+    answer: str
+    points: tuple[tuple[float, float], ...] = ()
 
 
 def sample_turns(first: Picture, last: Picture, number: int, rng: np.random.Generator) -> list[Turn]:
@@ -103,14 +109,14 @@ def _locate(picture: Picture, rng: np.random.Generator) -> Turn | None:
         return None
     thing = _pick(things, rng)
     wordings = ("Where in the image is the {}?", "Point at the {}.", "Image position of the {}?")
-    return _choice(wordings, rng).format(thing.name), _coordinates(thing)
+    return Turn(_choice(wordings, rng).format(thing.name), _coordinates(thing), (thing.centre,))
 
 
 def _list(picture: Picture, rng: np.random.Generator) -> Turn | None:
     """Everything in view with its image coordinates, from left to right."""
     things = sorted(_visible(picture), key=lambda thing: thing.centre)
     text = ", ".join(f"{thing.name} {_coordinates(thing)}" for thing in things)
-    return _choice(("List what is in view.", "Name everything in the image."), rng), text or "nothing"
+    return Turn(_choice(("List what is in view.", "Name everything in the image."), rng), text or "nothing")
 
 
 def _name_at(picture: Picture, rng: np.random.Generator) -> Turn | None:
@@ -118,7 +124,7 @@ def _name_at(picture: Picture, rng: np.random.Generator) -> Turn | None:
     if not things:
         return None
     thing = _pick(things, rng)
-    return f"What is at {_coordinates(thing)}?", thing.name
+    return Turn(f"What is at {_coordinates(thing)}?", thing.name, (thing.centre,))
 
 
 def _between(picture: Picture, rng: np.random.Generator) -> Turn | None:
@@ -127,12 +133,12 @@ def _between(picture: Picture, rng: np.random.Generator) -> Turn | None:
     if len(things) < 2:
         return None
     anchor, target = (things[i] for i in rng.choice(len(things), 2, replace=False))
-    offset = np.array(target.centre) - np.array(anchor.centre)
+    offset, points = np.array(target.centre) - np.array(anchor.centre), (target.centre, anchor.centre)
     words = " and ".join(direction_words(np.array([*offset, 0.0])))
     question = f"In the image, where is the {target.name} from the {anchor.name}"
     if rng.random() < 0.5:
-        return question + "?", words
-    return question + " and how far?", f"{words}, {round(100 * float(np.hypot(*offset))):d}"
+        return Turn(question + "?", words, points)
+    return Turn(question + " and how far?", f"{words}, {round(100 * float(np.hypot(*offset))):d}", points)
 
 
 def _inventory(picture: Picture, rng: np.random.Generator) -> Turn | None:
@@ -144,18 +150,18 @@ def _inventory(picture: Picture, rng: np.random.Generator) -> Turn | None:
     same_kind = sum(other.kind == kind for other in objects)
     which = int(rng.integers(5))
     if which == 0:
-        return "How many objects are there?", str(len(objects))
+        return Turn("How many objects are there?", str(len(objects)))
     if which == 1:
-        return f"How many {colour} objects are there?", str(sum(o.name.startswith(colour) for o in objects))
+        return Turn(f"How many {colour} objects are there?", str(sum(o.name.startswith(colour) for o in objects)))
     if which == 2:
         if same_kind == 1:
-            return f"What colour is the {kind}?", colour
-        return f"How many objects are a {kind}?", str(same_kind)
+            return Turn(f"What colour is the {kind}?", colour, (thing.centre,))
+        return Turn(f"How many objects are a {kind}?", str(same_kind))
     if which == 3:
         other = f"{_pick(objects, rng).name.split(' ')[0]} {kind}"
-        return f"Is there a {other}?", "yes" if any(o.name == other for o in objects) else "no"
+        return Turn(f"Is there a {other}?", "yes" if any(o.name == other for o in objects) else "no")
     hands = " and ".join(sorted(hand.name.split(" ")[0] for hand in picture.hands if hand.visible))
-    return "Which hands are in view?", hands or "none"
+    return Turn("Which hands are in view?", hands or "none")
 
 
 def _instruction(picture: Picture, rng: np.random.Generator) -> Turn | None:
@@ -176,10 +182,10 @@ def _instruction(picture: Picture, rng: np.random.Generator) -> Turn | None:
     )
     which = int(rng.integers(4))
     if which == 0:
-        return f"Task: {task}. Which object moves?", thing.name
+        return Turn(f"Task: {task}. Which object moves?", thing.name, (thing.centre,))
     if which == 1 and place.name in task:
-        return f"Task: {task}. Where in the image does it go?", _coordinates(place)
-    return f"Task: {task}. Where in the image must the hand go?", _coordinates(thing)
+        return Turn(f"Task: {task}. Where in the image does it go?", _coordinates(place), (place.centre,))
+    return Turn(f"Task: {task}. Where in the image must the hand go?", _coordinates(thing), (thing.centre,))
 
 
 def _metric(picture: Picture, rng: np.random.Generator) -> Turn | None:
@@ -196,7 +202,7 @@ def _metric(picture: Picture, rng: np.random.Generator) -> Turn | None:
     else:
         verb = _choice(("reach", "pick up", "push", "touch"), rng)
         relation = Relation("task_completion", displacement, side, thing.name, f"{verb} the {thing.name}")
-    return question_text(relation, rng), answer_text(relation)
+    return Turn(question_text(relation, rng), answer_text(relation), (thing.centre, hand.centre))
 
 
 def _movement(first: Picture, last: Picture, rng: np.random.Generator) -> Turn | None:
@@ -207,7 +213,8 @@ def _movement(first: Picture, last: Picture, rng: np.random.Generator) -> Turn |
         hand = _pick(hands, rng)
         side = "left" if hand.name == "left hand" else "right"
         relation = Relation("hand_movement", hand.guess - before[hand.name].guess, side)
-        return question_text(relation, rng), answer_text(relation)
+        points = (hand.centre, before[hand.name].centre)
+        return Turn(question_text(relation, rng), answer_text(relation), points)
     shifts = [
         np.array(b.centre) - np.array(a.centre)
         for a, b in zip(first.objects, last.objects)
@@ -222,4 +229,4 @@ def _movement(first: Picture, last: Picture, rng: np.random.Generator) -> Turn |
         translation=np.array([-u, -v, 0.0]) * NOMINAL_DEPTH,
         aspect=aspect,
     )
-    return question_text(movement, rng), answer_text(movement)
+    return Turn(question_text(movement, rng), answer_text(movement))

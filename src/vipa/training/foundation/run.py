@@ -35,7 +35,7 @@ class FoundationRun:
     frames: int = 2
     held_out: int = 500
     vision_steps: int = 1_200
-    language_steps: int = 4_000
+    language_steps: int = 2_000
     seed: int = 0
     workers: int = 2
     threads: int | None = None
@@ -77,7 +77,7 @@ def corpus(data: Pictures) -> list[str]:
     texts = [text for wordings in (*VISUAL_WORDINGS.values(), *MOTION_WORDINGS.values()) for text in wordings] * 40
     for row in range(0, min(len(data), 6_000), data.frames):
         first, last = data.pictures[row], data.pictures[row + data.frames - 1]
-        texts += [text for turn in sample_turns(first, last, 8, rng) for text in turn]
+        texts += [text for turn in sample_turns(first, last, 8, rng) for text in (turn.prompt, turn.answer)]
     return texts
 
 
