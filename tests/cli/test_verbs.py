@@ -78,3 +78,23 @@ def test_missing_folders_and_unknown_names_are_said(data, tmp_path, capsys):
 def test_a_folder_of_another_demo_is_refused(tmp_path, capsys):
     (tmp_path / "demo.json").write_text("{}")
     assert "other settings" in fails(capsys, "demo", "--out", tmp_path)
+
+
+def test_a_damaged_checkpoint_is_noticed(tmp_path, capsys):
+    from safetensors.torch import load_file, save_file
+
+    from vipa.models import VipaForConditionalGeneration, preset_config, selfcheck
+
+    assert "missing" in fails(capsys, "model", "check", tmp_path)
+    model = VipaForConditionalGeneration(preset_config("nano"))
+    model.save_pretrained(tmp_path)
+    selfcheck.record(model, tmp_path)
+    cli.main(["model", "check", str(tmp_path)])
+    assert "as recorded" in capsys.readouterr().out
+    weights = load_file(tmp_path / "model.safetensors")
+    name = next(name for name in weights if name.endswith("mlp.down_proj.weight"))
+    save_file(weights | {name: weights[name] + 0.1}, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["model", "check", str(tmp_path)])
+    assert stopped.value.code == 1
+    assert "NOT as recorded" in capsys.readouterr().out

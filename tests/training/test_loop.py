@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from vipa.models import selfcheck
 from vipa.training.checkpoints import save_progress
 from vipa.training.data import DataSpec, epoch_rows
 from vipa.training.loop import freeze_all_but, train
@@ -84,6 +85,10 @@ def test_a_finished_run_is_not_trained_again_and_another_run_is_refused(run):
     assert (first.model / "config.json").stat().st_mtime_ns == stamp
     with pytest.raises(ValueError, match="describes another run"):
         train(replace(run, seed=1))
+
+
+def test_a_trained_model_can_say_that_it_computes_what_it_did_when_it_was_saved(run):
+    assert selfcheck.verify(train(run).model) < 1e-5
 
 
 def test_an_epoch_passes_every_row_once_and_batches_run_across_its_border():

@@ -2,10 +2,11 @@
 
 from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, AutoProcessor
 
+from vipa.models.backbone import VipaModel
 from vipa.models.configuration import ActionHeadConfig, FusionConfig, VipaConfig
 from vipa.models.cut3r import Cut3rConfig, Cut3rModel
 from vipa.models.inference import ActionRunner
-from vipa.models.modeling import VipaForConditionalGeneration, VipaModel, VipaOutput
+from vipa.models.modeling import VipaForConditionalGeneration, VipaOutput
 from vipa.models.motion_tokens import MotionGrammar, add_motion_tokens, initialise_motion_rows
 from vipa.models.presets import nano_processor, nano_vipa_config, nano_vlm_config, preset_config, vipa_2b_config
 from vipa.models.processing import VipaProcessor, image_processor

@@ -40,12 +40,15 @@ def verify(folder: Path, model: VipaForConditionalGeneration | None = None) -> f
     """
     path = Path(folder) / FILE
     if not path.exists():
-        raise ValueError(f"{path}: this checkpoint has no recorded input and output; `record` writes them")
+        raise ValueError(
+            f"{path}: missing; it is the recorded input and output that training writes into its `model` folder"
+        )
     if model is None:
         model = VipaForConditionalGeneration.from_pretrained(folder)
     recorded = load_file(path)
     now = _outputs(model, recorded)
-    return max(float((now[name] - recorded[name]).abs().max() / recorded[name].abs().max()) for name in now)
+    differences = [(now[name] - recorded[name]).abs().max() / recorded[name].abs().max() for name in now]
+    return float(torch.stack(differences).max())  # NaN stays NaN
 
 
 @torch.no_grad()

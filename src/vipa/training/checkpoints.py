@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from vipa.models import VipaForConditionalGeneration, VipaProcessor
+from vipa.models import VipaForConditionalGeneration, VipaProcessor, selfcheck
 
 
 def _learned(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -46,10 +46,14 @@ def save_model(
     processor: VipaProcessor,
     extras: dict[str, Any],
 ) -> None:
-    """`from_pretrained` folder with processor and further JSON files (name -> content), complete or absent."""
+    """`from_pretrained` folder with processor and further JSON files (name -> content), complete or absent.
+
+    It holds a small recorded input and output, so that `vipa model check` can say whether it still computes them.
+    """
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     model.eval().save_pretrained(temporary)
+    selfcheck.record(model, temporary)
     processor.save_pretrained(temporary)
     for name, content in extras.items():
         (temporary / name).write_text(json.dumps(content, indent=1))
