@@ -59,8 +59,8 @@ class FoundationQuestions:
         """Cross-entropy, and that the model knows where to look before it answers: the first four numbers of the
         last hidden state of a prompt are pulled to the image coordinates of the asked thing and of its anchor.
 
-        Without this, finding a named thing in the image stays at chance for more than 150,000 questions; a linear
-        readout of these encoder tokens finds it within 40,000.
+        Measured without this: finding a named thing in the image was still at chance after 160,000 questions, while
+        one trained attention over the same encoder tokens finds it (6 % of the image off) after 40,000.
         """
         inputs = dict(inputs)
         points = inputs.pop("points")
