@@ -16,26 +16,23 @@ from vipa.benchmarks.resuming import write_atomically
 
 @dataclass(frozen=True)
 class DemoRun:
-    """Everything that decides what the demo does. The times below are what was planned, not measured.
+    """Everything that decides what the demo does.
 
     train_clips, test_clips: filmed and annotated. demonstrations: of the robot's experts. stage*_steps: of training,
     from the shipped foundation on; where the package has none, foundation_steps of each foundation training make a
     small one first. questions, motions, episodes: of the evaluation (episodes per task and policy).
     real: folder of the real VITRA example, used where it is there.
-
-    Where the time goes (seconds on two cores, nothing else running):
-        film and annotate 60, demonstrations 60, stage 1 90, stage 2 110, stage 3 110, evaluation 120, report 10
     """
 
     out: Path = Path("runs/demo")
-    train_clips: int = 300
-    test_clips: int = 60
-    demonstrations: int = 200
-    foundation_steps: int = 300
-    stage1_steps: int = 500
-    stage2_steps: int = 500
-    stage3_steps: int = 600
-    questions: int = 300
+    train_clips: int = 120
+    test_clips: int = 40
+    demonstrations: int = 120
+    foundation_steps: int = 100
+    stage1_steps: int = 60
+    stage2_steps: int = 60
+    stage3_steps: int = 100
+    questions: int = 200
     motions: int = 120
     tasks: tuple[str, ...] = ("touch", "push", "lift", "place")
     episodes: int = 8
