@@ -7,13 +7,14 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from vipa.models.attention import attend
+
 PACKED_TURNS = "packed_turns"
-"""The name for `set_attn_implementation`; calls without `turn_slots` are SDPA's."""
+"""The name for `set_attn_implementation`; without `turn_slots` it is plain attention."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,12 @@ def packed_turns_attention(
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """An attention function of transformers: query (batch, heads, length, head_dim) -> (batch, length, heads, dim)."""
-    if turn_slots is None:
+    if turn_slots is None and not torch.is_grad_enabled():
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
-    query, key = query.to(value.dtype), key.to(value.dtype)  # under autocast their norms made them float32
+    if turn_slots is None:
+        key, value = (repeat_kv(x, query.shape[1] // x.shape[1]) for x in (key, value))
+        attended = attend(query, key, value, attention_mask, dropout, scaling, causal=attention_mask is None)
+        return attended.transpose(1, 2).contiguous(), None
     slots, (batch, heads, length, dim) = turn_slots, query.shape
     _, turns, size = slots.own.shape
     rows = torch.arange(batch, device=query.device)
@@ -94,26 +98,12 @@ def packed_turns_attention(
 
     queries = in_slots(query).flatten(0, 1)
     in_turns = attend(queries, keys(key), keys(value), attention_mask, dropout, scaling)
-    causal = torch.ones(slots.prefix, slots.prefix, dtype=torch.bool, device=query.device).tril()
     prefix = [repeat_kv(x[:, :, : slots.prefix], heads // x.shape[1]) for x in (query, key, value)]
-    in_prefix = attend(*prefix, causal, dropout, scaling).transpose(1, 2)
+    in_prefix = attend(*prefix, None, dropout, scaling, causal=True).transpose(1, 2)
     in_turns = in_turns.unflatten(0, (batch, turns)).transpose(2, 3).reshape(batch, turns * size, heads, dim)
     together = torch.cat([in_prefix, in_turns], dim=1)
     back = (together.shape[1] * rows[:, None] + slots.back).flatten()
     return together.flatten(2).flatten(0, 1).index_select(0, back).view(batch, length, heads, dim), None
-
-
-def attend(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor, dropout: float = 0.0, scale: float | None = None
-) -> Tensor:
-    """`F.scaled_dot_product_attention`; on a CPU written out, whose fused kernel takes five times as long to learn
-    through in bfloat16 (torch 2.13: 46 ms against 9 ms on 72 turns)."""
-    if query.device.type != "cpu":
-        return F.scaled_dot_product_attention(query, key, value, mask, dropout, scale=scale)
-    with torch.autocast("cpu", enabled=False):
-        scores = (query * (query.shape[-1] ** -0.5 if scale is None else scale)) @ key.transpose(-1, -2)
-        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-        return F.dropout(scores.softmax(-1), dropout) @ value
 
 
 AttentionInterface.register(PACKED_TURNS, packed_turns_attention)
