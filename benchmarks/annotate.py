@@ -1,19 +1,21 @@
 """Frames per second of annotation apart from its networks, by stage, on one core (OMP_NUM_THREADS=1).
 
     python benchmarks/annotate.py --clips 20
+    python benchmarks/annotate.py --clips 64 --engine ray --workers 1    # then 2, 4 ...
 
 Clips are made in memory with 640 x 480 images, true depth of unknown unit and boxes, so that calibration and
-localisation run; "frames" are the sampled ones that went through every stage.
+localisation run; "frames" are the sampled ones that went through every stage. The steady rate counts from the first
+reports on, without the start of Ray and of its workers.
 """
 
 import tempfile
+import time
 from dataclasses import dataclass, replace
 
 import numpy as np
 import tyro
 
 from vipa.clips.clip import Clip
-from vipa.clips.video import ArrayFrames
 from vipa.hand3d.annotate import annotate
 from vipa.hand3d.config import AnnotateConfig, FramesConfig, ObjectsConfig
 
@@ -32,21 +34,33 @@ class FlatDepth:
         return np.full((len(indices), self.size[1], self.size[0]), 0.25, np.float32)
 
 
+@dataclass(frozen=True)
+class StillFrames:
+    """One picture all along: as little to carry between processes as a video file's name."""
+
+    count: int
+    image: np.ndarray
+
+    def __len__(self) -> int:
+        return self.count
+
+    def read(self, indices) -> np.ndarray:
+        return np.repeat(self.image[None], len(indices), 0)
+
+
 def make(number: int, size: tuple[int, int], seconds: float) -> Clip:
     from vipa.hand3d.example import example_clip
 
     clip = example_clip(number, seconds=seconds)
     n, camera = len(clip), clip.intrinsics.resized(*size)
-    images = np.repeat(
-        np.random.default_rng(number).integers(0, 255, (1, size[1], size[0], 3), dtype=np.uint8), n, 0
-    )
+    image = np.random.default_rng(number).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
     box = np.array([0.3 * size[0], 0.3 * size[1], 0.6 * size[0], 0.6 * size[1]])
     objects = tuple(replace(t, boxes=np.repeat(box[None], n, 0)) for t in clip.objects or ())
     hand = clip.hands[0]
     flat = replace(hand, joints_camera=hand.joints_camera * [1, 1, 0] + [0, 0, 0.5])
     return replace(
         clip,
-        frames=ArrayFrames(images),
+        frames=StillFrames(n, image),
         intrinsics=camera,
         objects=objects,
         hands=(flat,),
@@ -55,12 +69,24 @@ def make(number: int, size: tuple[int, int], seconds: float) -> Clip:
     )
 
 
-def main(clips: int = 20, width: int = 640, height: int = 480, seconds: float = 20.0, stored: int = 448) -> None:
+def main(
+    clips: int = 20,
+    width: int = 640,
+    height: int = 480,
+    seconds: float = 20.0,
+    stored: int = 448,
+    engine: str = "local",
+    workers: int = 1,
+) -> None:
     config = AnnotateConfig(
         frames=FramesConfig(size=(stored, stored)), objects=ObjectsConfig(positions="points", confidence=0.0)
     )
+    seen: list[tuple[float, int]] = []
     with tempfile.TemporaryDirectory() as folder:
-        report = annotate((make(i, (width, height), seconds) for i in range(clips)), folder, config)
+        made = (make(i, (width, height), seconds) for i in range(clips))
+        report = annotate(
+            made, folder, config, lambda r: seen.append((time.perf_counter(), r.num_frames)), engine, workers
+        )
     if report.refused:
         raise SystemExit(f"refused: {report.refused[0]}")
     print(f"{report.num_frames} sampled frames of {width} x {height}, {clips} clips of {seconds:.0f} s")
@@ -69,6 +95,9 @@ def main(clips: int = 20, width: int = 640, height: int = 480, seconds: float = 
     total = sum(report.stage_seconds.values())
     print(f"  all        {1000 * total / report.num_frames:7.2f} ms, {report.num_frames / total:.0f} frames/s")
     print(f"  with making the clips and tables: {report.num_frames / report.seconds:.0f} frames/s")
+    first, last = seen[0][0], seen[-1][0]
+    later = [frames for moment, frames in seen if moment > first + 0.01]  # Ray's come several at once
+    print(f"  {engine}, {workers} worker(s), steady: {sum(later) / (last - first):.0f} frames/s")
 
 
 if __name__ == "__main__":

@@ -99,6 +99,7 @@ def test_an_answer_that_fails_its_check_is_asked_again(server):
     answers = deque(["no list", "[1", '["cup"]'])
     server.reply = lambda prompt: answers.popleft()
     assert Endpoint(config(server)).ask("?", [], json_answer) == ["cup"]
+    assert [request["temperature"] for request in server.requests] == [0.0, 0.7, 0.7]
 
 
 def test_the_budget_is_kept_and_answers_are_remembered(server, tmp_path):
@@ -160,7 +161,23 @@ def test_a_dead_endpoint_refuses_clips_with_the_reason_and_keeps_templates(serve
     assert "HTTP 500" in report.refused[0][1]
     asked = AnnotateConfig(words=WordsConfig(reworded=1.0), endpoint=dead)
     assert annotate([example_clip()], tmp_path / "b", asked).done == 1
-    assert {r.wording for r in Hand3D(tmp_path / "b").visual()} == {"template"}
+    data = Hand3D(tmp_path / "b")
+    assert {r.wording for r in data.visual()} == {"template; no answer after 1 attempts; last: HTTP 500"}
+    note = json.loads(next(data.clips()).notes)["wording"]
+    assert note.startswith(f"{data.count('visual')} questions kept their template, most often: no answer after")
+
+
+def test_answers_that_mean_nothing_are_refused_and_counted_on_their_clip(server, tmp_path):
+    server.reply = lambda prompt: "lorem ipsum dolor" if "red cup" in prompt else prompt.split("Question: ")[1]
+    asked = AnnotateConfig(words=WordsConfig(reworded=1.0), endpoint=config(server, retries=0))
+    assert annotate([example_clip()], tmp_path, asked).done == 1
+    data = Hand3D(tmp_path)
+    refused = [r for r in data.visual() if "red cup" in r.question]
+    assert {r.wording for r in refused} == {
+        "template; no answer after 1 attempts; last: unusable answer: 'right' is missing"
+    }
+    assert {r.wording for r in data.visual() if "red cup" not in r.question} == {"tiny"}
+    assert json.loads(next(data.clips()).notes)["wording"].startswith(f"{len(refused)} questions kept")
 
 
 def test_only_questions_that_kept_their_meaning_pass():

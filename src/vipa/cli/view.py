@@ -1,4 +1,4 @@
-"""A page of clips with their pictures, questions and motions; or one clip in the Rerun viewer."""
+"""Pictures of a data set: a page, one clip in the Rerun viewer, or a point cloud."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,23 +12,56 @@ def view(
     clips: int = 12,
     clip: str | None = None,
     rerun: bool = False,
+    root: Path | None = None,
+    weights: str | None = None,
 ) -> None:
-    """Writes a self-contained HTML page of a Hand3D data set, or opens one clip in Rerun's 3D viewer.
+    """Writes a self-contained HTML page of a Hand3D data set, opens one clip in Rerun's 3D viewer, or writes the
+    fused point cloud of a clip or a video.
 
-    data: folder of the data set. out: the page, by default gallery.html in that folder; with --rerun a recording
-    (.rrd) instead of the viewer. clips: how many are shown. clip: id of the one to show.
+    data: folder of the data set; for a point cloud a video file will do. out: what is written, by its ending: a page
+    (.html, by default gallery.html in the data set), a Rerun recording (.rrd), a point cloud (.ply). clips: how many
+    the page shows. clip: id of the one to show. rerun: open the viewer. root: folder of the source's files, whose
+    depth becomes points in the viewer. weights: of CUT3R (folder or hub name), for the fused cloud.
     """
-    from vipa.hand3d.dataset import Hand3D
-    from vipa.hand3d.view import view as write_page
-    from vipa.hand3d.view import view_clip
+    from vipa.hand3d import view as views
 
-    if not rerun:
-        print(f"written: {write_page(data, out, clips, clip)}")
+    kind = ".rrd" if rerun and out is None else ".html" if out is None else out.suffix.lower()
+    if kind not in (".html", ".rrd", ".ply"):
+        raise ValueError(f"--out {out}: the ending must be .html, .rrd or .ply")
+    if kind != ".ply" and data.is_file():
+        raise ValueError(
+            f"{data} is a file: a video gives a point cloud only; pass --out FILE.ply --weights FOLDER"
+        )
+    if kind == ".html":
+        print(f"written: {views.view(data, out, clips, clip)}")
         return
-    first = next(Hand3D(data).clips(), None)
-    if first is None:
-        raise ValueError(f"{data}: no clips to show")
-    view_clip(data, clip or first.id, save=out)
+    if kind == ".ply":
+        assert out is not None
+        print(f"written: {out} ({write_cloud(data, clip, weights, out)} points)")
+        return
+    from vipa.hand3d.cloud import clip_images, fuse
+
+    record = views.clip_of(data, clip)
+    source = None if root is None else views.source_clip(record, root)
+    cloud = None if weights is None else fuse(clip_images(data, record.id), weights)
+    views.view_clip(data, record.id, source, out, cloud)
+    if out is not None:
+        print(f"written: {out} (open it with: rerun {out})")
+
+
+def write_cloud(data: Path, clip: str | None, weights: str | None, out: Path) -> int:
+    """PLY of a clip of a data set or of a video file; returns the number of points."""
+    from vipa.hand3d.cloud import clip_images, fuse, video_images
+    from vipa.hand3d.view import clip_of
+    from vipa.models.cut3r import write_ply
+
+    if weights is None:
+        raise ValueError("--weights is missing: a point cloud needs CUT3R's (a folder or a hub name)")
+    images = video_images(data) if data.is_file() else clip_images(data, clip_of(data, clip).id)
+    cloud = fuse(images, weights).cloud
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_ply(cloud, out)
+    return len(cloud.points)
 
 
 def main(args: list[str]) -> None:

@@ -114,7 +114,7 @@ def kind_of(reason: str) -> str:
 def finish(out: Path, config: AnnotateConfig, reports: list[ClipReport], started: float) -> Report:
     """The tables of all finished clips, and the run report, also written as report.json."""
     manifest = build_tables(out, config)
-    write_card(out, manifest)
+    write_card(out)
     seconds: Counter[str] = Counter()
     frames: Counter[str] = Counter()
     for report in reports:

@@ -1,11 +1,14 @@
 """The data set's card: what `load_dataset` reads, and what a person wants to know first."""
 
+import json
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 from vipa.hand3d.dataset import Hand3D
 from vipa.hand3d.stats import stats_text
 from vipa.hand3d.store import atomic_write
+from vipa.hand3d.tables import MANIFEST
 
 TEXT = """\
 # Hand3D
@@ -32,8 +35,9 @@ Licences of the sources: {licences}. The data set may be passed on only as far a
 """
 
 
-def write_card(out: Path, manifest: dict[str, Any]) -> None:
-    """README.md with one configuration per table, the composition and the quality."""
+def card_text(data: Hand3D, name: str) -> str:
+    """README.md with one configuration per table, the composition and the quality; `name` is what opens it."""
+    manifest = data.manifest
     lines = ["---", "pretty_name: Hand3D", "tags: [robotics, hands, 3d, vqa]", "configs:"]
     for table, by_split in manifest["tables"].items():
         if not by_split:
@@ -41,25 +45,49 @@ def write_card(out: Path, manifest: dict[str, Any]) -> None:
         lines += [f"- config_name: {table}", "  data_files:"]
         for split, shards in by_split.items():
             lines += [f"  - split: {split}", "    path:", *(f"    - {shard['file']}" for shard in shards)]
-    data = Hand3D(out)
     licences = sorted({f"{clip.source}: {clip.licence}" for clip in data.clips()})
     text = TEXT.format(
         version=manifest["version"],
         config_hash=manifest["config_hash"],
-        name=out.resolve().name,
+        name=name,
         licences="; ".join(licences) or "none",
         stats=stats_text(data),
     )
-    atomic_write(out / "README.md", "\n".join([*lines, "---", "", text]).encode())
+    return "\n".join([*lines, "---", "", text])
+
+
+def write_card(out: Path) -> None:
+    """The card of the finished data set in folder `out`."""
+    atomic_write(out / "README.md", card_text(Hand3D(out), out.resolve().name).encode())
+
+
+def public_manifest(manifest: dict[str, Any]) -> dict[str, Any]:
+    """The manifest without what is of this machine: folders become their last name, server and cache are left out."""
+    config = deepcopy(manifest["config"])
+    config["endpoint"] |= {"url": None, "cache": None}
+    for section, field in (("points", "weights"), ("objects", "detector")):
+        value = config[section][field]
+        if value is not None and (Path(value).is_absolute() or Path(value).exists()):
+            config[section][field] = Path(value).name
+    return manifest | {"config": config}
 
 
 def push_to_hub(path: str | Path, repo_id: str, private: bool = True) -> str:
-    """Uploads the finished data set (tables, card, manifest; not the stage files) and returns its address."""
-    from huggingface_hub import HfApi
+    """Uploads the finished data set in one commit and returns the commit's address.
 
-    data = Hand3D(path)
-    api = HfApi()
+    The tables that the manifest lists, the card under the name `repo_id`, and the manifest without this machine's
+    folders and server; not the stage files. HF_ENDPOINT names another hub.
+    """
+    from huggingface_hub import CommitOperationAdd, HfApi
+
+    data, api = Hand3D(path), HfApi()
+    shards = [
+        f["file"] for by_split in data.manifest["tables"].values() for files in by_split.values() for f in files
+    ]
+    content: dict[str, bytes | str] = {name: str(data.path / name) for name in shards}
+    content["README.md"] = card_text(data, repo_id).encode()
+    content[MANIFEST] = json.dumps(public_manifest(data.manifest), indent=1, sort_keys=True).encode()
+    operations = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=what) for name, what in content.items()]
     api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)
-    patterns = ["README.md", "hand3d.json", *(f"{table}/*.parquet" for table in data.manifest["tables"])]
-    info = api.upload_folder(repo_id=repo_id, repo_type="dataset", folder_path=str(path), allow_patterns=patterns)
-    return str(info)
+    commit = api.create_commit(repo_id, operations, commit_message="Hand3D", repo_type="dataset")
+    return commit.commit_url

@@ -25,10 +25,21 @@ from vipa.hand3d.store import atomic_write
 Answer = TypeVar("Answer")
 PASSING = (408, 409, 425, 429, 500, 502, 503, 504)
 """HTTP states after which asking again can help."""
+AGAIN = 0.7
+"""Temperature after an unusable answer: at 0 the same question has the same answer."""
 
 
 class EndpointError(ValueError):
-    """No usable answer; the message says how often was asked and what came last."""
+    """No usable answer; the message says how often was asked and what came last. reason: without the server's address
+    and words, as records keep it."""
+
+    def __init__(self, url: str, reason: str, words: str = ""):
+        super().__init__(url, reason, words)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        url, reason, words = self.args
+        return f"{url}: {reason} {words}".rstrip()
 
 
 class Endpoint:
@@ -41,7 +52,7 @@ class Endpoint:
             )
         if not config.url.startswith(("http://", "https://")):
             raise ValueError(f"endpoint: url {config.url!r} must begin with http:// or https://")
-        self.config, self.asked, self.hits = config, 0, 0
+        self.config, self.url, self.asked, self.hits = config, config.url.rstrip("/"), 0, 0
         self._lock, self._free_at = threading.Lock(), 0.0
 
     def ask(
@@ -54,14 +65,13 @@ class Endpoint:
         """
         content: list[dict[str, Any]] = [{"type": "text", "text": prompt}]
         content += [{"type": "image_url", "image_url": {"url": self._data_url(image)}} for image in images]
-        body = json.dumps(
-            {
-                "model": self.config.model,
-                "messages": [{"role": "user", "content": content}],
-                "max_tokens": tokens,
-                "temperature": 0.0,
-            }
-        ).encode()
+        request = {
+            "model": self.config.model,
+            "messages": [{"role": "user", "content": content}],
+            "max_tokens": tokens,
+            "temperature": 0.0,
+        }
+        body = json.dumps(request).encode()
         file = None
         if self.config.cache is not None:
             file = Path(self.config.cache) / f"{digest(f'{self.config.url} {body.decode()}')}.json"
@@ -82,23 +92,24 @@ class Endpoint:
             except urllib.error.HTTPError as error:
                 last = f"HTTP {error.code}"
                 if error.code not in PASSING:
-                    raise EndpointError(f"{self.config.url}: {last} {_reason(error)}".rstrip()) from None
+                    raise EndpointError(self.url, last, _reason(error)) from None
                 wait_for = _retry_after(error)
             except (OSError, http.client.HTTPException) as error:  # timeouts, cut connections, no server
                 last = f"{type(error).__name__}: {error}"
             except ValueError as error:  # malformed, empty, or not what was asked for
                 last = f"unusable answer: {error}"
+                body = json.dumps(request | {"temperature": AGAIN}).encode()
             else:
                 if file is not None:
                     atomic_write(file, json.dumps({"answer": text}).encode())
                 return answer
-        raise EndpointError(f"{self.config.url}: no answer after {self.config.retries + 1} attempts; last: {last}")
+        raise EndpointError(self.url, f"no answer after {self.config.retries + 1} attempts; last: {last}")
 
     def _take_turn(self, last: str) -> None:
         with self._lock:
             if self.asked >= self.config.requests:
                 raise EndpointError(
-                    f"{self.config.url}: the budget of {self.config.requests} requests is spent (last: {last})"
+                    self.url, f"the budget of {self.config.requests} requests is spent (last: {last})"
                 )
             self.asked += 1
             now = time.monotonic()
@@ -111,11 +122,10 @@ class Endpoint:
         return min(max(wait, wait_for), self.config.longest_wait)
 
     def _post(self, body: bytes) -> str:
-        assert self.config.url is not None
         headers = {"Content-Type": "application/json"}
         if key := os.environ.get(self.config.key):
             headers["Authorization"] = f"Bearer {key}"
-        request = urllib.request.Request(f"{self.config.url.rstrip('/')}/chat/completions", body, headers)
+        request = urllib.request.Request(f"{self.url}/chat/completions", body, headers)
         with urllib.request.urlopen(request, timeout=self.config.timeout) as response:
             raw = response.read()
         try:

@@ -13,13 +13,14 @@ STYLES = ("internvl", "llava")
 def export_conversations(
     path: str | Path, out: str | Path, style: str = "internvl", tables: tuple[str, ...] = ("visual", "action")
 ) -> dict[str, int]:
-    """Writes <out>/<table>_<split>.jsonl (llava: one .json list), images below <out>/images, meta.json; returns counts.
+    """Writes <out>/<table>_<split>.jsonl (llava: .json lists), images below <out>/images, meta.json; returns counts.
 
     A record has `id`, `image` (path below the image root: one string, or a list for several frames) and `conversations`
     with one turn of "human" and "gpt"; an `<image>` placeholder a frame begins the question. style "internvl" adds
     `width_list` and `height_list` for several frames (`width`, `height` for one) as its loader reads them; "llava"
-    has none. meta.json is InternVL's list of data sets (root, annotation, repeat_time, length).
-    ValueError for a style that is not known.
+    has none, and puts questions about several frames into <table>_<split>_several.json, for LLaVA-NeXT: the first
+    LLaVA's loader opens one image a record. meta.json is InternVL's list of data sets (root, annotation, repeat_time,
+    length). ValueError for a style that is not known.
     """
     if style not in STYLES:
         raise ValueError(f"conversation style {style!r} is unknown; known: {', '.join(STYLES)}")
@@ -34,19 +35,23 @@ def export_conversations(
     for table in tables:
         for split in data.manifest["tables"][table]:
             records = data.visual(split) if table == "visual" else data.action(split)
-            lines = [json.dumps(conversation(record, sizes, style)) for record in records]
-            name = f"{table}_{split}"
-            file = out / (f"{name}.jsonl" if style == "internvl" else f"{name}.json")
-            text = "\n".join(lines) + "\n" if style == "internvl" else "[" + ",\n".join(lines) + "]\n"
-            atomic_write(file, text.encode())
-            counts[name] = len(lines)
-            meta[f"hand3d_{name}"] = {
-                "root": str((out / "images").resolve()),
-                "annotation": str(file.resolve()),
-                "data_augment": False,
-                "repeat_time": 1,
-                "length": len(lines),
-            }
+            files: dict[str, list[str]] = {}
+            for record in records:
+                line = conversation(record, sizes, style)
+                several = style == "llava" and isinstance(line["image"], list)
+                files.setdefault(f"{table}_{split}{'_several' * several}", []).append(json.dumps(line))
+            for name, lines in files.items():
+                file = out / (f"{name}.jsonl" if style == "internvl" else f"{name}.json")
+                text = "\n".join(lines) + "\n" if style == "internvl" else "[" + ",\n".join(lines) + "]\n"
+                atomic_write(file, text.encode())
+                counts[name] = len(lines)
+                meta[f"hand3d_{name}"] = {
+                    "root": str((out / "images").resolve()),
+                    "annotation": str(file.resolve()),
+                    "data_augment": False,
+                    "repeat_time": 1,
+                    "length": len(lines),
+                }
     atomic_write(out / "meta.json", json.dumps(meta, indent=1).encode())
     return counts
 

@@ -26,11 +26,12 @@ def export_lerobot(clips: Iterable[Clip | ClipError], out: str | Path, rate: flo
     observation.state: both wrists in metres in this frame's camera (OpenCV), then for each hand 1 where it is known
     (its numbers are 0 where not). action: the same of the next frame, in this frame's camera. Images are kept in the
     tables (dtype image). The task is the clip's longest text. Clips without camera poses or texts are refused.
+    stats.json has images per channel, 0 ... 1, of every fourth row and column: LeRobot's training asks for them.
     All images must have one size: ValueError otherwise.
     """
     out, tasks = Path(out), {}
     episodes: list[dict[str, Any]] = []
-    sums = {k: _Sums() for k in ("observation.state", "action")}
+    sums = {k: _Sums() for k in ("observation.state", "action", IMAGE)}
     total, refused, shape = 0, 0, None
     for clip in clips:
         if isinstance(clip, ClipError) or clip.T_world_camera is None or not clip.texts:
@@ -49,19 +50,22 @@ def export_lerobot(clips: Iterable[Clip | ClipError], out: str | Path, rate: flo
             refused += 1
             continue
         episode = len(episodes)
-        rows = [
-            {
-                IMAGE: {"bytes": _png(clip.frames.read([int(f)])[0]), "path": f"frame-{i:06d}.png"},
-                "observation.state": state[i].tolist(),
-                "action": action[i].tolist(),
-                "timestamp": i / rate,
-                "frame_index": i,
-                "episode_index": episode,
-                "index": total + i,
-                "task_index": task_index,
-            }
-            for i, f in enumerate(frames)
-        ]
+        rows = []
+        for i, frame in enumerate(frames.tolist()):
+            image = clip.frames.read([frame])[0]
+            sums[IMAGE].add(image[::4, ::4].reshape(-1, 3) / 255.0)
+            rows.append(
+                {
+                    IMAGE: {"bytes": _png(image), "path": f"frame-{i:06d}.png"},
+                    "observation.state": state[i].tolist(),
+                    "action": action[i].tolist(),
+                    "timestamp": i / rate,
+                    "frame_index": i,
+                    "episode_index": episode,
+                    "index": total + i,
+                    "task_index": task_index,
+                }
+            )
         sums["observation.state"].add(state)
         sums["action"].add(action)
         file = out / f"data/chunk-{episode // 1000:03d}/file-{episode % 1000:03d}.parquet"
@@ -115,11 +119,12 @@ class _Sums:
         self.low, self.high = np.minimum(self.low, values.min(0)), np.maximum(self.high, values.max(0))
         self.sum, self.squares = self.sum + values.sum(0), self.squares + (values**2).sum(0)
 
-    def as_json(self) -> dict[str, list[float]]:
+    def as_json(self, shape: tuple[int, ...], count: int) -> dict[str, Any]:
+        """shape: of each column's numbers. count: of frames."""
         mean = self.sum / self.count
         std = np.sqrt(np.maximum(self.squares / self.count - mean**2, 0.0))
         columns = {"min": self.low, "max": self.high, "mean": mean, "std": std}
-        return {**{k: np.asarray(v).tolist() for k, v in columns.items()}, "count": [self.count]}
+        return {**{k: np.asarray(v).reshape(shape).tolist() for k, v in columns.items()}, "count": [count]}
 
 
 def _schema() -> pa.Schema:
@@ -161,7 +166,7 @@ def _write_meta(
         "video_path": None,
         "features": {
             IMAGE: {"dtype": "image", "shape": list(shape), "names": ["height", "width", "channels"]},
-            **{k: {"dtype": "float32", "shape": [len(NAMES)], "names": NAMES} for k in sums},
+            **{k: {"dtype": "float32", "shape": [len(NAMES)], "names": NAMES} for k in sums if k != IMAGE},
             "timestamp": {"dtype": "float32", "shape": [1], "names": None},
             **one,
         },
@@ -172,7 +177,8 @@ def _write_meta(
     import pandas
 
     pandas.DataFrame({"task_index": list(tasks.values())}, index=list(tasks)).to_parquet(meta / "tasks.parquet")
-    atomic_write(meta / "stats.json", json.dumps({k: v.as_json() for k, v in sums.items()}, indent=1).encode())
+    stats = {k: v.as_json((3, 1, 1) if k == IMAGE else (-1,), total) for k, v in sums.items()}
+    atomic_write(meta / "stats.json", json.dumps(stats, indent=1).encode())
     atomic_write(meta / "info.json", json.dumps(info, indent=1).encode())
 
 

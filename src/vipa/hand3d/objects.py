@@ -68,44 +68,16 @@ def from_poses(clip: Clip, frames: Sequence[int], T_world_camera: np.ndarray) ->
     return found
 
 
-class GroundingDino:
-    """Boxes of named objects by GroundingDINO (transformers), the best one of each name and frame."""
+def _grounding_dino(config: ObjectsConfig) -> BoxDetector:
+    from vipa.hand3d.grounding_dino import GroundingDino  # loads torch only where it is asked for
 
-    def __init__(self, config: ObjectsConfig):
-        import torch
-        from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
-
-        self.threshold = config.threshold
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.processor = AutoProcessor.from_pretrained(config.detector)
-        self.model = AutoModelForZeroShotObjectDetection.from_pretrained(config.detector).to(self.device).eval()
-
-    def __call__(self, clip, frames, names):
-        import torch
-
-        boxes = np.full((len(names), len(frames), 4), np.nan)
-        scores = np.zeros((len(names), len(frames)))
-        prompt = " ".join(f"{name.lower()}." for name in names)
-        for i, frame in enumerate(frames):
-            image = clip.frames.read([frame])[0]
-            inputs = self.processor(images=image, text=prompt, return_tensors="pt").to(self.device)
-            with torch.inference_mode():
-                outputs = self.model(**inputs)
-            found = self.processor.post_process_grounded_object_detection(
-                outputs, inputs["input_ids"], threshold=self.threshold, target_sizes=[image.shape[:2]]
-            )[0]
-            for box, score, label in zip(found["boxes"], found["scores"], found["text_labels"]):
-                matches = [j for j, name in enumerate(names) if label and label.strip() == name.lower()]
-                for j in matches:
-                    if float(score) > scores[j, i]:
-                        boxes[j, i], scores[j, i] = box.cpu().numpy() - 0.5, float(score)
-        return boxes, scores
+    return GroundingDino(config)
 
 
 Namer = Callable[[Clip], list[str]]
 
 DETECTORS: dict[str, Callable[[ObjectsConfig], BoxDetector]] = {
     "clip": lambda config: ClipBoxes(),
-    "grounding-dino": GroundingDino,
+    "grounding-dino": _grounding_dino,
 }
 """Makers by name; a program that brings another puts it here."""

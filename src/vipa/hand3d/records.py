@@ -40,7 +40,9 @@ class VisualRecord:
     scale: float | None  # metres per unit of the point map, None where none was used
     scale_spread: float | None
     method: str | None  # how the object was located
-    wording: str  # template or the model that worded the question
+    wording: (
+        str  # template; the model that worded the question; or "template; " and why the model's words did not do
+    )
     version: str  # of the program that made it
     config: str  # hash of the configuration
 

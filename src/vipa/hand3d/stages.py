@@ -5,9 +5,9 @@ points -> scale -> objects -> relations ->
                               frames    ->
 """
 
-import contextlib
 import hashlib
 import io
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -267,12 +267,14 @@ class ClipStages:
         }
 
     def _question(self, relation: AnyRelation, row_id: str) -> tuple[str, str]:
-        """(question, what worded it): a template, or the endpoint where it keeps the meaning."""
+        """(question, what worded it): a template, or the endpoint where it keeps the meaning; see `VisualRecord`."""
         seed = int(digest(f"{self.config.relations.seed} {row_id}"), 16)
         endpoint = self.estimators.endpoint
         if endpoint is not None and seed % 10_000 < 10_000 * self.config.words.reworded:
-            with contextlib.suppress(EndpointError):  # the template stays, and `wording` says so
+            try:
                 return reworded(endpoint, relation, seed), endpoint.config.model
+            except EndpointError as error:
+                return question_text(relation, seed), f"{KEPT}{error.reason}"
         return question_text(relation, seed), "template"
 
     @cached_property
@@ -384,9 +386,20 @@ class ClipStages:
             "scale_spread": None if scale is None else scale.spread,
             "scale_joints": None if scale is None else scale.joints,
             "scale_plain_median": None if scale is None else scale.plain_median,
-            "notes": clip.notes,
+            "notes": clip.notes | self._kept_templates(),
         }
 
+    def _kept_templates(self) -> dict[str, str]:
+        """A note of how many questions the endpoint was to reword and did not, and the commonest reason."""
+        reasons = Counter(r["wording"].removeprefix(KEPT) for r in self.relations if r["wording"].startswith(KEPT))
+        if not reasons:
+            return {}
+        reason = reasons.most_common(1)[0][0]
+        return {"wording": f"{reasons.total()} questions kept their template, most often: {reason}"}
+
+
+KEPT = "template; "
+"""Begins the `wording` of a question that was to be reworded and kept its template; the reason follows."""
 
 _OBJECT_ARRAYS = ("centres", "boxes", "confidence")
 
