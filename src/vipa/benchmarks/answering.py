@@ -34,6 +34,8 @@ class ModelAnswerer:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.manual_seed(0)  # parts that a start does not have yet are new, as in training
         self.model, self.processor = load_start(model)
+        if not fusion:
+            torch.nn.init.zeros_(self.model.model.fusion.alpha)
         self.model.to(device=self.device)  # type: ignore[call-arg]
         self.tokenizer: Any = self.processor.tokenizer
         self.packer = Packer(self.tokenizer, self.model.config.image_seq_length)

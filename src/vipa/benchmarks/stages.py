@@ -59,12 +59,12 @@ def evaluate_stages(run: StagesEvaluation, progress: Progress = lambda name, don
 
 
 def evaluate_questions(run: StagesEvaluation, progress: Progress) -> None:
-    """Hand3D-test: constant, before stage 1, after stage 1."""
+    """Hand3D-test: constant, before stage 1 (no fusion: a new one would only add noise), after stage 1."""
     from vipa.benchmarks.answering import ModelAnswerer, Questions
 
     makers = {
         "constant": lambda: ConstantAnswerer(list(Hand3D(run.data).visual("train"))),
-        "before": lambda: Questions(ModelAnswerer(run.before, run.data)),
+        "before": lambda: Questions(ModelAnswerer(run.before, run.data, fusion=False)),
         "stage1": lambda: Questions(ModelAnswerer(run.stage1, run.data)),
     }
     for name, make in makers.items():

@@ -8,6 +8,7 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -33,12 +34,12 @@ class NanoRecipe:
     train_clips: int = 800
     test_clips: int = 150
     demonstrations: int = 600
-    stage1_steps: int = 1_500
-    stage2_steps: int = 2_000
-    stage3_steps: int = 4_000
-    questions: int = 2_000
-    motions: int = 600
-    episodes: int = 50
+    stage1_steps: int = 1_000
+    stage2_steps: int = 700
+    stage3_steps: int = 700
+    questions: int = 1_000
+    motions: int = 300
+    episodes: int = 40
 
 
 def make_nano(run: NanoRecipe) -> None:
@@ -77,11 +78,9 @@ def pack_foundation(vlm: Path, spatial: Path, logs: Path) -> None:
     model.save_pretrained(folder / "vlm")
     AutoTokenizer.from_pretrained(vlm).save_pretrained(folder / "vlm")
     Cut3rModel.from_pretrained(spatial, dtype=torch.float16).save_pretrained(folder / "spatial")
-    for path in sorted(logs.glob("**/log.jsonl")) + sorted(logs.glob("**/run.json")):
+    for path in sorted(logs.glob("**/log.jsonl")):
         if "stages" not in path.parts:
-            target = NANO / "logs" / f"{path.parent.name}_{path.name}"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, target)
+            keep_log(path.parent, path.parent.name)
 
 
 def pack_stage(model_folder: Path, stage: str) -> None:
@@ -91,12 +90,21 @@ def pack_stage(model_folder: Path, stage: str) -> None:
     tensors = {name: p.detach().clone() for name, p in model.named_parameters() if id(p) in wanted}
     NANO.mkdir(parents=True, exist_ok=True)
     save_file(tensors, NANO / f"{stage}.safetensors")
-    run = json.loads((model_folder.parent / "run.json").read_text())
-    (NANO / "logs").mkdir(exist_ok=True)
-    (NANO / "logs" / f"{stage}_run.json").write_text(json.dumps(run, indent=1) + "\n")
-    shutil.copy(model_folder.parent / "log.jsonl", NANO / "logs" / f"{stage}_log.jsonl")
+    keep_log(model_folder.parent, stage)
     for contract in model_folder.glob("action_contract.json"):
         shutil.copy(contract, NANO / contract.name)
+
+
+def keep_log(run: Path, name: str) -> None:
+    """Log and settings of a training into the package; of folders only the names."""
+    (NANO / "logs").mkdir(parents=True, exist_ok=True)
+    shutil.copy(run / "log.jsonl", NANO / "logs" / f"{name}_log.jsonl")
+    settings = json.loads((run / "run.json").read_text(), object_pairs_hook=_names_of_folders)
+    (NANO / "logs" / f"{name}_run.json").write_text(json.dumps(settings, indent=1) + "\n")
+
+
+def _names_of_folders(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {key: Path(v).name if isinstance(v, str) and v.startswith("/") else v for key, v in pairs}
 
 
 if __name__ == "__main__":

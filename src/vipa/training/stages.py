@@ -67,8 +67,8 @@ def stage1(preset: Preset, data: Path, out: Path, start: str | None = None) -> T
         warmup=0.03,
     )
     if preset == "nano":
-        spec = DataSpec("hand3d_visual", data, batch=24, turns=10)
-        run = replace(run, data=(spec,), steps=1_500, learning_rate=2e-3)
+        spec = DataSpec("hand3d_visual", data, batch=8, turns=8)
+        run = replace(run, data=(spec,), steps=1_000, learning_rate=2e-3)
     return run
 
 
@@ -86,9 +86,9 @@ def stage2(preset: Preset, data: Path, out: Path, start: str | None = None) -> T
         warmup=0.03,
     )
     if preset == "nano":
-        action = DataSpec("hand3d_action", data, batch=16, turns=6)
-        visual = DataSpec("hand3d_visual", data, batch=4, turns=8, weight=0.3)
-        run = replace(run, data=(action, visual), steps=2_000, learning_rate=1e-3)
+        action = DataSpec("hand3d_action", data, batch=6, turns=4)
+        visual = DataSpec("hand3d_visual", data, batch=4, turns=8, weight=0.5)
+        run = replace(run, data=(action, visual), steps=700, learning_rate=5e-4)
     return run
 
 
@@ -106,8 +106,8 @@ def stage3(preset: Preset, data: Path, out: Path, start: str | None = None) -> T
         warmup=0.05,
     )
     if preset == "nano":
-        spec = DataSpec("episodes", data, batch=64, noise_draws=8)
-        run = replace(run, data=(spec,), steps=4_000, learning_rate=1e-3)
+        spec = DataSpec("episodes", data, batch=32, noise_draws=8)
+        run = replace(run, data=(spec,), steps=700, learning_rate=5e-4)
     return run
 
 
@@ -119,7 +119,7 @@ def foundation_language(pictures: Path, out: Path, start: str) -> TrainRun:
         out=out,
         data=(DataSpec("foundation", pictures, batch=6, turns=12),),
         trained=FOUNDATION_PARTS,
-        steps=2_000,
+        steps=4_500,
         learning_rate=1e-3,
         weight_decay=0.01,
         warmup=0.05,

@@ -34,7 +34,7 @@ class FoundationRun:
     frames: int = 2
     held_out: int = 500
     vision_steps: int = 1_200
-    language_steps: int = 2_000
+    language_steps: int = 4_500
     seed: int = 0
     workers: int = 2
     threads: int | None = None
