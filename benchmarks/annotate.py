@@ -1,4 +1,5 @@
-"""Frames per second of annotation apart from its networks, by stage, on one core (OMP_NUM_THREADS=1).
+"""Frames per second of annotation apart from its networks, by stage: CPU time, so that a busy machine does not
+change the figures (OMP_NUM_THREADS=1).
 
     python benchmarks/annotate.py --clips 20
     python benchmarks/annotate.py --clips 64 --engine ray --workers 1    # then 2, 4 ...
@@ -89,15 +90,16 @@ def main(
         )
     if report.refused:
         raise SystemExit(f"refused: {report.refused[0]}")
-    print(f"{report.num_frames} sampled frames of {width} x {height}, {clips} clips of {seconds:.0f} s")
-    for stage, spent in report.stage_seconds.items():
-        print(f"  {stage:<10} {1000 * spent / report.num_frames:7.2f} ms a frame")
-    total = sum(report.stage_seconds.values())
-    print(f"  all        {1000 * total / report.num_frames:7.2f} ms, {report.num_frames / total:.0f} frames/s")
-    print(f"  with making the clips and tables: {report.num_frames / report.seconds:.0f} frames/s")
+    spent = {stage: 1000 / rate for stage, rate in report.stage_rates.items()}
+    spent["tables"] = 1000 * report.table_seconds / report.num_frames
+    print(f"{report.num_frames} sampled frames of {width} x {height}, {clips} clips of {seconds:.0f} s; CPU time")
+    for stage, milliseconds in spent.items():
+        print(f"  {stage:<10} {milliseconds:7.2f} ms a frame")
+    total = sum(spent.values())
+    print(f"  all        {total:7.2f} ms, {1000 / total:.0f} frames/s of one core")
     first, last = seen[0][0], seen[-1][0]
     later = [frames for moment, frames in seen if moment > first + 0.01]  # Ray's come several at once
-    print(f"  {engine}, {workers} worker(s), steady: {sum(later) / (last - first):.0f} frames/s")
+    print(f"  {engine}, {workers} worker(s), steady wall clock: {sum(later) / (last - first):.0f} frames/s")
 
 
 if __name__ == "__main__":

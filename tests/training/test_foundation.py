@@ -1,11 +1,21 @@
 """Foundation questions are about the image and nothing else; the tokenizer gives any text back."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
+from transformers import InternVLVisionModel
 
 from vipa.hand3d.motion_tokens import MotionCodec
+from vipa.models.presets import nano_vlm_config
+from vipa.training.data import DataSpec
+from vipa.training.foundation.conversations import FoundationQuestions
 from vipa.training.foundation.pictures import PAINTS, THINGS
 from vipa.training.foundation.questions import NOMINAL_DEPTH, Picture, Seen, sample_turns
+from vipa.training.foundation.start import new_language_model
+from vipa.training.foundation.vision import pixels
+from vipa.training.packing import IGNORE, Packer
 from vipa.training.schedule import warmup_cosine
 
 
@@ -55,3 +65,34 @@ def test_the_schedule_warms_up_and_ends_at_zero():
     assert max(factors) == factors[10] == 1.0
     assert factors[100] == pytest.approx(0.0)
     assert np.all(np.diff(factors[10:]) < 0)
+
+
+def test_an_aligned_projector_brings_image_tokens_to_their_words(pictures, tokenizer):
+    _, data = pictures
+    torch.manual_seed(0)
+    vision = InternVLVisionModel(nano_vlm_config(tokenizer).vision_config)
+    model = new_language_model(tokenizer, vision, data, seed=0)
+    with torch.no_grad():
+        tokens = model.model.project(model.encode_images(pixels(torch.from_numpy(data.rgb)))[0], None)
+        words = model.get_input_embeddings()(torch.tensor([tokenizer(f" {p}")["input_ids"][0] for p in PAINTS]))
+    similar = torch.nn.functional.cosine_similarity(tokens[:, :, None], words, dim=-1)
+    shown = torch.from_numpy(data.paint > 0)
+    right = similar[shown].argmax(-1) == torch.from_numpy(data.paint)[shown].long() - 1
+    assert right.float().mean() > 0.5  # 8 colours, an untrained image encoder
+
+
+def test_mentioned_things_are_marked_in_prompts_alone(pictures, tokenizer):
+    data = pictures[1]
+    questions = FoundationQuestions(
+        DataSpec("foundation", Path(), batch=4, turns=6), data, Packer(tokenizer, 4), 8
+    )
+    inputs, groups, _ = questions.inputs(np.random.default_rng(0), np.arange(len(data)))
+    marked = ~inputs["mentions"].isnan().any(-1)
+    assert marked.any()
+    assert (inputs["labels"][marked] == IGNORE).all()
+    for ids, points, here, group in zip(inputs["input_ids"], inputs["mentions"], marked, groups):
+        picture = data.pictures[int(group[-1])]
+        words = {w for t in (*picture.objects, *picture.hands) for w in t.name.split()}
+        assert {tokenizer.decode(i).strip() for i in ids[here]} <= words
+        centres = torch.tensor([t.centre for t in (*picture.objects, *picture.hands)])
+        assert (torch.cdist(points[here], centres) < 1e-6).any(1).all()

@@ -1,7 +1,11 @@
 """Packed turns see what they would see by themselves."""
 
+import pytest
 import torch
 
+from vipa.models.attention import attend
+from vipa.models.packed_attention import PACKED_TURNS
+from vipa.training.data import text_inputs
 from vipa.training.features import EncodedImages
 from vipa.training.packing import IGNORE, Conversation, Packer
 from vipa.weights import load_start
@@ -13,33 +17,51 @@ TURNS = (
 )
 
 
-def test_a_packed_turn_gets_the_logits_it_gets_alone(start, pictures):
+@pytest.fixture(scope="module")
+def packed(start, pictures):
+    """Packer, and logits (rows, length, vocabulary), image features and labels of some conversations."""
     model, processor = load_start(start)
+    model.set_attn_implementation({"text_config": PACKED_TURNS})
     packer = Packer(processor.tokenizer, model.config.image_seq_length)
-    data = pictures[1]
 
     def read(group):
-        return data.rgb[[int(key) for key in group]]
+        return pictures[1].rgb[[int(key) for key in group]]
 
-    def logits(conversation):
-        batch = packer([conversation])
-        encoded = EncodedImages.of(model, processor, [conversation.images], read)
+    def states(*conversations):
+        batch = packer(conversations)
+        groups = [conversation.images for conversation in conversations]
+        encoded = EncodedImages.of(model, processor, groups, read).inputs(groups, torch.device("cpu"))
         with torch.no_grad():
-            out = model(
-                input_ids=batch.input_ids,
-                position_ids=batch.position_ids,
-                attention_mask=batch.attention_mask,
-                **encoded.inputs([conversation.images], torch.device("cpu")),
-            ).logits[0]
-        return out, batch.labels[0]
+            inputs = text_inputs(batch)
+            labels = inputs.pop("labels")
+            return model(**inputs, **encoded).logits, encoded, labels
 
-    together, labels = logits(Conversation(("0", "1"), TURNS))
-    packed = together[labels != IGNORE]
-    alone = []
-    for turn in TURNS:
-        out, own = logits(Conversation(("0", "1"), (turn,)))
-        alone.append(out[own != IGNORE])
-    torch.testing.assert_close(packed, torch.cat(alone), rtol=1e-4, atol=1e-4)
+    return packer, states
+
+
+def test_a_packed_turn_gets_the_logits_it_gets_alone(packed):
+    """Also beside rows with other numbers of images and turns."""
+    _, states = packed
+    rows = (Conversation(("0", "1"), TURNS), Conversation(("2",), TURNS[1:]))
+    together, _, labels = states(*rows)
+    for row, conversation in enumerate(rows):
+        alone = []
+        for turn in conversation.turns:
+            out, _, own = states(Conversation(conversation.images, (turn,)))
+            alone.append(out[0][own[0] != IGNORE])
+        here = together[row][labels[row] != IGNORE]
+        torch.testing.assert_close(here, torch.cat(alone), rtol=1e-4, atol=1e-4)
+
+
+def test_a_turn_alone_is_an_ordinary_prompt(packed, start):
+    """Packed attention of one turn is causal attention."""
+    packer, states = packed
+    out, features, _ = states(Conversation(("0",), TURNS[:1]))
+    model, _ = load_start(start)
+    ids = packer([Conversation(("0",), TURNS[:1])]).input_ids
+    with torch.no_grad():
+        plain = model(input_ids=ids, **features).logits
+    torch.testing.assert_close(out, plain, rtol=1e-4, atol=1e-4)
 
 
 def test_only_answers_are_learned(tokenizer):
@@ -51,14 +73,10 @@ def test_only_answers_are_learned(tokenizer):
     assert batch.num_turns == 4
 
 
-def test_turns_do_not_see_each_other_and_nobody_sees_padding(tokenizer):
-    packer = Packer(tokenizer, 2)
-    batch = packer([Conversation(("a",), TURNS), Conversation(("b",), TURNS[:1])])
-    mask = batch.attention_mask[:, 0]
-    prefix = len(packer._ids("<|im_start|>user\n" + packer.image_text))
-    first = prefix + sum(len(packer._ids(t)) for t in (TURNS[0][0] + "<|im_end|>\n<|im_start|>assistant\n",))
-    second_start = first + len(packer._ids(TURNS[0][1] + "<|im_end|>"))
-    assert not mask[0, second_start:, prefix:second_start].any()
-    assert mask[0, second_start:, :prefix].all()
-    length = second_start
-    assert not mask[1, :length, length:].any()
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_that_learns_on_a_cpu_is_the_fused_one(causal):
+    query, key, value = torch.randn(3, 5, 2, 7, 8).bfloat16().unbind(0)
+    mask = None if causal else (torch.rand(5, 1, 7, 7) < 0.5) | torch.eye(7, dtype=torch.bool)
+    fused = torch.nn.functional.scaled_dot_product_attention(query, key, value, mask, is_causal=causal)
+    written_out = attend(query.requires_grad_(), key, value, mask, causal=causal)
+    torch.testing.assert_close(written_out, fused, rtol=0.02, atol=0.02)

@@ -12,15 +12,17 @@ from jaxtyping import Float
 
 from vipa.benchmarks.statistics import bootstrap_interval
 from vipa.clips.clip import Clip, ClipError
-from vipa.geometry import unproject_depth
+from vipa.geometry import direction_words
 from vipa.hand3d.calibration import estimate_scale
 from vipa.hand3d.config import AnnotateConfig, RelationsConfig, ScaleConfig
 from vipa.hand3d.estimators import sample_frames
 from vipa.hand3d.localise import locate_objects
-from vipa.hand3d.objects import ClipBoxes, from_poses
-from vipa.hand3d.pointmaps import DepthPoints, PointMapEstimator, PointMaps
+from vipa.hand3d.objects import ClipBoxes, LocatedObject, from_poses
+from vipa.hand3d.pointmaps import AnyMaps, DepthMaps, DepthPoints, PointMapEstimator
+from vipa.hand3d.questions import answer_text, parse_answer
 from vipa.hand3d.relating import ClipGeometry, spatial_relations
 from vipa.hand3d.relations import Relation
+from vipa.hands.skeleton import WRIST
 
 
 @dataclass(frozen=True)
@@ -44,17 +46,17 @@ class Quality:
     refused: tuple[str, ...]
 
 
-Degrade = Callable[[Clip, PointMaps, np.random.Generator], tuple[PointMaps, float]]
+Degrade = Callable[[Clip, DepthMaps, np.random.Generator], tuple[DepthMaps, float]]
 
 
-def true_depth(clip: Clip, maps: PointMaps, rng: np.random.Generator) -> tuple[PointMaps, float]:
+def true_depth(clip: Clip, maps: DepthMaps, rng: np.random.Generator) -> tuple[DepthMaps, float]:
     return maps, 1.0
 
 
-def sensor_depth(clip: Clip, maps: PointMaps, rng: np.random.Generator) -> tuple[PointMaps, float]:
+def sensor_depth(clip: Clip, maps: DepthMaps, rng: np.random.Generator) -> tuple[DepthMaps, float]:
     """Depth as a sensor of unknown unit gives it, and its true scale (metres per unit): 0.5 % noise per pixel, 0.5 %
     slow drift over the image, flying pixels at edges, 1 mm steps, 3 % missing, any unit between 0.2 and 5 m."""
-    depth = maps.points[..., 2].astype(np.float64)
+    depth = maps.depth.astype(np.float64)
     n, height, width = depth.shape
     shifted = np.stack([np.roll(depth, step, axis) for axis in (1, 2) for step in (-1, 1)])
     flying = (np.ptp(shifted, axis=0) > 0.05) & (rng.random(depth.shape) < 0.5)
@@ -66,17 +68,16 @@ def sensor_depth(clip: Clip, maps: PointMaps, rng: np.random.Generator) -> tuple
     depth = np.round(depth, 3)
     depth[rng.random(depth.shape) < 0.03] = np.nan
     scale = float(np.exp(rng.uniform(np.log(0.2), np.log(5.0))))
-    K = clip.intrinsics.resized(width, height).matrix
-    points = unproject_depth((depth / scale).astype(np.float32), K)
-    return replace(maps, points=points, metric=False), scale
+    return replace(maps, depth=(depth / scale).astype(np.float32), metric=False), scale
 
 
 @dataclass(frozen=True)
 class Condition:
-    """A kind of geometry: the true depth degraded, or what an estimator makes of the images."""
+    """A kind of geometry: the true depth degraded (None: the true poses of the objects, no point map), or what an
+    estimator makes of the images."""
 
     name: str
-    degrade: Degrade = true_depth
+    degrade: Degrade | None = true_depth
     estimator: PointMapEstimator | None = None
 
 
@@ -89,6 +90,10 @@ def measure(conditions: list[Condition], seeds: range, size: int) -> list[Qualit
         truth = DepthPoints()(clip, frames.tolist())
         assert truth is not None
         for condition, tally in zip(conditions, tallies):
+            if condition.degrade is None:
+                assert clip.T_world_camera is not None
+                tally.compare(clip, frames, from_poses(clip, frames.tolist(), clip.T_world_camera[frames]))
+                continue
             if condition.estimator is None:
                 rng = np.random.default_rng(int(clip.id.rsplit("_", 1)[1]))
                 maps, scale = condition.degrade(clip, truth, rng)
@@ -110,7 +115,7 @@ class _Tally:
         self.refused: list[str] = []
         self.sights = 0
 
-    def add(self, clip: Clip, maps: PointMaps, true_scale: float) -> None:
+    def add(self, clip: Clip, maps: AnyMaps, true_scale: float) -> None:
         assert clip.T_world_camera is not None
         columns, frames = self.columns, maps.frames
         try:
@@ -126,28 +131,37 @@ class _Tally:
         names = [track.name for track in clip.objects or ()]
         boxes, scores = ClipBoxes()(clip, frames.tolist(), names)
         poses = clip.T_world_camera[frames]
-        found = locate_objects(clip, maps, estimate, names, boxes, scores, poses, 0.3)
-        true = from_poses(clip, frames.tolist(), poses)
-        for a, b in zip(found, true):
+        self.compare(clip, frames, locate_objects(clip, maps, estimate, names, boxes, scores, poses, 0.3))
+
+    def compare(self, clip: Clip, frames: np.ndarray, found: list[LocatedObject]) -> None:
+        """Objects at these frames, and what is answered about them, with the truth of the clip."""
+        assert clip.T_world_camera is not None
+        poses, columns = clip.T_world_camera[frames], self.columns
+        for a, b in zip(found, from_poses(clip, frames.tolist(), poses)):
             seen = np.isfinite(a.boxes).all(-1)
             self.sights += int(seen.sum())
             error = np.linalg.norm(a.centres - b.centres, axis=-1)[seen]
             columns["centres"] += error[np.isfinite(error)].tolist()
-        said, right = (
-            {
-                (f.relation.hand, f.relation.object, f.frames[-1]): f.relation
-                for f in spatial_relations(clip, ClipGeometry(frames, poses, tuple(objects)), RelationsConfig())
-                if isinstance(f.relation, Relation)
-            }
-            for objects in (found, true)
-        )
-        for key in said.keys() & right.keys():
-            columns["words"].append(said[key].directions == right[key].directions)
-            columns["distances"].append(abs(said[key].distance - right[key].distance))
+        for f in spatial_relations(clip, ClipGeometry(frames, poses, tuple(found)), RelationsConfig()):
+            assert isinstance(f.relation, Relation)
+            truth = true_displacement(clip, f.relation, f.frames[0], f.frames[-1])
+            if np.isfinite(truth).all():
+                said = parse_answer(answer_text(f.relation)).directions
+                columns["words"].append(set(said) == set(direction_words(truth)))
+                columns["distances"].append(abs(f.relation.distance - float(np.linalg.norm(truth))))
 
     def quality(self, name: str, clips: int) -> Quality:
         arrays = {k: np.array(v, dtype=float) for k, v in self.columns.items()}
         return Quality(name=name, clips=clips, sights=self.sights, refused=tuple(self.refused), **arrays)
+
+
+def true_displacement(clip: Clip, relation: Relation, first: int, last: int) -> Float[np.ndarray, "3"]:
+    """From the wrist to the object's centre in frame `last`, in the camera of frame `first`, of the clip's truth."""
+    assert clip.T_world_camera is not None
+    hand, thing = clip.hand(relation.hand), next(t for t in clip.objects or () if t.name == relation.object)
+    assert hand is not None and thing.T_world_object is not None
+    wrist = clip.T_world_camera[last] @ [*hand.joints_camera[last, WRIST], 1.0]
+    return clip.T_world_camera[first, :3, :3].T @ (thing.T_world_object[last, :3, 3] - wrist[:3])
 
 
 def film(seeds: range, size: int) -> Iterator[Clip]:
@@ -200,11 +214,15 @@ def annotation(
 
     start = seeds_of("test").start
     seeds = range(start, start + clips)
-    conditions = [Condition("true depth"), Condition("sensor depth, unknown unit", sensor_depth)]
+    conditions = [
+        Condition("true geometry", None),
+        Condition("boxes and true depth"),
+        Condition("boxes and sensor depth, unknown unit", sensor_depth),
+    ]
     if cut3r is not None:
         from vipa.hand3d.pointmaps_cut3r import Cut3rPoints
 
-        conditions.append(Condition("CUT3R nano", estimator=Cut3rPoints(cut3r)))
+        conditions.append(Condition("boxes and CUT3R nano", estimator=Cut3rPoints(cut3r)))
     qualities = measure(conditions, seeds, size)
     protocol = PROTOCOL.format(clips=clips, size=size, first=start, last=seeds.stop - 1)
     if cut3r is not None:
@@ -216,20 +234,21 @@ def annotation(
 
 PROTOCOL = """\
 Made by `vipa evaluate annotation`: {clips} held-out tabletop clips (seeds {first} to {last}, {size} px), frames at
-1 per second, the true hands and boxes. Every column locates objects inside their boxes from its point map; with the
-objects' true poses instead, relations are the truth itself (`tests/hand3d/test_annotate.py` checks them to 1e-9).
+1 per second, the true hands and boxes. "True geometry": the true poses of objects, which the engine takes by default
+where a data set has them. The other columns do without and locate objects inside their boxes from a point map.
 "True depth" is the rendered depth. "Sensor depth" has 0.5 % noise per pixel, 0.5 % drift over the image, flying pixels
 at edges, 1 mm steps, 3 % missing pixels, and a unit between 0.2 and 5 m that calibration must find from hands whose
-joints lie inside the flesh and hide behind objects. Direction words and distances are those of hand-to-object
-relations, against the same relations from true poses. Brackets: 95 % bootstrap intervals."""
+joints lie inside the flesh and hide behind objects. Direction words (read back from the answers) and distances (as
+they are before rounding) are those of hand-to-object relations, against the clip's truth. Brackets: 95 % bootstrap
+intervals."""
 
 
-def _ratio(truth: PointMaps, made: PointMaps) -> float:
+def _ratio(truth: AnyMaps, made: AnyMaps) -> float:
     """Metres per unit of a made map: the median over all pixels of true depth / made depth."""
-    height, width = made.points.shape[1:3]
-    rows = np.arange(height) * truth.points.shape[1] // height
-    columns = np.arange(width) * truth.points.shape[2] // width
-    return float(np.nanmedian(truth.points[:, rows][:, :, columns, 2] / made.points[..., 2]))
+    height, width = made.depth.shape[1:]
+    rows = np.arange(height) * truth.depth.shape[1] // height
+    columns = np.arange(width) * truth.depth.shape[2] // width
+    return float(np.nanmedian(truth.depth[:, rows][:, :, columns] / made.depth))
 
 
 def _bilinear(grid: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:

@@ -21,8 +21,8 @@ from vipa.hand3d.work import ClipReport
 @dataclass(frozen=True)
 class Report:
     """One run of annotation. refused: clip and reason, in order of id. reasons: how often each kind of reason.
-    hours_per_hour: of video. stage_rates: sampled frames a second of those that went through the stage now, of one
-    worker."""
+    hours_per_hour: of video. stage_seconds: wall time. stage_rates: sampled frames that went through the stage now
+    per second of CPU time, that is of one core. table_seconds: CPU time of writing the tables of all clips."""
 
     out: str
     done: int
@@ -33,6 +33,7 @@ class Report:
     hours_per_hour: float
     stage_seconds: dict[str, float]
     stage_rates: dict[str, float]
+    table_seconds: float
     reasons: dict[str, int]
     num_frames: int
     config: dict = field(default_factory=dict)
@@ -114,13 +115,17 @@ def kind_of(reason: str) -> str:
 
 def finish(out: Path, config: AnnotateConfig, reports: list[ClipReport], started: float) -> Report:
     """The tables of all finished clips, and the run report, also written as report.json."""
+    cpu_start = time.process_time()
     manifest = build_tables(out, config)
     write_card(out)
     seconds: Counter[str] = Counter()
+    cpu: Counter[str] = Counter()
     frames: Counter[str] = Counter()
     for report in reports:
         seconds.update(report.seconds)
+        cpu.update(report.cpu_seconds)
         frames.update(dict.fromkeys(report.seconds, report.num_frames))
+    table_seconds = time.process_time() - cpu_start
     wall, video = time.perf_counter() - started, sum(r.video_seconds for r in reports)
     rows = {
         table: {split: sum(f["rows"] for f in files) for split, files in by_split.items()}
@@ -135,7 +140,8 @@ def finish(out: Path, config: AnnotateConfig, reports: list[ClipReport], started
         video_seconds=video,
         hours_per_hour=video / wall,
         stage_seconds={k: round(v, 3) for k, v in seconds.items()},
-        stage_rates={k: round(frames[k] / v, 1) for k, v in seconds.items() if v > 0},
+        stage_rates={k: round(frames[k] / v, 1) for k, v in cpu.items() if v > 0},
+        table_seconds=round(table_seconds, 3),
         reasons=dict(Counter(kind_of(r.reason) for r in reports if r.reason is not None).most_common()),
         num_frames=sum(r.num_frames for r in reports),
         config=json.loads(config.to_json()),

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from vipa.clips.clip import Clip, ClipError, Hand
 from vipa.geometry import Intrinsics, project
 from vipa.hand3d.config import ScaleConfig
-from vipa.hand3d.pointmaps import PointMaps
+from vipa.hand3d.pointmaps import AnyMaps
 from vipa.hands.skeleton import BONES
 
 THICKNESS = np.array([0.022, *[0.016, 0.011, 0.009, 0.008], *[0.013, 0.010, 0.009, 0.008] * 4])
@@ -46,7 +46,7 @@ class ScaleEstimate:
     calibrated: bool
 
 
-def estimate_scale(clip: Clip, maps: PointMaps, config: ScaleConfig) -> ScaleEstimate:
+def estimate_scale(clip: Clip, maps: AnyMaps, config: ScaleConfig) -> ScaleEstimate:
     """The scale of `maps`; 1 for a metric map unless `config.force`. ClipError where hands give no good answer."""
     if maps.metric and not config.force:
         return ScaleEstimate(1.0, 1.0, 1.0, 0.0, 1.0, 0, 0, None, False)
@@ -109,8 +109,8 @@ def robust_fit(
     0.5) over the joints whose skin is where it is expected, until they no longer change.
     """
     candidates = np.quantile((z - thickness) / surface, np.linspace(0.02, 0.98, 97))
-    agree = [np.sum(_on_skin(z, surface, thickness, s, 1.0, 0.5)) for s in candidates]
-    best = np.flatnonzero(np.array(agree) >= 0.98 * np.max(agree))
+    agree = _on_skin(z, surface, thickness, candidates[:, None], 1.0, 0.5).sum(-1)
+    best = np.flatnonzero(agree >= 0.98 * agree.max())
     scale, flesh = float(np.median(candidates[best])), 1.0
     inlier = _on_skin(z, surface, thickness, scale, flesh)
     for _ in range(20):
@@ -131,52 +131,55 @@ def robust_fit(
     return float(scale), flesh, inlier
 
 
-def _on_skin(z, surface, thickness, scale: float, flesh: float, strict: float = 1.0) -> np.ndarray:
+def _on_skin(z, surface, thickness, scale, flesh: float, strict: float = 1.0) -> np.ndarray:
     gap = z - flesh * thickness - scale * surface  # > 0: something is before the skin
     return (gap < strict * IN_FRONT) & (gap > -strict * BEHIND)
 
 
-def self_visible(joints: Float[np.ndarray, "21 3"], K: Float[np.ndarray, "3 3"]) -> Bool[np.ndarray, "21"]:
+def self_visible(joints: Float[np.ndarray, "*b 21 3"], K: Float[np.ndarray, "3 3"]) -> Bool[np.ndarray, "*b 21"]:
     """Which joints no other part of the same hand hides: bones as tubes of flesh, compared by depth order."""
     parents, children = (np.array(column) for column in zip(*BONES))
-    t = np.linspace(0.0, 1.0, 6)[None, :, None]
-    along = joints[parents][:, None] * (1 - t) + joints[children][:, None] * t
-    radius = 0.5 * (THICKNESS[parents] + THICKNESS[children])
+    t = np.linspace(0.0, 1.0, 6)[:, None]
+    along = joints[..., parents, None, :] * (1 - t) + joints[..., children, None, :] * t  # (*b, bones, samples, 3)
+    radius = 0.5 * (THICKNESS[parents] + THICKNESS[children])[:, None]
     with np.errstate(invalid="ignore", divide="ignore"):
-        pixels, tubes = project(joints, K), project(along.reshape(-1, 3), K).reshape(len(BONES), -1, 2)
-        gap = np.linalg.norm(pixels[:, None, None] - tubes[None], axis=-1)  # (21, bones, samples)
-        covers = gap < K[0, 0] * radius[:, None] / along[..., 2]
-        before = joints[:, None, None, 2] - along[None, ..., 2] > radius[:, None] + THICKNESS[:, None, None]
-    return ~(covers & before).any((1, 2))
+        pixels = (joints[..., :2] / joints[..., 2:])[..., :, None, None, :]
+        tubes = (along[..., :2] / along[..., 2:])[..., None, :, :, :]
+        focal = np.array([1.0, K[1, 1] / K[0, 0]])
+        gap = (((pixels - tubes) * focal) ** 2).sum(-1)  # (*b, 21, bones, samples), tangents of angles
+        covers = gap < np.maximum(radius / along[..., 2], 0.0)[..., None, :, :] ** 2
+        before = joints[..., 2, None, None] - along[..., None, :, :, 2] > radius + THICKNESS[:, None, None]
+    return ~(covers & before).any((-2, -1))
 
 
-def _pairs(clip: Clip, maps: PointMaps):
+def _pairs(clip: Clip, maps: AnyMaps):
     """Per (frame, hand, joint) on the image with a surface: joint depth, surface depth, thickness (0: hidden
     by the hand itself), frame number, and whether it counts for the plain median."""
     columns: list[np.ndarray] = []
-    height, width = maps.points.shape[1:3]
-    camera = clip.intrinsics.resized(width, height)
+    depth = maps.depth
+    camera = clip.intrinsics.resized(depth.shape[2], depth.shape[1])
     for hand in clip.hands:
-        for i, f in enumerate(maps.frames):
-            joints = hand.joints_camera[f]
-            surface = sample_depth(maps.points[i, ..., 2], joints, camera)
-            ok = np.isfinite(surface) & (surface > 0) & (hand.confidence[f] > 0)
-            visible = ok & self_visible(joints, camera.matrix)
-            columns.append(np.stack([joints[:, 2], surface, THICKNESS * visible, np.full(21, f), ok], 1)[ok])
+        joints = hand.joints_camera[maps.frames]
+        surface = sample_depth(depth, joints, camera)
+        ok = np.isfinite(surface) & (surface > 0) & (hand.confidence[maps.frames] > 0)
+        visible = ok & self_visible(joints, camera.matrix)
+        frame = np.broadcast_to(np.asarray(maps.frames)[:, None], ok.shape)
+        columns.append(np.stack([joints[..., 2], surface, THICKNESS * visible, frame, ok], -1)[ok])
     table = np.concatenate(columns) if columns else np.zeros((0, 5))
     return table[:, 0], table[:, 1], table[:, 2], table[:, 3], table[:, 4].astype(bool)
 
 
 def sample_depth(
-    depth: Float[np.ndarray, "height width"], joints: Float[np.ndarray, "n 3"], camera: Intrinsics
-) -> Float[np.ndarray, "n"]:
+    depth: Float[np.ndarray, "*b height width"], joints: Float[np.ndarray, "*b n 3"], camera: Intrinsics
+) -> Float[np.ndarray, "*b n"]:
     """The depth image's value at each joint's pixel (nearest); NaN off the image or behind the camera."""
-    out = np.full(len(joints), np.nan)
-    ok = np.isfinite(joints).all(-1) & (joints[:, 2] > 1e-3)
-    pixels = project(np.where(ok[:, None], joints, 1.0), camera.matrix)
+    out = np.full(joints.shape[:-1], np.nan)
+    ok = np.isfinite(joints).all(-1) & (joints[..., 2] > 1e-3)
+    pixels = project(np.where(ok[..., None], joints, 1.0), camera.matrix)
     ok &= camera.contains(pixels)
     u, v = np.rint(pixels[ok]).astype(int).T
-    out[ok] = depth[np.clip(v, 0, depth.shape[0] - 1), np.clip(u, 0, depth.shape[1] - 1)]
+    image = np.nonzero(ok)[:-1]
+    out[ok] = depth[*image, np.clip(v, 0, depth.shape[-2] - 1), np.clip(u, 0, depth.shape[-1] - 1)]
     return out
 
 

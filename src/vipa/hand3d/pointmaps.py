@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Int
 
 from vipa.clips.clip import Clip
-from vipa.geometry import unproject_depth
+from vipa.geometry import Intrinsics, unproject_depth
 from vipa.hand3d.config import PointsConfig
 
 
@@ -26,13 +26,49 @@ class PointMaps:
     metric: bool
     T_world_camera: Float[np.ndarray, "n 4 4"] | None = None
 
+    @property
+    def depth(self) -> Float32[np.ndarray, "n height width"]:
+        """Along the optical axis; NaN where unknown."""
+        return self.points[..., 2]
+
+    def crop(self, i: int, rows: slice, columns: slice) -> Float[np.ndarray, "h w 3"]:
+        """Points of a part of map i; slices may have steps."""
+        return self.points[i, rows, columns]
+
+
+@dataclass(frozen=True)
+class DepthMaps:
+    """Point maps of a pinhole's depth images, as `PointMaps`; points are made of the pixels that are asked for."""
+
+    frames: Int[np.ndarray, "n"]
+    depth: Float32[np.ndarray, "n height width"]  # not positive or NaN where unknown
+    intrinsics: Intrinsics  # of the depth images
+    metric: bool
+    confidence: None = None
+    T_world_camera: None = None
+
+    @property
+    def points(self) -> Float32[np.ndarray, "n height width 3"]:
+        """All of them: three times the memory of the depth images."""
+        return unproject_depth(np.where(self.depth > 0, self.depth, np.nan), self.intrinsics.matrix)
+
+    def crop(self, i: int, rows: slice, columns: slice) -> Float[np.ndarray, "h w 3"]:
+        """Points of a part of map i; slices may have steps."""
+        depth, K = self.depth[i, rows, columns], self.intrinsics
+        z = np.where(depth > 0, depth, np.nan)
+        v, u = np.ogrid[rows, columns]
+        return np.stack([(u - K.cx) / K.fx * z, (v - K.cy) / K.fy * z, z], -1)
+
+
+AnyMaps = PointMaps | DepthMaps
+
 
 class PointMapEstimator(Protocol):
     """Points of frames of a clip; None where this estimator has nothing for this clip."""
 
     cached: bool  # whether the result is worth a file: a network's is, a sensor's is one already
 
-    def __call__(self, clip: Clip, frames: Sequence[int]) -> PointMaps | None: ...
+    def __call__(self, clip: Clip, frames: Sequence[int]) -> AnyMaps | None: ...
 
 
 class DepthPoints:
@@ -40,13 +76,12 @@ class DepthPoints:
 
     cached = False
 
-    def __call__(self, clip: Clip, frames: Sequence[int]) -> PointMaps | None:
+    def __call__(self, clip: Clip, frames: Sequence[int]) -> DepthMaps | None:
         if clip.depth is None:
             return None
         depth = np.asarray(clip.depth.read(frames), dtype=np.float32)
-        depth = np.where(depth > 0, depth, np.nan)
-        K = clip.intrinsics.resized(depth.shape[2], depth.shape[1]).matrix
-        return PointMaps(np.asarray(frames), unproject_depth(depth, K), None, clip.depth_is_metric)
+        camera = clip.intrinsics.resized(depth.shape[2], depth.shape[1])
+        return DepthMaps(np.asarray(frames), depth, camera, clip.depth_is_metric)
 
 
 def _depth(config: PointsConfig) -> PointMapEstimator:

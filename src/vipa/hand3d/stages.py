@@ -8,7 +8,7 @@ points -> scale -> objects -> relations ->
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any
@@ -25,13 +25,13 @@ from vipa.hand3d.estimators import Estimators, sample_frames
 from vipa.hand3d.localise import locate_objects
 from vipa.hand3d.motion import find_motions, motion_seed, motion_task
 from vipa.hand3d.objects import LocatedObject, clip_names, from_poses
-from vipa.hand3d.pointmaps import PointMaps
+from vipa.hand3d.pointmaps import AnyMaps, PointMaps
 from vipa.hand3d.questions import answer_text, question_text
 from vipa.hand3d.relating import ClipGeometry, Found, find_relations
 from vipa.hand3d.relations import AnyRelation, CameraMovement, Relation
 from vipa.hand3d.store import ClipStore, StageOutput
 
-STAGE_VERSIONS = {"words": 1, "points": 1, "scale": 1, "objects": 1, "relations": 1, "motion": 1, "frames": 1}
+STAGE_VERSIONS = {"words": 1, "points": 1, "scale": 1, "objects": 2, "relations": 1, "motion": 1, "frames": 1}
 """Raised when a stage's results change, so that old files count as out of date."""
 
 
@@ -78,13 +78,12 @@ class ClipStages:
             bits.update(np.ascontiguousarray(array).data)
         return bits.hexdigest()[:16]
 
-    def _stage(self, name: str, compute: Callable[[], StageOutput], stored: bool = True) -> StageOutput:
-        output = self.store.read(name, self.keys[name]) if stored else None
+    def _stage(self, name: str, compute: Callable[[], StageOutput]) -> StageOutput:
+        output = self.store.read(name, self.keys[name])
         if output is None:
             output = compute()
             self.computed[name] = len(self.frames)
-            if stored:
-                self.store.write(name, self.keys[name], output)
+            self.store.write(name, self.keys[name], output)
         return output
 
     # -- stages -------------------------------------------------------------------------------------------------
@@ -134,11 +133,13 @@ class ClipStages:
         return bool(self.names) or self.clip.T_world_camera is None
 
     @cached_property
-    def maps(self) -> PointMaps | None:
+    def maps(self) -> AnyMaps | None:
         """Point maps of the sampled frames, kept in a file where a network made them."""
+        if not self.estimators.points.cached:
+            return self._make_maps()
 
         def compute() -> StageOutput:
-            maps = self.estimators.points(self.clip, self.frames.tolist()) if self.needs_points else None
+            maps = self._make_maps()
             if maps is None:
                 return StageOutput(None)
             arrays = {"points": maps.points}
@@ -146,13 +147,16 @@ class ClipStages:
             arrays |= {} if maps.T_world_camera is None else {"T_world_camera": maps.T_world_camera}
             return StageOutput({"metric": maps.metric}, arrays)
 
-        out = self._stage("points", compute, stored=self.estimators.points.cached)
+        out = self._stage("points", compute)
         if out.values is None:
             return None
         a = out.arrays
         return PointMaps(
             self.frames, a["points"], a.get("confidence"), out.values["metric"], a.get("T_world_camera")
         )
+
+    def _make_maps(self) -> AnyMaps | None:
+        return self.estimators.points(self.clip, self.frames.tolist()) if self.needs_points else None
 
     @cached_property
     def scale(self) -> ScaleEstimate | None:
@@ -322,8 +326,8 @@ class ClipStages:
         width, height = config.size or (camera.width, camera.height)
         small = camera.resized(width, height)
         factor = np.array([width / camera.width, height / camera.height] * 2)
-        for frame in frames:
-            image = Image.fromarray(clip.frames.read([frame])[0])
+        for frame, pixels in _read(clip, frames):
+            image = Image.fromarray(pixels)
             if image.size != (width, height):
                 image = image.resize((width, height), Image.Resampling.BOX, reducing_gap=None)
             file = io.BytesIO()
@@ -337,21 +341,21 @@ class ClipStages:
             things = [
                 {
                     "name": o.name,
-                    "centre": _floats(o.centres[i]),
-                    "box": _floats((o.boxes[i] + 0.5) * factor - 0.5),
+                    "centre": o.centres[i].tolist(),
+                    "box": ((o.boxes[i] + 0.5) * factor - 0.5).tolist(),
                     "confidence": float(o.confidence[i]),
                 }
                 for o in self.geometry.objects
                 if (i := sampled.get(frame)) is not None
             ]
-            joints = {h.side: _floats(h.joints_camera[frame].ravel()) for h in clip.hands}
+            joints = {h.side: h.joints_camera[frame].ravel().tolist() for h in clip.hands}
             rows.append(
                 {
                     "id": frame_id(self.clip_id, frame),
                     "index": frame,
                     "time": float(self.times[frame]),
                     "intrinsics": [small.fx, small.fy, small.cx, small.cy, width, height],
-                    "T_world_camera": None if pose is None else _floats(pose.ravel()),
+                    "T_world_camera": None if pose is None else pose.ravel().tolist(),
                     "left_joints": joints.get("left"),
                     "right_joints": joints.get("right"),
                     "objects": things,
@@ -408,9 +412,11 @@ def frame_id(clip_id: str, frame: int) -> str:
     return f"{clip_id}/{frame:06d}"
 
 
+def _read(clip: Clip, frames: list[int], at_once: int = 16) -> Iterator[tuple[int, np.ndarray]]:
+    """(frame, its image), a few decoded together: a video's key frames are then gone back to less often."""
+    for start in range(0, len(frames), at_once):
+        yield from zip(frames[start : start + at_once], clip.frames.read(frames[start : start + at_once]))
+
+
 def _rows(path: np.ndarray | None) -> list[list[float]] | None:
-    return None if path is None else [_floats(point) for point in path]
-
-
-def _floats(array: np.ndarray) -> list[float]:
-    return [float(x) for x in array]
+    return None if path is None else path.tolist()

@@ -3,7 +3,7 @@
 import json
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from vipa.clips.clip import Clip, ClipError
@@ -17,7 +17,8 @@ DONE, REFUSED = "clip.json", "refused.json"
 
 @dataclass(frozen=True)
 class ClipReport:
-    """What became of one clip. reason: None where it is done. seconds: wall time by stage computed now."""
+    """What became of one clip. reason: None where it is done. seconds: wall time by stage computed now; cpu_seconds:
+    of this process (waiting for a disk or an endpoint costs none)."""
 
     clip_id: str
     reason: str | None
@@ -25,6 +26,7 @@ class ClipReport:
     video_seconds: float
     seconds: dict[str, float]
     counts: dict[str, int]
+    cpu_seconds: dict[str, float] = field(default_factory=dict)
 
 
 def clip_folder(out: Path, clip: Clip) -> Path:
@@ -40,14 +42,16 @@ def annotate_clip(clip: Clip | ClipError, out: Path, config: AnnotateConfig, est
     stages = ClipStages(clip, config, estimators, ClipStore(folder))
     duration = float(clip.timestamps[-1] - clip.timestamps[0] + 1.0 / clip.rate)
     seconds: dict[str, float] = {}
+    cpu: dict[str, float] = {}
     try:
         for stage, part in PARTS.items():
             if stage == "points" and not estimators.points.cached:
                 continue  # read where scale and objects need it
-            start = time.perf_counter()
+            start, cpu_start = time.perf_counter(), time.process_time()
             getattr(stages, part)
             if stage in stages.computed:
                 seconds[stage] = time.perf_counter() - start
+                cpu[stage] = time.process_time() - cpu_start
         row = stages.clip_row() | {
             "source": clip.source,
             "source_video": clip.source_video,
@@ -66,7 +70,7 @@ def annotate_clip(clip: Clip | ClipError, out: Path, config: AnnotateConfig, est
     counts = Counter(row["category"] for row in stages.relations)
     counts += Counter(row["task"] for row in stages.motions["rows"])
     frames = len(stages.frames) if stages.computed else 0
-    return ClipReport(stages.clip_id, None, frames, duration, seconds, dict(counts))
+    return ClipReport(stages.clip_id, None, frames, duration, seconds, dict(counts), cpu)
 
 
 PARTS = {

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import initialization as init
 
+from vipa.models.attention import attend
 from vipa.models.configuration import ActionHeadConfig
 
 
@@ -89,7 +90,7 @@ class DiffusionLayer(nn.Module):
             for tensor in (self.query(normed), self.key(source), self.value(source))
         )
         mask = condition_mask[:, None, None] if self.crosses and condition_mask is not None else None
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        attended = attend(query, key, value, mask)
         x = x + self.dropout(self.output(attended.transpose(1, 2).flatten(2)))
         return x + self.dropout(self.feed_forward(self.norm_feed_forward(x)))
 

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vipa.models.attention import attend
 from vipa.models.configuration import FusionConfig
 
 CONTROLS = (None, "zero", "shuffle")
@@ -34,7 +35,7 @@ class CrossAttentionBranch(nn.Module):
             x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for x in (self.query(self.norm_semantic(semantic)), self.key(spatial), self.value(spatial))
         )
-        return self.output(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
+        return self.output(attend(query, key, value).transpose(1, 2).flatten(2))
 
 
 class GatedBranch(CrossAttentionBranch):

@@ -45,7 +45,7 @@ def nano_vlm_config(tokenizer: Vocabulary) -> VipaConfig:
         intermediate_size=512,
         max_position_embeddings=2048,
         tie_word_embeddings=True,
-        rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
+        rope_parameters={"rope_type": "default", "rope_theta": 1_000_000.0},
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,
     )

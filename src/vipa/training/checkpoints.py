@@ -14,17 +14,15 @@ def _learned(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
-def save_progress(
-    out: Path, step: int, model: VipaForConditionalGeneration, optimizer: torch.optim.Optimizer
-) -> None:
-    """Trained parameters and optimiser after `step` steps, written beside its place and renamed."""
+def save_progress(out: Path, step: int, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Parameters that learn and optimiser after `step` steps, written beside its place and renamed."""
     state = {"step": step, "parameters": _learned(model), "optimizer": optimizer.state_dict()}
     temporary = out / "progress.pt.tmp"
     torch.save(state, temporary)
     temporary.replace(out / "progress.pt")
 
 
-def load_progress(out: Path, model: VipaForConditionalGeneration, optimizer: torch.optim.Optimizer) -> int:
+def load_progress(out: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> int:
     """Restore what `save_progress` wrote; the number of steps done, 0 where there is nothing."""
     path = out / "progress.pt"
     if not path.exists():

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vipa.models import VipaForConditionalGeneration
 from vipa.training.features import EncodedImages, Group, ReadImages
@@ -48,6 +48,7 @@ class Component(Protocol):
 
     read: ReadImages
     views: bool  # the images of a group are views of one instant, not frames of a clip
+    readout: nn.Module | None  # learned beside the model for this loss, and thrown away after the run
 
     def inputs(self, rng: np.random.Generator, rows: np.ndarray) -> tuple[dict[str, Any], list[Group], int]:
         """Text side of the model's inputs for these rows, their image groups, and the number of samples."""
@@ -64,6 +65,8 @@ class Component(Protocol):
 
 class ModelLoss:
     """The model's own loss."""
+
+    readout = None
 
     def loss(self, model: VipaForConditionalGeneration, inputs: dict[str, Any]) -> Tensor:
         return model(**inputs).loss
@@ -103,6 +106,7 @@ def text_inputs(packed: PackedBatch) -> dict[str, Any]:
         "input_ids": packed.input_ids,
         "position_ids": packed.position_ids,
         "attention_mask": packed.attention_mask,
+        "turn_slots": packed.turn_slots,
         "labels": packed.labels,
     }
 
@@ -112,6 +116,8 @@ class Mixture:
 
     def __init__(self, components: list[tuple[Component, EncodedImages]], seed: int, device: torch.device):
         self.components, self.seed, self.device = components, seed, device
+        readouts = [component.readout for component, _ in components if component.readout is not None]
+        self.readouts = nn.ModuleList(readouts).to(device)
 
     def batches(self, step: int) -> list[tuple[float, dict[str, Any], int]]:
         """(loss weight, inputs, samples) per component."""
@@ -120,7 +126,7 @@ class Mixture:
             rng = np.random.default_rng([self.seed, number, step])
             rows = epoch_rows(len(component), component.spec.batch, step, (self.seed, number))
             inputs, groups, samples = component.inputs(rng, rows)
-            inputs = {k: v.to(self.device) if isinstance(v, Tensor) else v for k, v in inputs.items()}
+            inputs = {k: v.to(self.device) if hasattr(v, "to") else v for k, v in inputs.items()}
             inputs |= encoded.inputs(groups, self.device)
             out.append((component.spec.weight, inputs, samples))
         return out

@@ -41,11 +41,12 @@ def train(run: TrainRun) -> TrainResult:
     if run.threads is not None:
         torch.set_num_threads(run.threads)
     model, processor, mixture, extras = build(run)
-    parameters = freeze_all_but(model, run.trained)
+    parameters = [*freeze_all_but(model, run.trained), *mixture.readouts.parameters()]
+    learner = nn.ModuleList([model, mixture.readouts])
     optimizer = torch.optim.AdamW(
-        _decay_groups(model, run.weight_decay), lr=run.learning_rate, betas=(0.9, 0.98), fused=True
+        _decay_groups(learner, run.weight_decay), lr=run.learning_rate, betas=(0.9, 0.98), fused=True
     )
-    start = load_progress(run.out, model, optimizer)
+    start = load_progress(run.out, learner, optimizer)
     _cut_log(log_path, start)
     model.train()
     loss_value = float("nan")
@@ -68,7 +69,7 @@ def train(run: TrainRun) -> TrainResult:
                 log.write(json.dumps(record) + "\n")
                 log.flush()
             if (step + 1) % run.save_every == 0 and step + 1 < run.steps:
-                save_progress(run.out, step + 1, model, optimizer)
+                save_progress(run.out, step + 1, learner, optimizer)
             progress(loss, samples)
     save_model(model_path, model, processor, extras)
     (run.out / "progress.pt").unlink(missing_ok=True)

@@ -12,6 +12,8 @@ from jaxtyping import Bool, Int64
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from vipa.models.packed_attention import TurnSlots
+
 IGNORE = -100
 USER = "<|im_start|>user\n"  # InternVL's chat form
 TURN = "<|im_end|>\n<|im_start|>assistant\n"
@@ -32,7 +34,8 @@ class PackedBatch:
 
     input_ids: Int64[Tensor, "batch length"]
     position_ids: Int64[Tensor, "batch length"]
-    attention_mask: Bool[Tensor, "batch 1 length length"]  # True: row's token attends to column's
+    attention_mask: Bool[Tensor, "rows 1 slot keys"]  # of the turns in their slots
+    turn_slots: TurnSlots
     labels: Int64[Tensor, "batch length"]  # aligned with input_ids; the model shifts them
     images: tuple[str, ...]  # keys, in reading order over the whole batch
     images_per_row: tuple[int, ...]
@@ -50,7 +53,7 @@ class Packer:
         assert isinstance(pad, int)
         self._pad: int = pad
 
-    def _ids(self, text: str) -> list[int]:
+    def ids(self, text: str) -> list[int]:
         """Token ids; prompts repeat, so they are remembered (bounded)."""
         ids = self._memory.get(text)
         if ids is None:
@@ -72,10 +75,12 @@ class Packer:
             n = len(ids)
             input_ids[row, :n], labels[row, :n] = torch.tensor(ids), torch.tensor(row_labels)
             positions[row, :n], segments[row, :n] = torch.tensor(row_positions), torch.tensor(row_segments)
+        slots, mask = TurnSlots.of(segments)
         return PackedBatch(
             input_ids,
             positions,
-            _block_mask(segments),
+            mask,
+            slots,
             labels,
             tuple(key for conversation in conversations for key in conversation.images),
             tuple(len(conversation.images) for conversation in conversations),
@@ -84,7 +89,7 @@ class Packer:
 
     def prompts(self, rows: Sequence[tuple[int, str]]) -> dict[str, Tensor]:
         """Open prompts (number of images, text) for action queries or generation: padded at the start, 2D mask."""
-        ids = [self._ids(USER + self.image_text * images) + self._ids(text + TURN) for images, text in rows]
+        ids = [self.ids(USER + self.image_text * images) + self.ids(text + TURN) for images, text in rows]
         length = max(map(len, ids))
         pad = self._pad
         return {
@@ -93,23 +98,14 @@ class Packer:
         }
 
     def _row(self, conversation: Conversation) -> tuple[list[int], list[int], list[int], list[int]]:
-        prefix = self._ids(USER + self.image_text * len(conversation.images))
+        prefix = self.ids(USER + self.image_text * len(conversation.images))
         ids, labels = list(prefix), [IGNORE] * len(prefix)
         positions, segments = list(range(len(prefix))), [0] * len(prefix)
         for number, (prompt, answer) in enumerate(conversation.turns, start=1):
-            prompt_ids, answer_ids = self._ids(prompt + TURN), self._ids(answer + END)
+            prompt_ids, answer_ids = self.ids(prompt + TURN), self.ids(answer + END)
             ids += prompt_ids + answer_ids
             labels += [IGNORE] * len(prompt_ids) + answer_ids
             size = len(prompt_ids) + len(answer_ids)
             positions += range(len(prefix), len(prefix) + size)
             segments += [number] * size
         return ids, labels, positions, segments
-
-
-def _block_mask(segments: Int64[Tensor, "batch length"]) -> Bool[Tensor, "batch 1 length length"]:
-    """Causal within a segment, and from every segment to the prefix; padding attends to itself alone."""
-    length = segments.shape[1]
-    causal = torch.ones(length, length, dtype=torch.bool).tril()
-    same = segments[:, :, None] == segments[:, None, :]
-    prefix = (segments == 0)[:, None, :] & (segments >= 0)[:, :, None]
-    return ((same | prefix) & causal)[:, None]

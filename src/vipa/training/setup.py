@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from vipa.models import ActionHeadConfig, VipaForConditionalGeneration, VipaProcessor
+from vipa.models.packed_attention import PACKED_TURNS
 from vipa.robots.contract import ActionContract
 from vipa.training.data import Component, DataSpec, Mixture
 from vipa.training.demonstrations import Demonstrations
@@ -26,11 +27,12 @@ def build(
     device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if run.device == "auto" else run.device)
     model, processor = load_start(run.start)
     torch.nn.Module.to(model, device=device, dtype=torch.float32)
+    model.set_attn_implementation({"text_config": PACKED_TURNS})
     packer = Packer(processor.tokenizer, model.config.image_seq_length)
     extras: dict[str, Any] = {}
     components: list[Component] = []
     for spec in run.data:
-        component = _component(spec, packer)
+        component = _component(spec, packer, model.config.text_config.hidden_size)
         if isinstance(component, Demonstrations):
             contract = component.contract
             extras[CONTRACT] = json.loads(contract.to_json())
@@ -40,7 +42,7 @@ def build(
     return model, processor, Mixture(list(zip(components, encoded)), run.seed, device), extras
 
 
-def _component(spec: DataSpec, packer: Packer) -> Component:
+def _component(spec: DataSpec, packer: Packer, width: int) -> Component:
     if spec.kind == "hand3d_visual":
         return hand3d_turns(spec, "visual", packer)
     if spec.kind == "hand3d_action":
@@ -49,7 +51,7 @@ def _component(spec: DataSpec, packer: Packer) -> Component:
         from vipa.training.foundation.conversations import FoundationQuestions
         from vipa.training.foundation.pictures import load_pictures
 
-        return FoundationQuestions(spec, load_pictures(spec.path), packer)
+        return FoundationQuestions(spec, load_pictures(spec.path), packer, width)
     return Demonstrations(spec, packer)
 
 

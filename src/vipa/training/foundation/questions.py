@@ -113,9 +113,9 @@ def _locate(picture: Picture, rng: np.random.Generator) -> Turn | None:
 
 
 def _list(picture: Picture, rng: np.random.Generator) -> Turn | None:
-    """Everything in view with its image coordinates, from left to right."""
+    """Everything in view, from left to right."""
     things = sorted(_visible(picture), key=lambda thing: thing.centre)
-    text = ", ".join(f"{thing.name} {_coordinates(thing)}" for thing in things)
+    text = ", ".join(thing.name for thing in things)
     return Turn(_choice(("List what is in view.", "Name everything in the image."), rng), text or "nothing")
 
 

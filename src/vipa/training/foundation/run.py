@@ -6,15 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AddedToken, InternVLVisionConfig, PreTrainedTokenizerFast
+from transformers import AddedToken, InternVLVisionConfig, InternVLVisionModel, PreTrainedTokenizerFast
 
 from vipa.hand3d.motion_tokens import MotionCodec
 from vipa.hand3d.wordings import MOTION_WORDINGS, VISUAL_WORDINGS
-from vipa.models import VipaForConditionalGeneration
-from vipa.models.motion_tokens import add_motion_tokens
 from vipa.models.presets import nano_processor, nano_vlm_config
 from vipa.training.foundation.pictures import Pictures, render_pictures
 from vipa.training.foundation.questions import sample_turns
+from vipa.training.foundation.start import new_language_model
 from vipa.training.foundation.tokenizer import train_tokenizer
 from vipa.training.foundation.vision import VisionTraining, train_vision
 from vipa.training.loop import train
@@ -61,7 +60,15 @@ def train_foundation(run: FoundationRun) -> Path:
         train_vision(
             VisionTraining(vision, steps=run.vision_steps, seed=run.seed), config.vision_config, data, held
         )
-    start = _start(run, tokenizer)
+    start = run.out / "start"
+    if not (start / "config.json").exists():
+        encoder = InternVLVisionModel.from_pretrained(vision)
+        model = new_language_model(tokenizer, encoder, data, run.seed)
+        temporary = start.with_name("start.tmp")
+        shutil.rmtree(temporary, ignore_errors=True)
+        model.save_pretrained(temporary)
+        nano_processor(tokenizer).save_pretrained(temporary)
+        temporary.replace(start)
     language = replace(
         foundation_language(pictures, run.out / "language", str(start)),
         steps=run.language_steps,
@@ -87,20 +94,3 @@ def _tokenizer(folder: Path, data: Pictures) -> PreTrainedTokenizerFast:
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     tokenizer.add_tokens([AddedToken(token, normalized=False, special=False) for token in MotionCodec().tokens])
     return tokenizer
-
-
-def _start(run: FoundationRun, tokenizer: PreTrainedTokenizerFast) -> Path:
-    """Random language model and projector on the pretrained encoder, saved as the start of the language training."""
-    folder = run.out / "start"
-    if not (folder / "config.json").exists():
-        torch.manual_seed(run.seed)
-        model = VipaForConditionalGeneration(nano_vlm_config(tokenizer))
-        vision = type(model.model.vision_tower).from_pretrained(run.out / "vision")
-        model.model.vision_tower.load_state_dict(vision.state_dict())
-        add_motion_tokens(model, tokenizer)
-        temporary = folder.with_name("start.tmp")
-        shutil.rmtree(temporary, ignore_errors=True)
-        model.save_pretrained(temporary)
-        nano_processor(tokenizer).save_pretrained(temporary)
-        temporary.replace(folder)
-    return folder

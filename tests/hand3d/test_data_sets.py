@@ -1,0 +1,39 @@
+"""The nine data sets of the paper, as the small fakes that `vipa sources fixture` writes, from files to records."""
+
+import numpy as np
+import pytest
+
+from vipa.clips.fixtures import write_fixture
+from vipa.geometry import direction_words
+from vipa.hand3d.annotate import annotate_source
+from vipa.hand3d.dataset import Hand3D
+
+NINE = ("arctic", "dexycb", "egodex", "fpha", "h2o", "hoi4d", "oakink2", "taco", "tasterob")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NINE)
+def test_every_clip_is_annotated_or_refused_for_what_is_broken_in_it(name, tmp_path):
+    fixture = write_fixture(name, tmp_path / "files")
+    report = annotate_source(name, fixture.root, tmp_path / "out", options=fixture.options)
+    refused = {clip_id.removeprefix(f"{name}/"): reason for clip_id, reason in report.refused}
+    assert set(refused) == set(fixture.broken), refused
+    for clip_id, part in fixture.broken.items():
+        assert part in refused[clip_id]
+    assert report.done == len(fixture.truth)
+    records = list(Hand3D(tmp_path / "out").visual())
+    assert records
+    for r in records:
+        if r.category != "spatial_relation":
+            continue
+        clip = fixture.truth[r.clip_id.removeprefix(f"{name}/")]
+        track = next(t for t in clip.objects if t.name == r.object)
+        first, last = (int(f.rsplit("/", 1)[1]) for f in (r.frame_ids[0], r.frame_ids[-1]))
+        if clip.T_world_camera is None or track.T_world_object is None:
+            continue
+        wrist = clip.T_world_camera[last] @ [*clip.hand(r.hand).joints_camera[last, 0], 1.0]
+        offset = track.T_world_object[last, :3, 3] - wrist[:3]
+        truth = clip.T_world_camera[first, :3, :3].T @ offset
+        assert np.linalg.norm(np.array(r.displacement) - truth) < (0.001 if r.method == "poses" else 0.04)
+        if r.method == "poses":
+            assert tuple(r.directions) == direction_words(truth)
