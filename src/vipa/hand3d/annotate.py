@@ -108,8 +108,9 @@ def prepare(out: str | Path, config: AnnotateConfig) -> Path:
 
 
 def kind_of(reason: str) -> str:
-    """A refusal without what differs from clip to clip: its name and its numbers."""
-    return re.sub(r"[0-9]+([.,][0-9]+)*", "#", re.sub(r"^clip '[^']*': ", "", reason))
+    """A refusal without what differs from clip to clip: its name, what is quoted and its numbers."""
+    reason = re.sub(r"'[^']*'", "'...'", re.sub(r"^clip '[^']*': ", "", reason))
+    return re.sub(r"[0-9]+([.,][0-9]+)*", "#", reason)
 
 
 def finish(out: Path, config: AnnotateConfig, reports: list[ClipReport], started: float) -> Report:
