@@ -240,8 +240,8 @@ def settle(
     poses: Float[np.ndarray, "n 4 4"],
     camera: Intrinsics,
 ) -> Float[np.ndarray, "n 3"]:
-    """The centres with those replaced that saw something before the object: where a place that was seen better at
-    other frames is on the same line of sight, in the middle of the frame's own box, the object is there.
+    """The centres with those replaced that saw something before the object: where the frame's box is where and as
+    large as it would be with the object at a place that was seen better at other frames, the object is there.
 
     Centres in each frame's camera, NaN unknown; weights: of each sight; poses are camera-to-world.
     """
@@ -255,9 +255,15 @@ def settle(
     places = np.array([np.median(world[g], axis=0) for g in groups])
     totals = np.array([weights[g].sum() for g in groups])
     ahead = transform(invert(poses), places[None])  # (n, groups, 3)
-    pixels = project(np.where(ahead[..., 2:] > 0.05, ahead, np.nan), camera.matrix)
-    middle, size = 0.5 * (boxes[:, :2] + boxes[:, 2:]), (boxes[:, 2:] - boxes[:, :2]).max(-1)
-    fits = np.linalg.norm(pixels - middle[:, None], axis=-1) < 0.2 * size[:, None] + 1.0
+    ahead = np.where(ahead[..., 2:] > 0.05, ahead, np.nan)
+    pixels = project(ahead, camera.matrix)
+    middle, size = 0.5 * (boxes[:, :2] + boxes[:, 2:]), (boxes[:, 2:] - boxes[:, :2]).max(-1)[:, None]
+    fits = np.zeros(pixels.shape[:2], bool)
+    for g, group in enumerate(groups):
+        offset = pixels[:, g] - middle
+        usual, large = np.median(offset[group] / size[group], axis=0), np.median(size[group, 0] * ahead[group, g, 2])
+        off = np.linalg.norm(offset - usual * size, axis=-1), np.abs(large / ahead[:, g, 2] - size[:, 0])
+        fits[:, g] = np.maximum(*off) < 0.06 * size[:, 0] + 0.7
     settled = centres.copy()
     for own, group in enumerate(groups):
         for i in group:
@@ -270,8 +276,7 @@ def settle(
 def follow(centres: Float[np.ndarray, "n 3"], poses: Float[np.ndarray, "n 4 4"]) -> Float[np.ndarray, "n 3"]:
     """The centres with each stretch of frames in which the object rested replaced by that stretch's median.
 
-    Where the stretches before and after agree, what lies between was a false sight and is put there too. Both in
-    each frame's camera; poses are camera-to-world. Unknown centres stay unknown.
+    Both in each frame's camera; poses are camera-to-world. Unknown centres stay unknown.
     """
     world = transform(poses, centres[:, None])[:, 0]
     runs: list[list[int]] = []
@@ -280,16 +285,6 @@ def follow(centres: Float[np.ndarray, "n 3"], poses: Float[np.ndarray, "n 4 4"])
             runs[-1].append(i)
         else:
             runs.append([i])
-    middle = 1
-    while middle < len(runs) - 1:
-        before, after = (np.median(world[runs[k]], axis=0) for k in (middle - 1, middle + 1))
-        longer = len(runs[middle - 1]) + len(runs[middle + 1]) > len(runs[middle])
-        if longer and np.linalg.norm(before - after) < STILL:
-            world[runs[middle]] = (before + after) / 2
-            runs[middle - 1 : middle + 2] = [[i for run in runs[middle - 1 : middle + 2] for i in run]]
-            middle = max(1, middle - 1)
-        else:
-            middle += 1
     for run in runs:
         world[run] = np.median(world[run], axis=0)
     return transform(invert(poses), world[:, None])[:, 0]
