@@ -3,7 +3,7 @@ change the figures (OMP_NUM_THREADS=1).
 
     python benchmarks/annotate.py --clips 20
 
-Clips are made in memory with 640 x 480 images, true depth of unknown unit and boxes, so that calibration and
+Clips are made in memory with 640 x 480 images, depth (a wall and a slab on it) of unknown unit and boxes, so that calibration and
 localisation run; "frames" are the sampled ones that went through every stage.
 """
 
@@ -12,25 +12,33 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import tyro
+from PIL import Image
 
 from vipa.clips.clip import Clip
-from vipa.clips.video import ArrayFrames
 from vipa.hand3d.annotate import annotate
 from vipa.hand3d.config import AnnotateConfig, FramesConfig, ObjectsConfig
 
 
 @dataclass(frozen=True)
-class FlatDepth:
-    """A wall, in an unknown unit."""
+class Same:
+    """The same picture or depth image at every frame, for nothing: decoding is the source's work, not annotation's."""
 
     count: int
-    size: tuple[int, int]
+    image: np.ndarray
 
     def __len__(self) -> int:
         return self.count
 
     def read(self, indices) -> np.ndarray:
-        return np.full((len(indices), self.size[1], self.size[0]), 0.25, np.float32)
+        return np.broadcast_to(self.image, (len(indices), *self.image.shape))
+
+
+def picture(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+    """Shades and edges with a camera's noise, so that a JPEG of it costs what one of a video frame costs."""
+    coarse = Image.fromarray(rng.integers(0, 255, (24, 32, 3), dtype=np.uint8))
+    shades = np.asarray(coarse.resize(size, Image.Resampling.BICUBIC), np.float32)
+    edges = np.asarray(coarse.resize(size, Image.Resampling.NEAREST), np.float32)
+    return np.clip(0.7 * shades + 0.3 * edges + rng.normal(size=shades.shape) * 3, 0, 255).astype(np.uint8)
 
 
 def make(number: int, size: tuple[int, int], seconds: float) -> Clip:
@@ -38,20 +46,20 @@ def make(number: int, size: tuple[int, int], seconds: float) -> Clip:
 
     clip = example_clip(number, seconds=seconds)
     n, camera = len(clip), clip.intrinsics.resized(*size)
-    images = np.repeat(
-        np.random.default_rng(number).integers(0, 255, (1, size[1], size[0], 3), dtype=np.uint8), n, 0
-    )
     box = np.array([0.3 * size[0], 0.3 * size[1], 0.6 * size[0], 0.6 * size[1]])
     objects = tuple(replace(t, boxes=np.repeat(box[None], n, 0)) for t in clip.objects or ())
     hand = clip.hands[0]
+    depth = np.full((size[1], size[0]), 0.25, np.float32)
+    left, top, right, bottom = box.astype(int)
+    depth[top:bottom, left:right] -= 0.006
     flat = replace(hand, joints_camera=hand.joints_camera * [1, 1, 0] + [0, 0, 0.5])
     return replace(
         clip,
-        frames=ArrayFrames(images),
+        frames=Same(n, picture(np.random.default_rng(number), size)),
         intrinsics=camera,
         objects=objects,
         hands=(flat,),
-        depth=FlatDepth(n, size),
+        depth=Same(n, depth),
         depth_is_metric=False,
     )
 
