@@ -3,8 +3,8 @@ change the figures (OMP_NUM_THREADS=1).
 
     python benchmarks/annotate.py --clips 20
 
-Clips are made in memory with 640 x 480 images, depth (a wall and a slab on it) of unknown unit and boxes, so that calibration and
-localisation run; "frames" are the sampled ones that went through every stage.
+Clips are made in memory with 640 x 480 images, depth (a wall and a slab on it) of unknown unit and boxes, so that
+calibration and localisation run; "frames" are the sampled ones that went through every stage.
 """
 
 import tempfile
