@@ -12,9 +12,9 @@ from vipa.hand3d.pointmaps import AnyMaps
 from vipa.hands.skeleton import BONES
 
 ARM_LENGTH, ARM_RADIUS = 0.45, 0.035  # metres, with a sleeve
-ARM_BALLS = 10
+BONE_BALLS, ARM_BALLS = 4, 10
 _PARENTS, _CHILDREN = (np.array(column) for column in zip(*BONES))
-_BONE_RADII = np.repeat(1.3 * np.maximum(THICKNESS[_PARENTS], THICKNESS[_CHILDREN]), 6)
+_BONE_RADII = np.repeat(1.3 * np.maximum(THICKNESS[_PARENTS], THICKNESS[_CHILDREN]), BONE_BALLS)
 _BEND, _TURN = (g.ravel() for g in np.meshgrid(np.radians([15, 30, 45, 60]), np.radians(np.arange(0, 360, 30))))
 _BENDS = np.array([0.0, *_BEND])
 _WAYS = np.stack([np.cos(_BENDS), [0, *np.sin(_BEND) * np.cos(_TURN)], [0, *np.sin(_BEND) * np.sin(_TURN)]], -1)
@@ -36,7 +36,7 @@ class Flesh:
 
 def find_flesh(clip: Clip, maps: AnyMaps, scale: float, camera: Intrinsics) -> Flesh:
     """Of the hands of a clip at the frames of `maps`. camera: of the maps' pixels; scale: metres per unit."""
-    bones, arm = np.linspace(0.0, 1.0, 6)[:, None], np.linspace(0.0, 1.0, ARM_BALLS)[:, None]
+    bones, arm = np.linspace(0.0, 1.0, BONE_BALLS)[:, None], np.linspace(0.0, 1.0, ARM_BALLS)[:, None]
     centres = [np.zeros((len(maps.frames), 0, 3))]
     for hand in clip.hands:
         joints = hand.joints_camera[maps.frames]

@@ -20,7 +20,7 @@ ACROSS = 48
 STEP = 0.03  # metres between neighbouring pixels that are still one surface
 FLOATS = 0.06  # metres above what is around it: something holds it, or it is something else before the object
 STILL = 0.03  # metres: an object whose estimates stay this close together has not moved
-VOTERS = 400  # points that choose a plane
+VOTERS = 1200  # points that make a plane; every third chooses it
 
 Sight = tuple[Float[np.ndarray, "3"], float, float]
 NOTHING: Sight = (np.full(3, np.nan), np.nan, 0.0)
@@ -90,7 +90,10 @@ def others_mask(
     mask, sizes = np.zeros(shape, bool), boxes[:, 2:] - boxes[:, :2]
     common = np.minimum(boxes[:, 2:], boxes[j, 2:]) - np.maximum(boxes[:, :2], boxes[j, :2])
     areas, inside = sizes.prod(-1), np.maximum(common, 0).prod(-1)
-    for k in np.flatnonzero((inside > 0.5 * areas) & (areas < 0.7 * areas[j])):
+    found = np.flatnonzero((inside > 0.5 * areas) & (areas < 0.7 * areas[j]))
+    if len(found) == 0:
+        return mask
+    for k in found:
         left, top, right, bottom = np.maximum(np.rint(boxes[k] + 0.5), 0).astype(int)
         mask[top:bottom, left:right] = True
     left, top, right, bottom = np.maximum(np.rint(boxes[j] + 0.5), 0).astype(int)
@@ -209,9 +212,9 @@ def fit_plane(points: Float[np.ndarray, "n 3"]) -> tuple[Float[np.ndarray, "3"],
     None where no plane holds 40 % of them."""
     if len(points) < 12:
         return None
-    points = points.astype(np.float64)
+    points = points[:: math.ceil(len(points) / VOTERS)].astype(np.float64)
     rng = np.random.default_rng(0)
-    voters = points[:: math.ceil(len(points) / VOTERS)]
+    voters = points[::3]
     near = 0.008 * float(np.median(voters[:, 2])) + 0.002
     sample = points[rng.integers(len(points), size=(64, 3))]
     a, b = sample[:, 1] - sample[:, 0], sample[:, 2] - sample[:, 0]
@@ -240,8 +243,8 @@ def settle(
     poses: Float[np.ndarray, "n 4 4"],
     camera: Intrinsics,
 ) -> Float[np.ndarray, "n 3"]:
-    """The centres with those replaced that saw something before the object: where a place that was seen better at
-    other frames is on the same line of sight, in the middle of the frame's own box, the object is there.
+    """The centres with those replaced that saw something before the object: where the frame's box is where and as
+    large as it would be with the object at a place that was seen better at other frames, the object is there.
 
     Centres in each frame's camera, NaN unknown; weights: of each sight; poses are camera-to-world.
     """
@@ -255,9 +258,18 @@ def settle(
     places = np.array([np.median(world[g], axis=0) for g in groups])
     totals = np.array([weights[g].sum() for g in groups])
     ahead = transform(invert(poses), places[None])  # (n, groups, 3)
-    pixels = project(np.where(ahead[..., 2:] > 0.05, ahead, np.nan), camera.matrix)
-    middle, size = 0.5 * (boxes[:, :2] + boxes[:, 2:]), (boxes[:, 2:] - boxes[:, :2]).max(-1)
-    fits = np.linalg.norm(pixels - middle[:, None], axis=-1) < 0.2 * size[:, None] + 1.0
+    ahead = np.where(ahead[..., 2:] > 0.05, ahead, np.nan)
+    pixels = project(ahead, camera.matrix)
+    middle, size = 0.5 * (boxes[:, :2] + boxes[:, 2:]), (boxes[:, 2:] - boxes[:, :2]).max(-1)[:, None]
+    fits = np.zeros(pixels.shape[:2], bool)
+    for g, group in enumerate(groups):
+        offset = pixels[:, g] - middle
+        usual, large = (
+            np.median(offset[group] / size[group], axis=0),
+            np.median(size[group, 0] * ahead[group, g, 2]),
+        )
+        off = np.linalg.norm(offset - usual * size, axis=-1), np.abs(large / ahead[:, g, 2] - size[:, 0])
+        fits[:, g] = np.maximum(*off) < 0.06 * size[:, 0] + 0.7
     settled = centres.copy()
     for own, group in enumerate(groups):
         for i in group:
@@ -270,8 +282,7 @@ def settle(
 def follow(centres: Float[np.ndarray, "n 3"], poses: Float[np.ndarray, "n 4 4"]) -> Float[np.ndarray, "n 3"]:
     """The centres with each stretch of frames in which the object rested replaced by that stretch's median.
 
-    Where the stretches before and after agree, what lies between was a false sight and is put there too. Both in
-    each frame's camera; poses are camera-to-world. Unknown centres stay unknown.
+    Both in each frame's camera; poses are camera-to-world. Unknown centres stay unknown.
     """
     world = transform(poses, centres[:, None])[:, 0]
     runs: list[list[int]] = []
@@ -280,16 +291,6 @@ def follow(centres: Float[np.ndarray, "n 3"], poses: Float[np.ndarray, "n 4 4"])
             runs[-1].append(i)
         else:
             runs.append([i])
-    middle = 1
-    while middle < len(runs) - 1:
-        before, after = (np.median(world[runs[k]], axis=0) for k in (middle - 1, middle + 1))
-        longer = len(runs[middle - 1]) + len(runs[middle + 1]) > len(runs[middle])
-        if longer and np.linalg.norm(before - after) < STILL:
-            world[runs[middle]] = (before + after) / 2
-            runs[middle - 1 : middle + 2] = [[i for run in runs[middle - 1 : middle + 2] for i in run]]
-            middle = max(1, middle - 1)
-        else:
-            middle += 1
     for run in runs:
         world[run] = np.median(world[run], axis=0)
     return transform(invert(poses), world[:, None])[:, 0]
@@ -315,6 +316,15 @@ def _middle_depth(points: np.ndarray, inside: np.ndarray) -> np.ndarray:
 def _whole(points: np.ndarray, mask: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
     """Of the surfaces in the mask (pixels joined to neighbours less than STEP away) the one that fills the box best:
     largest intersection over union of its outline with the box, weighted by its number of pixels."""
+    top, left = (max(math.floor(edge), 0) for edge in (box[1], box[0]))
+    part = np.s_[top : math.ceil(box[3]) + 2, left : math.ceil(box[2]) + 2]  # nothing of the mask is outside
+    best = _best_surface(points[part], mask[part], (box[0] - left, box[1] - top, box[2] - left, box[3] - top))
+    out = np.zeros_like(mask)
+    out[part] = best
+    return out
+
+
+def _best_surface(points: np.ndarray, mask: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
     height, width = mask.shape
     joined = np.zeros((2 * height - 1, 2 * width - 1), bool)  # pixels, and between two pixels whether they join
     joined[::2, ::2] = mask

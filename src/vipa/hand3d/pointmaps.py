@@ -56,7 +56,8 @@ class DepthMaps:
         """Points of a part of map i; slices may have steps."""
         depth, K = self.depth[i, rows, columns], self.intrinsics
         z = np.where(depth > 0, depth, np.nan)
-        v, u = np.ogrid[rows, columns]
+        height, width = self.depth.shape[1:]
+        v, u = np.arange(*rows.indices(height))[:, None], np.arange(*columns.indices(width))
         return np.stack([(u - K.cx) / K.fx * z, (v - K.cy) / K.fy * z, z], -1)
 
 

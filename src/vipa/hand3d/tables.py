@@ -146,7 +146,10 @@ class _Writers:
         files.append({"file": name, "rows": 0})
         path = self.out / f"{name}.tmp"
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.writers[key] = pq.ParquetWriter(path, self.schemas[table], compression="zstd")
+        plain = table == "frames"  # its images are compressed already, and no two of them are alike
+        self.writers[key] = pq.ParquetWriter(
+            path, self.schemas[table], compression="none" if plain else "zstd", use_dictionary=not plain
+        )
 
     def publish(self, config: AnnotateConfig) -> dict[str, Any]:
         manifest = {
