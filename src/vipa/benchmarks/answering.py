@@ -27,9 +27,10 @@ class ModelAnswerer:
     model: folder made by a training, or nano:STAGE. device: where it runs. Motions are decoded under the grammar of
     motion tokens, for the hands and with the number of waypoints of the record, so that predictions and truth can be
     compared point by point; what the model adds is where the waypoints are.
+    fusion: False answers without it (alpha = 0), as the pretrained model did before it had one.
     """
 
-    def __init__(self, model: str | Path, hand3d: Path, device: str | None = None):
+    def __init__(self, model: str | Path, hand3d: Path, device: str | None = None, fusion: bool = True):
         self.name = model_name(model)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.manual_seed(0)  # parts that a start does not have yet are new, as in training

@@ -19,10 +19,10 @@ from vipa.models import VipaForConditionalGeneration
 from vipa.models.cut3r import Cut3rModel
 from vipa.training.foundation.cut3r import Cut3rTraining, train_cut3r
 from vipa.training.foundation.run import FoundationRun, train_foundation
-from vipa.training.stages import STAGE1_PARTS, STAGE2_PARTS, STAGE3_PARTS
+from vipa.training.stages import NANO_STAGE1_PARTS, STAGE2_PARTS, STAGE3_PARTS
 from vipa.weights import NANO
 
-STAGE_PARTS = {"stage1": STAGE1_PARTS, "stage2": STAGE2_PARTS, "stage3": STAGE3_PARTS}
+STAGE_PARTS = {"stage1": NANO_STAGE1_PARTS, "stage2": STAGE2_PARTS, "stage3": STAGE3_PARTS}
 
 
 @dataclass(frozen=True)

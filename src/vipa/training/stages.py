@@ -48,6 +48,8 @@ class TrainRun:
 
 
 STAGE1_PARTS = ("fusion",)
+NANO_STAGE1_PARTS = ("fusion", "language")
+"""Not the paper's: at nano's size the fusion alone improved directions but not distances (docs/results/nano.md)."""
 STAGE2_PARTS = ("fusion", "language")
 STAGE3_PARTS = ("language", "action_queries", "action_head")
 FOUNDATION_PARTS = ("projector", "language")
@@ -68,7 +70,7 @@ def stage1(preset: Preset, data: Path, out: Path, start: str | None = None) -> T
     )
     if preset == "nano":
         spec = DataSpec("hand3d_visual", data, batch=8, turns=8)
-        run = replace(run, data=(spec,), steps=1_000, learning_rate=2e-3)
+        run = replace(run, data=(spec,), trained=NANO_STAGE1_PARTS, steps=1_000, learning_rate=7e-4)
     return run
 
 
