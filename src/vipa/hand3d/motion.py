@@ -40,7 +40,7 @@ def find_motions(clip: Clip, config: MotionConfig, relations: RelationsConfig) -
         return [], {"no camera poses": 1}
     times = clip.timestamps - clip.timestamps[0]
     motions: list[Motion] = []
-    seen = {h.side: np.isfinite(seen_wrists(clip, h, slice(None), relations)).all(-1) for h in clip.hands}
+    seen = {h.side: np.isfinite(seen_wrists(clip, h, slice(None), relations).sum(-1)) for h in clip.hands}
     for text in chunked(clip.texts, times[-1], config.chunk):
         for start in np.arange(text.start, text.end, config.stride):
             frame = int(np.argmin(np.abs(times - start)))
