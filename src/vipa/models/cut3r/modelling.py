@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel, initialization
@@ -72,14 +73,16 @@ class Encoded(NamedTuple):
 
 
 class PatchEmbedding(nn.Module):
-    """Non-overlapping patches, row by row."""
+    """Non-overlapping patches, row by row: a convolution in the checkpoint, one matrix product here."""
 
     def __init__(self, channels: int, width: int, patch_size: int):
         super().__init__()
         self.proj = nn.Conv2d(channels, width, patch_size, patch_size)
 
     def forward(self, x: Float[Tensor, "n channels h w"]) -> Float[Tensor, "n patches width"]:
-        return self.proj(x).flatten(2).transpose(1, 2)
+        p = self.proj.kernel_size[0]
+        patches = x.unflatten(3, (-1, p)).unflatten(2, (-1, p)).permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+        return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
 
 
 class Cut3rModel(PreTrainedModel):
@@ -112,7 +115,7 @@ class Cut3rModel(PreTrainedModel):
             self.masked_img_token = nn.Parameter(torch.zeros(1, e))
             self.masked_ray_map_token = nn.Parameter(torch.zeros(1, e))
         self.patch_embed = PatchEmbedding(3, e, config.patch_size)
-        encoder = (e, config.encoder_heads, config.mlp_ratio)
+        encoder = (e, config.encoder_heads, config.mlp_ratio, True)
         self.enc_blocks = nn.ModuleList(EncoderBlock(*encoder) for _ in range(config.encoder_depth))
         self.enc_norm = layer_norm(e)
         self.decoder_embed = nn.Linear(e, c)
@@ -121,7 +124,8 @@ class Cut3rModel(PreTrainedModel):
         self.dec_norm = layer_norm(c)
         if config.ray_map_depth:
             self.patch_embed_ray_map = PatchEmbedding(6, e, config.patch_size)
-            self.enc_blocks_ray_map = nn.ModuleList(EncoderBlock(*encoder) for _ in range(config.ray_map_depth))
+            rays = (e, config.ray_map_heads, config.mlp_ratio, False)
+            self.enc_blocks_ray_map = nn.ModuleList(EncoderBlock(*rays) for _ in range(config.ray_map_depth))
             self.enc_norm_ray_map = layer_norm(e)
         self.pose_retriever = PoseRetriever(config)
         self.register_tokens = nn.Embedding(config.state_size, e)
@@ -171,6 +175,7 @@ class Cut3rModel(PreTrainedModel):
         if img_mask is not None:
             tokens = torch.where(img_mask[..., None, None], tokens, self.masked_img_token)
         if ray_maps is not None:
+            rope = rope_at(positions, self.config.encoder_width // self.config.ray_map_heads)
             x = self.patch_embed_ray_map(ray_maps.flatten(0, 1).to(self.dtype))
             for block in self.enc_blocks_ray_map:
                 x = block(x, rope)
