@@ -6,6 +6,7 @@ same rotation in place, in whole-tensor operations, sines and cosines in fp32.
 """
 
 import importlib
+import importlib.util
 import sys
 import types
 from pathlib import Path
