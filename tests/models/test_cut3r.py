@@ -297,7 +297,8 @@ def test_saved_and_loaded_it_says_the_same(model, tmp_path):
     assert torch.equal(loaded(images).points_world, model(images).points_world)
 
 
-def test_gradients_reach_every_parameter_but_the_unused_residual_unit():
+def test_gradients_reach_every_parameter_but_what_cannot_matter():
+    """The unused residual unit, and queries and keys where a frame's single token is written to the memory."""
     with torch.enable_grad():
         model = small_model("dpt").train()
         rays = torch.randn(1, 3, 6, 32, 32)
@@ -306,7 +307,10 @@ def test_gradients_reach_every_parameter_but_the_unused_residual_unit():
         out = model(clip(1, 3, 32, 32), ray_maps=rays, img_mask=img_mask, ray_mask=ray_mask)
         sum(out[name].mean() for name in OUTPUTS).backward()
     silent = {name for name, p in model.named_parameters() if p.grad is None}
-    assert all("refinenet4.resConfUnit1" in name for name in silent)
+    parts = ("norm2.weight", "norm2.bias", *(f"cross_attn.proj{x}.{y}" for x in "qk" for y in ("weight", "bias")))
+    written = {f"pose_retriever.write_blocks.{i}.{part}" for i in range(2) for part in parts}
+    assert all("refinenet4.resConfUnit1" in name for name in silent - written)
+    assert written <= silent
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,10 @@ from vipa.models.cut3r import (
     nano_cut3r_config,
     write_ply,
 )
+from vipa.models.cut3r.heads import points_and_confidence
 from vipa.models.cut3r.importing import config_of
-from vipa.models.cut3r.losses import ALPHA, quaternion_wxyz
+from vipa.models.cut3r.layers import rope_at, rotate
+from vipa.models.cut3r.losses import ALPHA, confident_regression, quaternion_wxyz
 
 CONSTRUCTOR = (
     "ARCroco3DStereo(ARCroco3DStereoConfig(state_size=8, img_size=(64, 64), head_type='linear', "
@@ -287,6 +289,50 @@ def test_quaternions_of_truth_equal_scipys():
     np.testing.assert_allclose(
         quaternion_wxyz(torch.from_numpy(R)).numpy(), quaternion_wxyz_from_matrix(R), atol=1e-6
     )
+
+
+@pytest.mark.parametrize("forward", [False, True])
+def test_gradients_of_points_and_confidence_are_those_of_the_written_out_formula(forward):
+    """Oracle: autograd of the formula, operation by operation."""
+    raw = torch.randn(50, 4, dtype=torch.float64).requires_grad_()
+    xyz, confidence = raw.split((3, 1), -1)
+    xyz = xyz * xyz[:, 2:].detach().sign() if forward else xyz
+    norm = xyz.norm(dim=-1, keepdim=True)
+    expected = (xyz * (torch.expm1(norm) / norm), 1 + confidence[:, 0].exp())
+    given = points_and_confidence(raw.detach().float().requires_grad_(), forward)
+    weights = torch.randn(50, 3), torch.randn(50)
+    torch.testing.assert_close(given, expected, check_dtype=False)
+    gradient = torch.autograd.grad(sum((w * e).sum() for w, e in zip(weights, expected)), raw)[0]
+    single = raw.detach().float().requires_grad_()
+    sum((w * g).sum() for w, g in zip(weights, points_and_confidence(single, forward))).backward()
+    torch.testing.assert_close(single.grad, gradient.float(), rtol=1e-4, atol=1e-4)
+    at_nothing = torch.zeros(1, 4, requires_grad=True)
+    points_and_confidence(at_nothing, forward)[0].sum().backward()
+    assert at_nothing.grad.isfinite().all()
+
+
+def test_gradients_of_the_regression_are_those_of_the_written_out_formula():
+    """Oracle: autograd of the formula; what stands where the truth is not valid changes nothing."""
+    points, _, valid = truth()
+    points, confidence = points.double(), torch.rand(valid.shape, dtype=torch.float64) + 1.1
+    predicted, scale = points + 0.1 * torch.randn_like(points), torch.tensor([1.5, 2.0], dtype=torch.float64)
+    valid[:, :, 0], confidence = False, confidence.requires_grad_()
+    predicted.requires_grad_()
+    distance = (predicted - points).norm(dim=-1) / scale[:, None, None, None]
+    expected = ((confidence * distance - ALPHA * confidence.log())[valid]).mean()
+    spoiled = points.clone()
+    spoiled[:, :, 0] = float("nan")
+    given = confident_regression(predicted, confidence, spoiled, valid, scale)
+    torch.testing.assert_close(given, expected)
+    inputs = (predicted, confidence)
+    torch.testing.assert_close(torch.autograd.grad(given, inputs), torch.autograd.grad(expected, inputs))
+
+
+def test_a_rotation_is_undone_by_its_gradient():
+    x, rope = torch.randn(3, 7, 16).requires_grad_(), rope_at(torch.randint(-1, 9, (7, 2)), 16)
+    turned = rotate(x, rope)
+    (back,) = torch.autograd.grad(turned, x, turned.detach())
+    torch.testing.assert_close(back, x.detach())
 
 
 def test_nano_learns_a_clip_by_heart():

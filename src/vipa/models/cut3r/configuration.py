@@ -16,6 +16,7 @@ class Cut3rConfig(PretrainedConfig):
     memory_size: slots of the local memory, each twice the decoder's width. memory_depth, transform_depth: blocks of
     the pose retriever (reading and writing, each) and of the cross-view head. ray_map_depth: encoder blocks for ray
     maps; 0 builds a model without ray-map encoder and without the rgb head, which exists to answer ray-map queries.
+    ray_map_heads: None is 16, as the authors have it at any width, or encoder_heads where 16 do not fit.
     head: "dpt" or "linear". image_size: pixels that Cut3rProcessor aims at.
 
     Raises ValueError where sizes do not fit together.
@@ -37,6 +38,7 @@ class Cut3rConfig(PretrainedConfig):
         memory_depth: int = 2,
         transform_depth: int = 2,
         ray_map_depth: int = 2,
+        ray_map_heads: int | None = None,
         head: str = "linear",
         mlp_ratio: int = 4,
         patch_size: int = 16,
@@ -55,6 +57,7 @@ class Cut3rConfig(PretrainedConfig):
         self.memory_depth = memory_depth
         self.transform_depth = transform_depth
         self.ray_map_depth = ray_map_depth
+        self.ray_map_heads = ray_map_heads or (encoder_heads if encoder_width % 64 else 16)
         self.head = head
         self.mlp_ratio = mlp_ratio
         self.patch_size = patch_size
@@ -64,6 +67,7 @@ class Cut3rConfig(PretrainedConfig):
             raise ValueError(f"Cut3rConfig: head {head!r} is unknown; expected one of {HEADS}")
         for name, width, heads in (
             ("encoder", encoder_width, encoder_heads),
+            ("ray-map encoder", encoder_width, self.ray_map_heads),
             ("decoder", decoder_width, decoder_heads),
             ("state decoder", decoder_width, state_heads),
         ):
@@ -79,9 +83,9 @@ class Cut3rConfig(PretrainedConfig):
             )
 
     @property
-    def hooks(self) -> tuple[int, int]:
-        """Decoder layers (counted from 1) that the DPT head reads besides the encoder and the last layer."""
-        return self.decoder_depth // 2, self.decoder_depth * 3 // 4
+    def hooks(self) -> tuple[int, ...]:
+        """Decoder layers (counted from 1) that the head reads besides the encoder and the last layer: none, or two."""
+        return (self.decoder_depth // 2, self.decoder_depth * 3 // 4) if self.head == "dpt" else ()
 
     @property
     def state_grid_width(self) -> int:

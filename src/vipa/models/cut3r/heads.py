@@ -4,6 +4,7 @@ Heads see all frames of a batch at once, as `frames` below (batch x frames).
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,13 +21,42 @@ DPT_CHUNK = 4
 """Frames that a DPT head works on at a time without gradients: at 512 px one frame needs 0.3 GB."""
 
 
+def length(vectors: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b"]:
+    """Euclidean norms; faster than `norm` where the components are planes apart, as in the heads' maps."""
+    return vectors.square().sum(-1).clamp_min(1e-24).sqrt()
+
+
+class _PointsAndConfidence(torch.autograd.Function):
+    """As a chain of operations, backward takes three times as long and loses the planes' layout."""
+
+    @staticmethod
+    def forward(ctx: Any, raw: Tensor, facing_forward: bool) -> tuple[Tensor, Tensor]:
+        xyz, confidence = raw[..., :3], raw[..., 3].exp()
+        norm = length(xyz)
+        sign = xyz[..., 2].sign() if facing_forward else torch.ones((), device=raw.device)
+        scale = torch.expm1(norm) / norm * sign
+        ctx.save_for_backward(raw, norm, scale, sign, confidence)
+        return xyz * scale[..., None], 1 + confidence
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        raw, norm, scale, sign, confidence = ctx.saved_tensors
+        points, xyz, out = gradients[0], raw[..., :3], torch.empty_like(raw)
+        slope = (norm.exp() * sign - scale) / norm.square()  # of the scale along |p|, over |p|
+        along = (xyz * points).sum(-1) * slope
+        out[..., :3] = (points * scale[..., None]).addcmul_(xyz, along[..., None])
+        out[..., 3] = gradients[1] * confidence
+        return out, None
+
+
 def points_and_confidence(
-    raw: Float[Tensor, "*b 4"],
+    raw: Float[Tensor, "*b 4"], facing_forward: bool = False
 ) -> tuple[Float[Tensor, "*b 3"], Float[Tensor, "*b"]]:
-    """points p / |p| * expm1(|p|), metres; confidence 1 + exp(x) > 1. In fp32 whatever comes in."""
-    xyz, confidence = raw.float().split((3, 1), -1)
-    norm = xyz.norm(dim=-1, keepdim=True)
-    return xyz * (torch.expm1(norm) / norm.clamp_min(1e-8)), 1 + confidence[..., 0].exp()
+    """points p / |p| * expm1(|p|), metres; confidence 1 + exp(x) > 1. In fp32 whatever comes in.
+
+    facing_forward: p is first multiplied by the sign of its z.
+    """
+    return _PointsAndConfidence.apply(raw.float(), facing_forward)
 
 
 def camera_pose(raw: Float[Tensor, "*b 7"]) -> Float[Tensor, "*b 7"]:
@@ -55,7 +85,12 @@ class PoseHead(nn.Module):
 
 
 class Head(nn.Module):
-    """What both kinds of heads share: which output needs which tokens."""
+    """What both kinds of heads share: which output needs which tokens.
+
+    facing_forward: whether self-view points are multiplied by the sign of z.
+    """
+
+    facing_forward = False
 
     def __init__(self, config: Cut3rConfig):
         super().__init__()
@@ -70,10 +105,6 @@ class Head(nn.Module):
         """Raw (frames, H, W, channels) of a head from its layers' tokens."""
         raise NotImplementedError
 
-    def facing_forward(self, raw: Float[Tensor, "frames h w 4"]) -> Float[Tensor, "frames h w 4"]:
-        """What happens to raw self-view points before they become points: nothing, unless a head overrides it."""
-        return raw
-
     def forward(
         self,
         layers: Sequence[Float[Tensor, "frames n _"]],
@@ -85,13 +116,12 @@ class Head(nn.Module):
     ) -> dict[str, Tensor]:
         """The wanted outputs, by their names in Cut3rOutput.
 
-        layers: patch tokens of the encoder and of the three hooked decoder layers; the linear head reads the last.
+        layers: patch tokens of the encoder, of the hooked decoder layers and of the last one.
         """
         out: dict[str, Tensor] = {}
         if "self" in wanted:
-            out["points_self"], out["conf_self"] = points_and_confidence(
-                self.facing_forward(self.maps("self", layers, rows, columns))
-            )
+            raw = self.maps("self", layers, rows, columns)
+            out["points_self"], out["conf_self"] = points_and_confidence(raw, self.facing_forward)
         if "world" in wanted:
             tokens = layers[-1]
             for block in self.final_transform:
@@ -112,6 +142,8 @@ class LinearHead(Head):
     never negative and outputs jump where the raw z crosses 0.
     """
 
+    facing_forward = True
+
     def __init__(self, config: Cut3rConfig):
         super().__init__(config)
         width, hidden = config.decoder_width, config.decoder_width * config.mlp_ratio
@@ -125,11 +157,10 @@ class LinearHead(Head):
 
     def maps(self, name: HeadName, layers: Sequence[Tensor], rows: int, columns: int) -> Tensor:
         mlp = {"self": "proj", "world": "cross_proj", "rgb": "rgb_proj"}[name]
-        tokens = getattr(self, mlp)(layers[-1]).transpose(1, 2).unflatten(2, (rows, columns))
-        return F.pixel_shuffle(tokens, self.patch_size).permute(0, 2, 3, 1)
-
-    def facing_forward(self, raw: Float[Tensor, "frames h w 4"]) -> Float[Tensor, "frames h w 4"]:
-        return torch.cat([raw[..., :3] * raw[..., 2:3].sign(), raw[..., 3:]], -1)
+        pixels = getattr(self, mlp)(layers[-1]).unflatten(1, (rows, columns))
+        planes = pixels.unflatten(-1, (-1, self.patch_size, self.patch_size)).permute(0, 3, 1, 4, 2, 5)
+        planes = planes.to(torch.float32, memory_format=torch.contiguous_format)
+        return planes.flatten(4).flatten(2, 3).permute(0, 2, 3, 1)
 
 
 class ResidualUnit(nn.Module):

@@ -3,7 +3,7 @@
 Parameter names are those of the released checkpoints, so that a state dict needs no renaming.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -39,10 +39,32 @@ def rope_at(positions: Int[Tensor, "n 2"], head_width: int) -> Rope:
     return Rope(torch.cat([cos, cos], -1).flatten(1), torch.cat([-sin, sin], -1).flatten(1))
 
 
+class _Rotation(torch.autograd.Function):
+    """Two passes over x and nothing of its size kept: a gradient is turned back by the same angles."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        return _turned(x, cos, sin)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        cos, sin = ctx.saved_tensors
+        return _turned(gradient, cos, -sin), None, None
+
+
+def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    x = x.to(torch.promote_types(x.dtype, cos.dtype))
+    out = x * cos
+    halves, turned, sines = (t.unflatten(-1, (2, 2, -1)) for t in (x, out, sin))
+    for this, other in ((0, 1), (1, 0)):
+        turned[..., this, :].addcmul_(halves[..., other, :], sines[..., this, :])
+    return out
+
+
 def rotate(x: Float[Tensor, "*b n d"], rope: Rope) -> Float[Tensor, "*b n d"]:
     """x turned by its token's position, in fp32 at least; returned in that precision."""
-    swapped = x.unflatten(-1, (2, 2, -1)).flip(-2).flatten(-3)
-    return x * rope.cos + swapped * rope.sin
+    return _Rotation.apply(x, rope.cos, rope.sin)
 
 
 def attend(
@@ -63,8 +85,8 @@ def attend(
 class Attention(nn.Module):
     """Multi-head self-attention with a rotary embedding.
 
-    fp16_rotation: q and k are rounded to fp16 before and after the rotation, as the released encoder does even in
-    fp32. Surprising: skipping it moves encoder tokens by about 1e-4.
+    fp16_rotation: q and k are rounded to fp16 before and after the rotation, as the released image encoder (only) does
+    even in fp32. Surprising: skipping it moves encoder tokens by about 1e-4.
     """
 
     def __init__(self, width: int, heads: int, fp16_rotation: bool = False):
@@ -84,7 +106,10 @@ class Attention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Multi-head attention from one token sequence to another, each rotated by its own positions."""
+    """Multi-head attention from one token sequence to another, each rotated by its own positions.
+
+    Where the context is a single token every query gets all of it, whatever it asks: nothing is compared.
+    """
 
     def __init__(self, width: int, heads: int):
         super().__init__()
@@ -101,6 +126,8 @@ class CrossAttention(nn.Module):
         rope: Rope | None,
         rope_context: Rope | None,
     ) -> Float[Tensor, "b n c"]:
+        if context.shape[1] == 1:
+            return self.proj(self.projv(context)).expand(-1, x.shape[1], -1)
         q, k, v = (
             linear(t).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for linear, t in ((self.projq, x), (self.projk, context), (self.projv, context))
@@ -127,12 +154,12 @@ def layer_norm(width: int) -> nn.LayerNorm:
 
 
 class EncoderBlock(nn.Module):
-    """Self-attention and MLP, pre-norm: a block of the image encoder and of the ray-map encoder."""
+    """Self-attention and MLP, pre-norm: a block of the image encoder (fp16_rotation) and of the ray-map encoder."""
 
-    def __init__(self, width: int, heads: int, mlp_ratio: int):
+    def __init__(self, width: int, heads: int, mlp_ratio: int, fp16_rotation: bool):
         super().__init__()
         self.norm1 = layer_norm(width)
-        self.attn = Attention(width, heads, fp16_rotation=True)
+        self.attn = Attention(width, heads, fp16_rotation)
         self.norm2 = layer_norm(width)
         self.mlp = Mlp(width, width * mlp_ratio)
 

@@ -72,14 +72,18 @@ class Encoded(NamedTuple):
 
 
 class PatchEmbedding(nn.Module):
-    """Non-overlapping patches, row by row."""
+    """Non-overlapping patches, row by row.
+
+    Surprising: written as one matrix product, its last bits depend on how many frames there are, and the encoder's
+    rounding to fp16 makes 3e-5 of them: streaming would no longer equal the batch.
+    """
 
     def __init__(self, channels: int, width: int, patch_size: int):
         super().__init__()
         self.proj = nn.Conv2d(channels, width, patch_size, patch_size)
 
     def forward(self, x: Float[Tensor, "n channels h w"]) -> Float[Tensor, "n patches width"]:
-        return self.proj(x).flatten(2).transpose(1, 2)
+        return self.proj(x).flatten(2).transpose(1, 2).contiguous()  # else every block inherits the layout
 
 
 class Cut3rModel(PreTrainedModel):
@@ -112,7 +116,7 @@ class Cut3rModel(PreTrainedModel):
             self.masked_img_token = nn.Parameter(torch.zeros(1, e))
             self.masked_ray_map_token = nn.Parameter(torch.zeros(1, e))
         self.patch_embed = PatchEmbedding(3, e, config.patch_size)
-        encoder = (e, config.encoder_heads, config.mlp_ratio)
+        encoder = (e, config.encoder_heads, config.mlp_ratio, True)
         self.enc_blocks = nn.ModuleList(EncoderBlock(*encoder) for _ in range(config.encoder_depth))
         self.enc_norm = layer_norm(e)
         self.decoder_embed = nn.Linear(e, c)
@@ -121,7 +125,8 @@ class Cut3rModel(PreTrainedModel):
         self.dec_norm = layer_norm(c)
         if config.ray_map_depth:
             self.patch_embed_ray_map = PatchEmbedding(6, e, config.patch_size)
-            self.enc_blocks_ray_map = nn.ModuleList(EncoderBlock(*encoder) for _ in range(config.ray_map_depth))
+            rays = (e, config.ray_map_heads, config.mlp_ratio, False)
+            self.enc_blocks_ray_map = nn.ModuleList(EncoderBlock(*rays) for _ in range(config.ray_map_depth))
             self.enc_norm_ray_map = layer_norm(e)
         self.pose_retriever = PoseRetriever(config)
         self.register_tokens = nn.Embedding(config.state_size, e)
@@ -171,6 +176,7 @@ class Cut3rModel(PreTrainedModel):
         if img_mask is not None:
             tokens = torch.where(img_mask[..., None, None], tokens, self.masked_img_token)
         if ray_maps is not None:
+            rope = rope_at(positions, self.config.encoder_width // self.config.ray_map_heads)
             x = self.patch_embed_ray_map(ray_maps.flatten(0, 1).to(self.dtype))
             for block in self.enc_blocks_ray_map:
                 x = block(x, rope)
