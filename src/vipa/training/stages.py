@@ -88,9 +88,8 @@ def stage2(preset: Preset, data: Path, out: Path, start: str | None = None) -> T
         warmup=0.03,
     )
     if preset == "nano":
-        action = DataSpec("hand3d_action", data, batch=6, turns=4)
-        visual = DataSpec("hand3d_visual", data, batch=4, turns=8, weight=0.5)
-        run = replace(run, data=(action, visual), steps=700, learning_rate=5e-4)
+        spec = DataSpec("hand3d_action", data, batch=8, turns=4)
+        run = replace(run, data=(spec,), steps=500, learning_rate=7e-4)
     return run
 
 
