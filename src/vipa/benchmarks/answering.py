@@ -35,7 +35,7 @@ class ModelAnswerer:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.manual_seed(0)  # parts that a start does not have yet are new, as in training
         self.model, self.processor = load_start(model)
-        if not fusion:
+        if not fusion and self.model.model.fusion is not None:
             torch.nn.init.zeros_(self.model.model.fusion.alpha)
         self.model.to(device=self.device)  # type: ignore[call-arg]
         self.tokenizer: Any = self.processor.tokenizer

@@ -117,9 +117,9 @@ def check_weights() -> Iterator[Finding]:
     if not folders:
         yield Finding(
             "shipped nano weights",
-            "optional",
+            "missing",
             "none in the package",
-            "`vipa demo` trains a small foundation first",
+            "install again from a complete checkout, or let `vipa demo` train a small foundation first",
         )
     for folder in folders:
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

@@ -48,7 +48,11 @@ class Component(Protocol):
 
     read: ReadImages
     views: bool  # the images of a group are views of one instant, not frames of a clip
-    readout: nn.Module | None  # learned beside the model for this loss, and thrown away after the run
+
+    @property
+    def readout(self) -> nn.Module | None:
+        """Learned beside the model for this loss, and thrown away after the run."""
+        ...
 
     def inputs(self, rng: np.random.Generator, rows: np.ndarray) -> tuple[dict[str, Any], list[Group], int]:
         """Text side of the model's inputs for these rows, their image groups, and the number of samples."""
@@ -66,7 +70,7 @@ class Component(Protocol):
 class ModelLoss:
     """The model's own loss."""
 
-    readout = None
+    readout: nn.Module | None = None
 
     def loss(self, model: VipaForConditionalGeneration, inputs: dict[str, Any]) -> Tensor:
         return model(**inputs).loss

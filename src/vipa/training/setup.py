@@ -32,7 +32,7 @@ def build(
     extras: dict[str, Any] = {}
     components: list[Component] = []
     for spec in run.data:
-        component = _component(spec, packer, model.config.text_config.hidden_size)
+        component = _component(spec, packer, model.lm_head.in_features)
         if isinstance(component, Demonstrations):
             contract = component.contract
             extras[CONTRACT] = json.loads(contract.to_json())

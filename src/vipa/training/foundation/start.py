@@ -57,7 +57,9 @@ def align_projector(
 ) -> None:
     """Every image token near the words of what its patch shows (the embeddings stay), its place readable."""
     projector = model.model.multi_modal_projector
-    words = model.get_input_embeddings().weight.detach()
+    embeddings = model.get_input_embeddings()
+    assert isinstance(embeddings, nn.Embedding)
+    words = embeddings.weight.detach()
 
     def vectors(names: tuple[str, ...]) -> Tensor:
         return torch.stack([words[tokenizer(f" {name}")["input_ids"]].sum(0) for name in names])
