@@ -34,12 +34,12 @@ class NanoRecipe:
     train_clips: int = 800
     test_clips: int = 150
     demonstrations: int = 600
-    stage1_steps: int = 1_000
-    stage2_steps: int = 700
-    stage3_steps: int = 700
+    stage1_steps: int = 900
+    stage2_steps: int = 500
+    stage3_steps: int = 400
     questions: int = 1_000
     motions: int = 300
-    episodes: int = 40
+    episodes: int = 25
 
 
 def make_nano(run: NanoRecipe) -> None:

@@ -70,7 +70,7 @@ def stage1(preset: Preset, data: Path, out: Path, start: str | None = None) -> T
     )
     if preset == "nano":
         spec = DataSpec("hand3d_visual", data, batch=8, turns=8)
-        run = replace(run, data=(spec,), trained=NANO_STAGE1_PARTS, steps=1_000, learning_rate=7e-4)
+        run = replace(run, data=(spec,), trained=NANO_STAGE1_PARTS, steps=900, learning_rate=7e-4)
     return run
 
 
@@ -108,7 +108,7 @@ def stage3(preset: Preset, data: Path, out: Path, start: str | None = None) -> T
     )
     if preset == "nano":
         spec = DataSpec("episodes", data, batch=32, noise_draws=8)
-        run = replace(run, data=(spec,), steps=700, learning_rate=5e-4)
+        run = replace(run, data=(spec,), steps=400, learning_rate=5e-4)
     return run
 
 
