@@ -107,3 +107,14 @@ def test_inference_needs_only_a_state(rng):
     out = step.forward({"state": samples[0]["state"]})
     assert set(out) == {"state"}
     assert isinstance(tabletop_contract().action[0], Dimension)
+
+
+def test_rare_large_values_of_a_still_dimension_stay_small_under_quantiles():
+    rng = np.random.default_rng(0)
+    actions = rng.normal(size=(2000, 2))
+    actions[:, 1] *= 1e-4
+    actions[::500, 1] = 0.4
+    normaliser = Normaliser.of("quantiles", Statistics.of(actions, "x"), ["moves", "seldom turns"])
+    normalised = normaliser.normalise(actions)
+    assert np.abs(normalised[:, 1]).max() == pytest.approx(5.0, abs=0.01)
+    np.testing.assert_allclose(normaliser.restore(normalised), actions, atol=1e-12)

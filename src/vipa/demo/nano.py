@@ -36,7 +36,7 @@ class NanoRecipe:
     demonstrations: int = 600
     stage1_steps: int = 900
     stage2_steps: int = 500
-    stage3_steps: int = 400
+    stage3_steps: int = 450
     questions: int = 1_000
     motions: int = 300
     episodes: int = 25

@@ -119,12 +119,17 @@ class PadTo:
         return out
 
 
+FURTHEST = 5.0
+"""Largest normalised value of a row of the statistics, under quantiles."""
+
+
 @dataclass(frozen=True)
 class Normaliser:
     """An affine map per dimension, model = (robot - shift) / scale, and its exact inverse.
 
     mean_std: to mean 0, deviation 1. min_max, quantiles: [minimum, maximum] or [1 %, 99 %] to [-1, 1]; nothing
-    is clipped, so the inverse is exact outside too.
+    is clipped, so the inverse is exact outside too. Where most rows of a dimension hardly move (a gripper that seldom
+    turns), its quantiles are widened until the extremes lie within FURTHEST: a few rows of hundreds would own the loss.
     Surprising: a dimension with hardly any spread is divided by 1, in both directions (dividing by a tiny
     deviation turned one joint's rest position into -3200 in a public project); a warning names it.
     """
@@ -143,6 +148,8 @@ class Normaliser:
             low, high = (s.minimum, s.maximum) if scheme == "min_max" else (s.quantile_01, s.quantile_99)
             shift = (np.array(high) + np.array(low)) / 2
             scale = (np.array(high) - np.array(low)) / 2
+            reach = np.maximum(np.array(s.maximum) - shift, shift - np.array(s.minimum))
+            scale = np.maximum(scale, reach / FURTHEST)
         else:
             raise ValueError(f"normalisation {scheme!r} is unknown; expected none, mean_std, min_max or quantiles")
         flat = scale < DEGENERATE

@@ -108,7 +108,7 @@ def stage3(preset: Preset, data: Path, out: Path, start: str | None = None) -> T
     )
     if preset == "nano":
         spec = DataSpec("episodes", data, batch=32, noise_draws=8)
-        run = replace(run, data=(spec,), steps=400, learning_rate=5e-4)
+        run = replace(run, data=(spec,), steps=450, learning_rate=5e-4)
     return run
 
 
