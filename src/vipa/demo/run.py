@@ -50,7 +50,11 @@ def run_demo(run: DemoRun) -> Path:
         ("foundation", "the pretrained parts that nano starts from", find_foundation),
         ("annotate", "filming and annotating clips", annotate_clips),
         ("demonstrations", "collecting robot demonstrations", collect_demonstrations),
-        ("stage1", "stage 1: fusion and language model learn to answer questions about space", train_stage("stage1")),
+        (
+            "stage1",
+            "stage 1: fusion and language model learn to answer questions about space",
+            train_stage("stage1"),
+        ),
         ("stage2", "stage 2: they learn motions", train_stage("stage2")),
         ("stage3", "stage 3: the action head learns to move the robot", train_stage("stage3")),
         ("evaluate", "evaluating on held-out clips and scenes", evaluate),

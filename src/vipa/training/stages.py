@@ -56,7 +56,7 @@ FOUNDATION_PARTS = ("projector", "language")
 
 
 def stage1(preset: Preset, data: Path, out: Path, start: str | None = None) -> TrainRun:
-    """3D-visual pretraining on Hand3D-visual: only the fusion learns (section 3.2.3); in nano the language model too."""
+    """3D-visual pretraining on Hand3D-visual: only the fusion learns (section 3.2.3); nano's language model too."""
     run = TrainRun(
         name="stage1",
         start=start or _start(preset, "foundation"),
