@@ -5,7 +5,8 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from vipa.demo.nano import STAGE_PARTS
+from vipa.benchmarks.stages import read_column
+from vipa.demo.nano import trained_parts
 from vipa.training.features import EncodedImages
 from vipa.training.foundation.pictures import render_pictures
 from vipa.training.packing import Packer
@@ -20,14 +21,14 @@ def test_all_weights_together_are_under_40_megabytes():
 @pytest.mark.parametrize("stage", NANO_STAGES)
 def test_every_stage_loads_whole_and_finite(stage):
     model, _ = load_nano(stage)
-    assert sum(p.numel() for p in model.parameters()) < 12e6
+    assert sum(p.numel() for p in model.parameters()) <= 10e6
     assert all(bool(p.isfinite().all()) for p in model.parameters())
 
 
 @pytest.mark.parametrize("stage", NANO_STAGES[1:])
 def test_a_stage_ships_what_it_trained_and_nothing_else(stage):
     model, _ = load_nano("foundation")
-    trained = {id(p) for part in STAGE_PARTS[stage] for p in model.parts()[part].parameters()}
+    trained = {id(p) for part in trained_parts(stage) for p in model.parts()[part].parameters()}
     with safe_open(NANO / f"{stage}.safetensors", "pt") as file:
         assert set(file.keys()) == {name for name, p in model.named_parameters() if id(p) in trained}
 
@@ -48,3 +49,8 @@ def test_the_foundation_finds_named_things_it_never_saw(tmp_path):
     error = np.abs(points.astype(float) / 100 - centres).mean()
     guess = np.abs(np.median(centres, axis=0) - centres).mean()
     assert error < 0.75 * guess
+
+
+def test_the_report_finds_the_training_curves_of_every_stage():
+    column = read_column(NANO / "results", "shipped nano", "shipped", "", NANO / "logs")
+    assert list(column.losses) == list(NANO_STAGES[1:])

@@ -10,7 +10,7 @@ from transformers import InternVLVisionModel
 from vipa.hand3d.motion_tokens import MotionCodec
 from vipa.models.presets import nano_vlm_config
 from vipa.training.data import DataSpec
-from vipa.training.foundation.conversations import FoundationQuestions
+from vipa.training.foundation.conversations import FoundationQuestions, _distance
 from vipa.training.foundation.pictures import PAINTS, THINGS
 from vipa.training.foundation.questions import NOMINAL_DEPTH, Picture, Seen, sample_turns
 from vipa.training.foundation.start import new_language_model
@@ -96,3 +96,12 @@ def test_mentioned_things_are_marked_in_prompts_alone(pictures, tokenizer):
         assert {tokenizer.decode(i).strip() for i in ids[here]} <= words
         centres = torch.tensor([t.centre for t in (*picture.objects, *picture.hands)])
         assert (torch.cdist(points[here], centres) < 1e-6).any(1).all()
+
+
+def test_questions_that_ask_for_no_place_still_have_a_loss():
+    read = torch.ones(3, 4, requires_grad=True)
+    loss = _distance(read, torch.full((3, 4), torch.nan))
+    loss.backward()
+    assert float(loss.detach()) == 0
+    assert read.grad is not None
+    assert not read.grad.any()

@@ -19,10 +19,8 @@ from vipa.models import VipaForConditionalGeneration
 from vipa.models.cut3r import Cut3rModel
 from vipa.training.foundation.cut3r import Cut3rTraining, train_cut3r
 from vipa.training.foundation.run import FoundationRun, train_foundation
-from vipa.training.stages import NANO_STAGE1_PARTS, STAGE2_PARTS, STAGE3_PARTS
+from vipa.training.stages import STAGES
 from vipa.weights import NANO
-
-STAGE_PARTS = {"stage1": NANO_STAGE1_PARTS, "stage2": STAGE2_PARTS, "stage3": STAGE3_PARTS}
 
 
 @dataclass(frozen=True)
@@ -31,44 +29,46 @@ class NanoRecipe:
 
     out: Path
     pack: bool = False
-    train_clips: int = 800
-    test_clips: int = 150
-    demonstrations: int = 600
-    stage1_steps: int = 900
-    stage2_steps: int = 500
-    stage3_steps: int = 450
-    questions: int = 1_000
-    motions: int = 300
-    episodes: int = 25
 
 
 def make_nano(run: NanoRecipe) -> None:
     """Both halves of the foundation, the three stages from it, their evaluation; each part is done once."""
     vlm = train_foundation(FoundationRun(run.out / "foundation"))
-    spatial = train_cut3r(Cut3rTraining(run.out / "cut3r"))
+    spatial = train_cut3r(shipped_cut3r(run.out / "cut3r"))
     pack_foundation(vlm, spatial, run.out)
-    demo = stages_run(run)
+    demo = shipped_stages(run.out / "stages")
     run_demo(demo)
     if run.pack:
-        for stage in STAGE_PARTS:
+        for stage in STAGES:
             pack_stage(demo.out / stage / "model", stage)
-        shutil.copytree(demo.out / "results", NANO / "results", dirs_exist_ok=True)
+        logs = shutil.ignore_patterns("logs")  # `keep_log` has them
+        shutil.copytree(demo.out / "results", NANO / "results", ignore=logs, dirs_exist_ok=True)
 
 
-def stages_run(run: NanoRecipe) -> DemoRun:
+def shipped_cut3r(out: Path) -> Cut3rTraining:
+    """The clock ended it, on a shared core, after 1,820 steps: another machine gets further."""
+    return Cut3rTraining(out, sequences=10_000, learning_rate=1.5e-3, pose_weight=1.0, max_minutes=27.0)
+
+
+def shipped_stages(out: Path) -> DemoRun:
     """The demo, longer: the same commands that `make demo` runs for minutes."""
     return DemoRun(
-        out=run.out / "stages",
-        train_clips=run.train_clips,
-        test_clips=run.test_clips,
-        demonstrations=run.demonstrations,
-        stage1_steps=run.stage1_steps,
-        stage2_steps=run.stage2_steps,
-        stage3_steps=run.stage3_steps,
-        questions=run.questions,
-        motions=run.motions,
-        episodes=run.episodes,
+        out=out,
+        train_clips=800,
+        test_clips=150,
+        demonstrations=600,
+        stage1_steps=900,
+        stage2_steps=500,
+        stage3_steps=450,
+        questions=1_000,
+        motions=300,
+        episodes=25,
     )
+
+
+def trained_parts(stage: str) -> tuple[str, ...]:
+    """What a stage of nano trains, and its file in the package holds."""
+    return STAGES[stage]("nano", Path(), Path()).trained
 
 
 def pack_foundation(vlm: Path, spatial: Path, logs: Path) -> None:
@@ -86,7 +86,7 @@ def pack_foundation(vlm: Path, spatial: Path, logs: Path) -> None:
 def pack_stage(model_folder: Path, stage: str) -> None:
     """What a stage trained into the package, float16, with its run."""
     model = VipaForConditionalGeneration.from_pretrained(model_folder, dtype=torch.float16)
-    wanted = {id(p) for part in STAGE_PARTS[stage] for p in model.parts()[part].parameters()}
+    wanted = {id(p) for part in trained_parts(stage) for p in model.parts()[part].parameters()}
     tensors = {name: p.detach().clone() for name, p in model.named_parameters() if id(p) in wanted}
     NANO.mkdir(parents=True, exist_ok=True)
     save_file(tensors, NANO / f"{stage}.safetensors")
@@ -98,9 +98,9 @@ def pack_stage(model_folder: Path, stage: str) -> None:
 def keep_log(run: Path, name: str) -> None:
     """Log and settings of a training into the package; of folders only the names."""
     (NANO / "logs").mkdir(parents=True, exist_ok=True)
-    shutil.copy(run / "log.jsonl", NANO / "logs" / f"{name}_log.jsonl")
+    shutil.copy(run / "log.jsonl", NANO / "logs" / f"{name}.jsonl")
     settings = json.loads((run / "run.json").read_text(), object_pairs_hook=_names_of_folders)
-    (NANO / "logs" / f"{name}_run.json").write_text(json.dumps(settings, indent=1) + "\n")
+    (NANO / "logs" / f"{name}.json").write_text(json.dumps(settings, indent=1) + "\n")
 
 
 def _names_of_folders(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

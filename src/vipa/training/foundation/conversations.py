@@ -91,10 +91,15 @@ class FoundationQuestions:
         learned = inputs["labels"] != IGNORE
         before_answer = learned[:, 1:] & ~learned[:, :-1]  # the prompt's last token, row by row, turn by turn
         asked = self.readout.asked(output.hidden_states[-1][:, :-1][before_answer].float())
-        loss = output.loss + POINTING_WEIGHT * (asked - points)[~points.isnan()].abs().mean()
         some = ~mentions.isnan().any(-1)
         named = self.readout.named(output.hidden_states[MENTION_LAYER][some].float())
-        return loss + POINTING_WEIGHT * (named - mentions[some]).abs().mean().nan_to_num()
+        return output.loss + POINTING_WEIGHT * (_distance(asked, points) + _distance(named, mentions[some]))
+
+
+def _distance(read: Tensor, truth: Tensor) -> Tensor:
+    """Mean absolute error where the truth is known; 0 where none is."""
+    known = ~truth.isnan()
+    return (read - truth)[known].abs().sum() / known.sum().clamp_min(1)
 
 
 def _padded(points: tuple[tuple[float, float], ...]) -> list[float]:
