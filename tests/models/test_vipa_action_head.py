@@ -5,7 +5,7 @@ import torch
 from scipy import stats
 from vipa_kit import action_config, inputs, vipa
 
-from vipa.models.action_head import FlowActionHead
+from vipa.models.action_head import FlowActionHead, PerEmbodimentLinear
 
 BATCH = 3
 
@@ -152,6 +152,14 @@ def test_embodiments_have_their_own_weights_and_lengths():
     assert torch.allclose(arm[[0, 2]], mixed[[0, 2]], atol=1e-6)
     assert not torch.allclose(arm[1, :, :4], mixed[1, :, :4], atol=1e-3)
     assert mixed[1, :, 4:].abs().max() == 0
+
+
+@torch.no_grad()
+def test_the_weights_of_an_only_embodiment_mean_what_they_mean_among_others():
+    many, one = PerEmbodimentLinear(3, 5, 4), PerEmbodimentLinear(1, 5, 4)
+    one.load_state_dict({name: p[1:2] for name, p in many.state_dict().items()})
+    x, ids = torch.randn(2, 6, 5, generator=generator()), torch.zeros(2, dtype=torch.long)
+    torch.testing.assert_close(one(x, ids), many(x, ids + 1))
 
 
 @torch.no_grad()

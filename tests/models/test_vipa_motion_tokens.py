@@ -6,7 +6,7 @@ import torch
 from vipa_kit import EOS, inputs, internvl, tokenizer, vipa
 
 from vipa.hand3d.motion_tokens import MotionCodec
-from vipa.models import MotionGrammar, VipaConfig, VipaForConditionalGeneration, add_motion_tokens
+from vipa.models import MedianBin, MotionGrammar, VipaConfig, VipaForConditionalGeneration, add_motion_tokens
 
 BINS = 16
 
@@ -171,6 +171,28 @@ def test_motions_of_the_prompt_are_not_read(model, words):
 def test_a_model_without_motion_tokens_says_so():
     with pytest.raises(ValueError, match="no motion tokens"):
         MotionGrammar(VipaConfig(), 0, eos_token_id=EOS)
+    with pytest.raises(ValueError, match="no motion tokens"):
+        MedianBin(VipaConfig())
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_the_median_bin_is_at_the_least_expected_distance(model, words, axis):
+    generator = torch.Generator().manual_seed(axis)
+    first = model.config.motion_token_start + axis * BINS
+    scores = torch.full((5, len(words)), -torch.inf)
+    scores[:, first : first + BINS] = 2 * torch.randn(5, BINS, generator=generator)
+    chosen = MedianBin(model.config)(torch.zeros(5, 1, dtype=torch.long), scores).argmax(1) - first
+    bins = torch.arange(BINS)
+    distance = (scores[:, first : first + BINS].softmax(1) @ (bins[:, None] - bins).abs().float()).argmin(1)
+    assert torch.equal(chosen, distance)
+
+
+def test_words_and_delimiters_are_still_the_likeliest(model, words):
+    scores = torch.randn(4, len(words), generator=torch.Generator().manual_seed(0))
+    delimiter = words.convert_tokens_to_ids("<left_hand>")
+    scores[:2, 3], scores[2:, delimiter] = 50.0, 50.0
+    chosen = MedianBin(model.config)(torch.zeros(4, 1, dtype=torch.long), scores)
+    assert torch.equal(chosen, scores)
 
 
 def test_text_of_tokens_and_metres_agree(model, words):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from vipa_kit import IMAGE_ID, TOKENS, action_config, inputs, vipa
 
-from vipa.models import ActionRunner, preset_config
+from vipa.models import ActionRunner, attention, packed_attention, preset_config
 from vipa.models.summary import summarise
 from vipa.training.stages import STAGE1_PARTS, STAGE2_PARTS, STAGE3_PARTS
 
@@ -51,6 +51,22 @@ def test_a_bool_mask_of_packed_rows_works_with_eager_attention():
     expected = model(**batch).logits
     model.set_attn_implementation("eager")
     assert torch.allclose(model(**batch).logits, expected, atol=1e-5)
+
+
+def test_a_loss_makes_no_cache_and_attends_in_its_own_precision(monkeypatch):
+    model, batch = vipa().train(), inputs([1, 1])
+    model.set_attn_implementation({"text_config": packed_attention.PACKED_TURNS})
+    seen = set()
+
+    def attend(query, key, value, *args, **kwargs):
+        seen.add(value.dtype)
+        return attention.attend(query, key, value, *args, **kwargs)
+
+    monkeypatch.setattr(packed_attention, "attend", attend)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = model(**batch, labels=batch["input_ids"])
+    assert output.past_key_values is None
+    assert seen == {torch.bfloat16}
 
 
 def test_the_text_loss_is_the_mean_over_labels_or_over_what_is_given():

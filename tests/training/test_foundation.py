@@ -14,7 +14,7 @@ from vipa.training.foundation.conversations import FoundationQuestions, _distanc
 from vipa.training.foundation.pictures import PAINTS, THINGS
 from vipa.training.foundation.questions import NOMINAL_DEPTH, Picture, Seen, sample_turns
 from vipa.training.foundation.start import new_language_model
-from vipa.training.foundation.vision import pixels
+from vipa.training.foundation.vision import _mirrored, pixels
 from vipa.training.packing import IGNORE, Packer
 from vipa.training.schedule import warmup_cosine
 
@@ -105,3 +105,19 @@ def test_questions_that_ask_for_no_place_still_have_a_loss():
     assert float(loss.detach()) == 0
     assert read.grad is not None
     assert not read.grad.any()
+
+
+def test_a_mirrored_picture_shows_its_things_where_its_targets_say(pictures):
+    _, data = pictures
+    batch = {name: torch.from_numpy(getattr(data, name)) for name in ("rgb", "thing", "paint", "box")}
+    turned = _mirrored(batch, torch.ones(len(data), dtype=torch.bool))
+    assert torch.equal(turned["rgb"][:, :, 0], batch["rgb"][:, :, -1])
+    left, right = (1 + THINGS.index(f"{side} hand") for side in ("left", "right"))
+    for side, other in ((left, right), (right, left)):
+        assert (turned["thing"] == side).sum() == (batch["thing"] == other).sum()
+    some = turned["thing"] > 0
+    centre = (some.nonzero()[:, 1] % 8 + 0.5) / 8
+    assert (turned["box"][some][:, 0].float() - centre).abs().max() < turned["box"][some][:, 2].max() / 2 + 1 / 8
+    again = _mirrored(turned, torch.ones(len(data), dtype=torch.bool))
+    assert all(torch.equal(again[name], batch[name]) for name in ("rgb", "thing", "paint"))
+    assert (again["box"] - batch["box"])[batch["thing"] > 0].abs().max() < 1e-3

@@ -1,6 +1,7 @@
 """The loop: what is frozen stays, what is interrupted resumes exactly."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -89,6 +90,15 @@ def test_a_finished_run_is_not_trained_again_and_another_run_is_refused(run):
 
 def test_a_trained_model_can_say_that_it_computes_what_it_did_when_it_was_saved(run):
     assert selfcheck.verify(train(run).model) < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_layers_learn_the_same(run, tmp_path):
+    run = replace(run, trained=STAGE2_PARTS, precision="fp32")
+    train(run)
+    train(replace(run, out=tmp_path / "compiled", compile=True))
+    assert losses(tmp_path / "compiled") == pytest.approx(losses(run.out), rel=1e-4)
 
 
 def test_an_epoch_passes_every_row_once_and_batches_run_across_its_border():

@@ -12,7 +12,7 @@ from transformers import LogitsProcessorList
 
 from vipa.hand3d.dataset import Hand3D
 from vipa.hand3d.records import ActionRecord, VisualRecord
-from vipa.models import MotionGrammar
+from vipa.models import MedianBin, MotionGrammar
 from vipa.training.features import EncodedImages, Group
 from vipa.training.packing import END, Packer
 from vipa.weights import load_start
@@ -22,7 +22,7 @@ LONGEST_ANSWER = 40
 
 
 class ModelAnswerer:
-    """Greedy answers of the model in a folder, about the images of a Hand3D data set.
+    """Greedy answers of the model in a folder, about the images of a Hand3D data set; of waypoints the median bins.
 
     model: folder made by a training, or nano:STAGE. device: where it runs. Motions are decoded under the grammar of
     motion tokens, for the hands and with the number of waypoints of the record, so that predictions and truth can be
@@ -45,7 +45,7 @@ class ModelAnswerer:
     @property
     def identity(self) -> dict[str, Any]:
         """The weights by their content."""
-        return {"model": self.name, "weights": fingerprint(self.model), "decoding": "greedy"}
+        return {"model": self.name, "weights": fingerprint(self.model), "decoding": "greedy words, median bins"}
 
     def questions(self, records: Sequence[VisualRecord]) -> list[str]:
         """Answers to visual records."""
@@ -89,7 +89,7 @@ class ModelAnswerer:
         processors = LogitsProcessorList()
         if hands:
             grammar = MotionGrammar(self.model.config, length, eos_token_id=end, waypoints=waypoints, hands=hands)
-            processors.append(grammar)
+            processors += [grammar, MedianBin(self.model.config)]
             max_new_tokens = grammar.max_new_tokens
         written = self.model.generate(
             **inputs,

@@ -7,7 +7,7 @@ from vipa.models.configuration import ActionHeadConfig, FusionConfig, VipaConfig
 from vipa.models.cut3r import Cut3rConfig, Cut3rModel
 from vipa.models.inference import ActionRunner
 from vipa.models.modeling import VipaForConditionalGeneration, VipaOutput
-from vipa.models.motion_tokens import MotionGrammar, add_motion_tokens, initialise_motion_rows
+from vipa.models.motion_tokens import MedianBin, MotionGrammar, add_motion_tokens, initialise_motion_rows
 from vipa.models.presets import nano_processor, nano_vipa_config, nano_vlm_config, preset_config, vipa_2b_config
 from vipa.models.processing import VipaProcessor, image_processor
 
@@ -22,6 +22,7 @@ __all__ = [
     "ActionHeadConfig",
     "ActionRunner",
     "FusionConfig",
+    "MedianBin",
     "MotionGrammar",
     "VipaConfig",
     "VipaForConditionalGeneration",

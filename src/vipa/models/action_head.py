@@ -31,6 +31,8 @@ class PerEmbodimentLinear(nn.Module):
         init.zeros_(self.bias)
 
     def forward(self, x: Float[Tensor, "b n i"], embodiment: Int[Tensor, "b"]) -> Float[Tensor, "b n o"]:
+        if len(self.weight) == 1:
+            return F.linear(x, self.weight[0].T, self.bias[0])
         return torch.baddbmm(self.bias[embodiment][:, None], x, self.weight[embodiment])
 
 

@@ -161,6 +161,31 @@ class MotionGrammar(LogitsProcessor):
         return ranges
 
 
+class MedianBin(LogitsProcessor):
+    """Where a coordinate comes next, writes the median bin of its distribution instead of the likeliest.
+
+    The likeliest of 1024 bins says little about a broad distribution; the median has the least expected distance.
+    Runs after `MotionGrammar`.
+    """
+
+    def __init__(self, config: VipaConfig):
+        if config.motion_token_start is None:
+            raise ValueError("MedianBin: this model has no motion tokens")
+        self.first, self.bins = config.motion_token_start, config.motion_bins
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """input_ids (batch, length), scores (batch, vocabulary): only the median's score stays finite."""
+        axis = (scores.argmax(1) - self.first).div(self.bins, rounding_mode="floor")
+        rows = ((axis >= 0) & (axis < len(AXES))).nonzero()[:, 0]
+        start = self.first + axis[rows, None] * self.bins
+        of_axis = scores[rows].gather(1, start + torch.arange(self.bins, device=scores.device))
+        median = start[:, 0] + (of_axis.float().softmax(1).cumsum(1) < 0.5).sum(1)
+        out = scores.clone()
+        out[rows] = -math.inf
+        out[rows, median] = 0.0
+        return out
+
+
 def _last(tokens: list[int], token: int) -> int:
     """Index of a token's last appearance."""
     return len(tokens) - 1 - tokens[::-1].index(token)

@@ -49,6 +49,9 @@ def train(run: TrainRun) -> TrainResult:
     start = load_progress(run.out, learner, optimizer)
     _cut_log(log_path, start)
     model.train()
+    if run.compile:
+        for layer in model.model.language_model.layers:
+            layer.compile(dynamic=True)
     loss_value = float("nan")
     with log_path.open("a") as log, training_progress(run.name, run.steps, start) as progress:
         began, seen = time.monotonic(), 0

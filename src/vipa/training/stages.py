@@ -19,7 +19,8 @@ class TrainRun:
 
     start: `nano:foundation`, `nano:stage1`, `nano:stage2`, or a folder with a model. trained: parts of the model
     (`VipaForConditionalGeneration.parts`); everything else is frozen. steps: optimiser steps. warmup: fraction of
-    the steps. threads: CPU threads (None: torch's own choice).
+    the steps. threads: CPU threads (None: torch's own choice). compile: the language model's layers by torch.compile,
+    which needs a C++ compiler and about a minute, and then nearly halves a step of nano on a CPU.
     """
 
     name: str
@@ -38,6 +39,7 @@ class TrainRun:
     log_every: int = 10
     device: str = "auto"
     threads: int | None = None
+    compile: bool = False
 
     def __post_init__(self) -> None:
         if self.steps < 1 or not 0 <= self.warmup <= 1 or self.learning_rate <= 0:
