@@ -110,9 +110,9 @@ def locate_in_box(
 
     points: what is in the box (left, top, right, bottom in pixels of `points`) and around it; covered: where a hand
     or something else is before it. What the object stands on is a plane seen around the box; what rises above it
-    inside the box is the object. The centre
-    is that of the object's range along and across the plane, as far as the points and the box's edges show it, so
-    that it lies inside the object and not on its skin. Without a plane, the depth in the middle of the box decides.
+    inside the box is the object. The centre is that of the object's range along and across the plane, as far as the
+    points and the box's edges show it, so that it lies inside the object and not on its skin. Without a plane, the
+    depth in the middle of the box decides.
     """
     left, top, right, bottom = box.tolist()
     v, u = np.ogrid[: points.shape[0], : points.shape[1]]

@@ -4,7 +4,6 @@ Heads see all frames of a batch at once, as `frames` below (batch x frames).
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,34 +20,6 @@ DPT_CHUNK = 4
 """Frames that a DPT head works on at a time without gradients: at 512 px one frame needs 0.3 GB."""
 
 
-def length(vectors: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b"]:
-    """Euclidean norms; faster than `norm` where the components are planes apart, as in the heads' maps."""
-    return vectors.square().sum(-1).clamp_min(1e-24).sqrt()
-
-
-class _PointsAndConfidence(torch.autograd.Function):
-    """As a chain of operations, backward takes three times as long and loses the planes' layout."""
-
-    @staticmethod
-    def forward(ctx: Any, raw: Tensor, facing_forward: bool) -> tuple[Tensor, Tensor]:
-        xyz, confidence = raw[..., :3], raw[..., 3].exp()
-        norm = length(xyz)
-        sign = xyz[..., 2].sign() if facing_forward else torch.ones((), device=raw.device)
-        scale = torch.expm1(norm) / norm * sign
-        ctx.save_for_backward(raw, norm, scale, sign, confidence)
-        return xyz * scale[..., None], 1 + confidence
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        raw, norm, scale, sign, confidence = ctx.saved_tensors
-        points, xyz, out = gradients[0], raw[..., :3], torch.empty_like(raw)
-        slope = (norm.exp() * sign - scale) / norm.square()  # of the scale along |p|, over |p|
-        along = (xyz * points).sum(-1) * slope
-        out[..., :3] = (points * scale[..., None]).addcmul_(xyz, along[..., None])
-        out[..., 3] = gradients[1] * confidence
-        return out, None
-
-
 def points_and_confidence(
     raw: Float[Tensor, "*b 4"], facing_forward: bool = False
 ) -> tuple[Float[Tensor, "*b 3"], Float[Tensor, "*b"]]:
@@ -56,7 +27,11 @@ def points_and_confidence(
 
     facing_forward: p is first multiplied by the sign of its z.
     """
-    return _PointsAndConfidence.apply(raw.float(), facing_forward)
+    xyz, confidence = raw.float().split((3, 1), -1)
+    if facing_forward:
+        xyz = xyz * xyz[..., 2:].sign()
+    norm = xyz.norm(dim=-1, keepdim=True)
+    return xyz * (torch.expm1(norm) / norm.clamp_min(1e-8)), 1 + confidence[..., 0].exp()
 
 
 def camera_pose(raw: Float[Tensor, "*b 7"]) -> Float[Tensor, "*b 7"]:
@@ -157,10 +132,8 @@ class LinearHead(Head):
 
     def maps(self, name: HeadName, layers: Sequence[Tensor], rows: int, columns: int) -> Tensor:
         mlp = {"self": "proj", "world": "cross_proj", "rgb": "rgb_proj"}[name]
-        pixels = getattr(self, mlp)(layers[-1]).unflatten(1, (rows, columns))
-        planes = pixels.unflatten(-1, (-1, self.patch_size, self.patch_size)).permute(0, 3, 1, 4, 2, 5)
-        planes = planes.to(torch.float32, memory_format=torch.contiguous_format)
-        return planes.flatten(4).flatten(2, 3).permute(0, 2, 3, 1)
+        tokens = getattr(self, mlp)(layers[-1]).transpose(1, 2).unflatten(2, (rows, columns))
+        return F.pixel_shuffle(tokens, self.patch_size).permute(0, 2, 3, 1)
 
 
 class ResidualUnit(nn.Module):

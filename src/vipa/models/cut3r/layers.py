@@ -3,12 +3,14 @@
 Parameter names are those of the released checkpoints, so that a state dict needs no renaming.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+
+from vipa.models.attention import attend
 
 LAYER_NORM_EPSILON = 1e-6
 ROPE_BASE = 100.0
@@ -39,47 +41,10 @@ def rope_at(positions: Int[Tensor, "n 2"], head_width: int) -> Rope:
     return Rope(torch.cat([cos, cos], -1).flatten(1), torch.cat([-sin, sin], -1).flatten(1))
 
 
-class _Rotation(torch.autograd.Function):
-    """Two passes over x and nothing of its size kept: a gradient is turned back by the same angles."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        ctx.save_for_backward(cos, sin)
-        return _turned(x, cos, sin)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        cos, sin = ctx.saved_tensors
-        return _turned(gradient, cos, -sin), None, None
-
-
-def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    x = x.to(torch.promote_types(x.dtype, cos.dtype))
-    out = x * cos
-    halves, turned, sines = (t.unflatten(-1, (2, 2, -1)) for t in (x, out, sin))
-    for this, other in ((0, 1), (1, 0)):
-        turned[..., this, :].addcmul_(halves[..., other, :], sines[..., this, :])
-    return out
-
-
 def rotate(x: Float[Tensor, "*b n d"], rope: Rope) -> Float[Tensor, "*b n d"]:
     """x turned by its token's position, in fp32 at least; returned in that precision."""
-    return _Rotation.apply(x, rope.cos, rope.sin)
-
-
-def attend(
-    q: Float[Tensor, "b heads n d"], k: Float[Tensor, "b heads m d"], v: Float[Tensor, "b heads m d"]
-) -> Float[Tensor, "b n c"]:
-    """Attention in the precision of v, heads side by side in the result.
-
-    Surprising: on CPU the fused backward is 7 times slower in bf16 than in fp32, so there training attends in fp32.
-    """
-    if torch.is_grad_enabled() and v.device.type == "cpu":
-        with torch.autocast("cpu", enabled=False):
-            out = F.scaled_dot_product_attention(q.float(), k.float(), v.float()).to(v.dtype)
-    else:
-        out = F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v)
-    return out.transpose(1, 2).flatten(2)
+    swapped = x.unflatten(-1, (2, 2, -1)).flip(-2).flatten(-3)
+    return x * rope.cos + swapped * rope.sin
 
 
 class Attention(nn.Module):
@@ -102,7 +67,7 @@ class Attention(nn.Module):
             rounded = self.fp16_rotation and v.dtype == torch.float32
             qk = rotate(qk.half(), rope).half() if rounded else rotate(qk, rope)
         q, k = qk
-        return self.proj(attend(q, k, v))
+        return self.proj(attend(q, k, v).transpose(1, 2).flatten(2))
 
 
 class CrossAttention(nn.Module):
@@ -134,7 +99,7 @@ class CrossAttention(nn.Module):
         )
         if rope is not None and rope_context is not None:
             q, k = rotate(q, rope), rotate(k, rope_context)
-        return self.proj(attend(q, k, v))
+        return self.proj(attend(q, k, v).transpose(1, 2).flatten(2))
 
 
 class Mlp(nn.Module):

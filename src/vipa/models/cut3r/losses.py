@@ -1,12 +1,10 @@
 """The training losses of CUT3R: point maps weighted by confidence, and camera poses."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-
-from vipa.models.cut3r.heads import length
 
 if TYPE_CHECKING:
     from vipa.models.cut3r.modelling import Cut3rOutput
@@ -28,28 +26,12 @@ def quaternion_wxyz(rotation: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 4"]:
     return torch.cat([sizes[..., :1], torch.copysign(sizes[..., 1:], signs)], -1)
 
 
-class _Distance(torch.autograd.Function):
-    """Distances of two maps of points, 0 where invalid (whatever the truth holds there)."""
-
-    @staticmethod
-    def forward(ctx: Any, predicted: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
-        difference = (predicted - truth).masked_fill_(~valid[..., None], 0.0)
-        distance = length(difference)
-        ctx.save_for_backward(difference, distance)
-        return distance
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        difference, distance = ctx.saved_tensors
-        return difference * (gradient / distance.clamp_min(1e-12))[..., None], None, None
-
-
 def mean_distance(
     points: Float[Tensor, "b frames h w 3"], valid: Bool[Tensor, "b frames h w"]
 ) -> Float[Tensor, "b"]:
     """The scale of a clip: mean distance of its valid points from the origin."""
     weights = valid.to(points.dtype)
-    total = (length(points) * weights).flatten(1).sum(1)
+    total = (points.norm(dim=-1) * weights).flatten(1).sum(1)
     return (total / weights.flatten(1).sum(1).clamp_min(1)).clamp_min(1e-6)
 
 
@@ -61,7 +43,8 @@ def confident_regression(
     scale: Float[Tensor, "b"],
 ) -> Float[Tensor, ""]:
     """Mean over valid pixels of c * |predicted - truth| / scale - ALPHA * log c."""
-    distance = _Distance.apply(predicted, truth, valid) / scale[:, None, None, None]
+    difference = torch.where(valid[..., None], predicted - truth, 0.0)  # where invalid the truth may be NaN
+    distance = difference.norm(dim=-1) / scale[:, None, None, None]
     return ((confidence * distance - ALPHA * confidence.log()) * valid).sum() / valid.sum()
 
 

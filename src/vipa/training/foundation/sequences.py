@@ -90,8 +90,7 @@ def batch_of(data: Sequences, rows: np.ndarray, order: np.ndarray | None = None)
     poses = data.T_world_camera[rows][:, order]
     T = torch.from_numpy((invert(poses[:, :1]) @ poses).astype(np.float32))
     points = _unproject(depth, torch.from_numpy(data.K[rows].astype(np.float32)))
-    planes = points.permute(0, 1, 4, 2, 3).flatten(3)
-    world = (T[..., :3, :3] @ planes + T[..., :3, 3:]).unflatten(-1, depth.shape[-2:]).permute(0, 1, 3, 4, 2)
+    world = torch.einsum("bfij,bfhwj->bfhwi", T[..., :3, :3], points) + T[..., None, None, :3, 3]
     return SequenceBatch(images, points, world, T, depth > 0)
 
 
@@ -100,5 +99,4 @@ def _unproject(depth: Float[Tensor, "b f h w"], K: Float[Tensor, "b 3 3"]) -> Fl
     v, u = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     x = (u - K[:, 0, 2, None, None]) / K[:, 0, 0, None, None]
     y = (v - K[:, 1, 2, None, None]) / K[:, 1, 1, None, None]
-    planes = torch.stack([x, y, torch.ones_like(x)], 1)[:, None] * depth[:, :, None]
-    return planes.permute(0, 1, 3, 4, 2)  # x, y and z as planes: as the heads make them, so that losses are fast
+    return torch.stack([x, y, torch.ones_like(x)], -1)[:, None] * depth[..., None]
