@@ -208,8 +208,10 @@ def annotation(
 ) -> list[Quality]:
     """Films held-out clips, annotates them with several kinds of geometry, and writes the table.
 
-    cut3r: weights of the 3D encoder (a folder), for its column.
+    cut3r: weights of the 3D encoder (a folder or hub name); None: the shipped nano's.
     """
+    from vipa.hand3d.pointmaps_cut3r import Cut3rPoints
+    from vipa.weights import NANO
     from vipa.worlds.seeds import seeds_of
 
     start = seeds_of("test").start
@@ -218,15 +220,11 @@ def annotation(
         Condition("true geometry", None),
         Condition("boxes and true depth"),
         Condition("boxes and sensor depth, unknown unit", sensor_depth),
+        Condition("boxes and CUT3R", estimator=Cut3rPoints(cut3r or str(NANO / "foundation" / "spatial"))),
     ]
-    if cut3r is not None:
-        from vipa.hand3d.pointmaps_cut3r import Cut3rPoints
-
-        conditions.append(Condition("boxes and CUT3R nano", estimator=Cut3rPoints(cut3r)))
     qualities = measure(conditions, seeds, size)
     protocol = PROTOCOL.format(clips=clips, size=size, first=start, last=seeds.stop - 1)
-    if cut3r is not None:
-        protocol += f" CUT3R weights: `{Path(cut3r).name}`."
+    protocol += f" CUT3R weights: {f'`{cut3r}`' if cut3r else 'the shipped nano'}."
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(report(qualities, protocol))
     return qualities
