@@ -21,7 +21,8 @@ class DemoRun:
     train_clips, test_clips: filmed and annotated. demonstrations: of the robot's experts. stage*_steps: of training,
     from the shipped foundation on; where the package has none, foundation_steps of each foundation training make a
     small one first. questions, motions, episodes: of the evaluation (episodes per task and policy).
-    real: folder of the real VITRA example, used where it is there.
+    compile: the language model in training (see `TrainRun`); worth its minute in long trainings. real: folder of the
+    real VITRA example, used where it is there.
     """
 
     out: Path = Path("runs/demo")
@@ -37,6 +38,7 @@ class DemoRun:
     tasks: tuple[str, ...] = ("touch", "push", "lift", "place")
     episodes: int = 8
     seed: int = 0
+    compile: bool = False
     real: Path = Path("../shared/real/vitra_ego4d_example")
 
 
@@ -144,7 +146,7 @@ def train_stage(name: str) -> Callable[[DemoRun], None]:
         start = foundation_of(run) if number == 1 else str(model_of(run, f"stage{number - 1}"))
         steps = {1: run.stage1_steps, 2: run.stage2_steps, 3: run.stage3_steps}[number]
         stage = STAGES[name]("nano", data, run.out / name, start)
-        train(replace(stage, steps=steps, seed=run.seed, save_every=100))
+        train(replace(stage, steps=steps, seed=run.seed, save_every=100, compile=run.compile))
 
     return action
 

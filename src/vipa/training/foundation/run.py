@@ -26,18 +26,19 @@ class FoundationRun:
     """The vision-language half of nano's foundation (the 3D half: `training.cut3r`).
 
     sequences, frames: how many foundation scenes, and frames of each. vision_steps, language_steps: of the two
-    trainings. seed: of both.
+    trainings. seed: of both. compile: see `TrainRun`, of the language training.
     """
 
     out: Path
     sequences: int = 12_000
     frames: int = 2
     held_out: int = 500
-    vision_steps: int = 1_200
-    language_steps: int = 4_500
+    vision_steps: int = 6_000
+    language_steps: int = 8_800
     seed: int = 0
     workers: int = 2
     threads: int | None = None
+    compile: bool = False
 
 
 def train_foundation(run: FoundationRun) -> Path:
@@ -74,6 +75,7 @@ def train_foundation(run: FoundationRun) -> Path:
         steps=run.language_steps,
         seed=run.seed,
         threads=run.threads,
+        compile=run.compile,
     )
     return train(language).model
 
