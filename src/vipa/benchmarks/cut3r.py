@@ -154,8 +154,9 @@ def _mean(values: dict[str, Tensor], keep: Tensor) -> Cut3rScores:
 def report(weights: Path, data: Path, clips: int = 300, out: Path | None = None) -> Cut3rReport:
     """The report of the weights in a folder on the first `clips` test sequences, rendered to `data` where it lacks
     them; printed, and written to `out` as JSON."""
+    from vipa.training.foundation.chunks import CHUNK
     from vipa.training.foundation.cut3r import FIRST_SEED
-    from vipa.training.foundation.sequences import CHUNK, DEPTH_UNIT, render_sequences
+    from vipa.training.foundation.sequences import DEPTH_UNIT, render_sequences
     from vipa.worlds.seeds import TEST
 
     chunks = -(-clips // CHUNK) * CHUNK

@@ -2,8 +2,19 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol, TypeVar
+
+
+class Asked(Protocol):
+    """A record that can be answered."""
+
+    @property
+    def id(self) -> str: ...
+
+
+Record = TypeVar("Record", bound=Asked)
 
 
 class AnswerLog:
@@ -39,6 +50,21 @@ class AnswerLog:
             file.writelines(json.dumps({"id": i, "answer": a}) + "\n" for i, a in answers.items())
             file.flush()
             os.fsync(file.fileno())
+
+    def answer(
+        self,
+        records: Sequence[Record],
+        answerer: Callable[[Sequence[Record]], Sequence[str]],
+        batch_size: int,
+        progress: Callable[[int, int], None],
+    ) -> list[str]:
+        """The answers of all records, in their order; those that are missing are asked for batch by batch."""
+        todo = [record for record in records if record.id not in self.answers]
+        for start in range(0, len(todo), batch_size):
+            batch = todo[start : start + batch_size]
+            self.add({record.id: answer for record, answer in zip(batch, answerer(batch), strict=True)})
+            progress(len(self.answers), len(records))
+        return [self.answers[record.id] for record in records]
 
     def finish(self, result_path: Path, result: dict, lines: Sequence[dict]) -> None:
         """Writes the result, and the log once more with the score of each record on its line."""

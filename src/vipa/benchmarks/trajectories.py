@@ -136,12 +136,7 @@ def evaluate_trajectories(
         "answerer": answerer.identity,
     }
     log = AnswerLog(out.with_name(f"{out.stem}_answers.jsonl"), protocol)
-    todo = [record for record in records if record.id not in log.answers]
-    for start in range(0, len(todo), batch_size):
-        batch = todo[start : start + batch_size]
-        log.add({record.id: answer for record, answer in zip(batch, answerer(batch), strict=True)})
-        progress(len(log.answers), len(records))
-    scored = score(records, [log.answers[record.id] for record in records])
+    scored = score(records, log.answer(records, answerer, batch_size, progress))
     result = summarise(answerer.name, protocol, scored)
     log.finish(out, asdict(result), [asdict(s) for s in scored])
     return result

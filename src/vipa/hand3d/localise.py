@@ -1,7 +1,7 @@
 """Objects in a calibrated point map: robust centre and extent inside a box, followed through the clip."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -179,9 +179,13 @@ def _edges(
     v, u = np.nonzero(known)
     slopes = points[v, u, :2] / points[v, u, 2:]
 
-    def slope(axis: int, pixel: np.ndarray, at: float) -> float:
-        d = pixel - pixel.mean()
-        return float(slopes[:, axis].mean() + (d @ slopes[:, axis]) / max(d @ d, 1e-9) * (at - pixel.mean()))
+    def line(axis: int, pixels: np.ndarray) -> Callable[[float], float]:
+        middle, s = pixels.mean(), slopes[:, axis]
+        d = pixels - middle
+        mean, gain = s.mean(), (d @ s) / max(d @ d, 1e-9)
+        return lambda pixel: float(mean + gain * (pixel - middle))
+
+    slope_x, slope_y = line(0, u), line(1, v)
 
     left, top, right, bottom = box.tolist()
     x = 0.5 * (low[0] + high[0])
@@ -189,7 +193,7 @@ def _edges(
         (bottom, low[2], bottom < len(points) - 2, least),
         (top, high[2], top > 1, most),
     ):
-        m = slope(1, v, edge)  # y = m z in the camera
+        m = slope_y(edge)  # y = m z in the camera
         away = m * axes[1, 2] - axes[1, 1]
         if shown and away > 0.1:
             out[1] = (x * axes[0, 1] + height * (axes[2, 1] - m * axes[2, 2])) / away
@@ -199,9 +203,9 @@ def _edges(
         (left, left > 1, least, np.max, -1),
         (right, right < points.shape[1] - 2, most, np.min, 1),
     ):
-        wide += sign * slope(0, u, edge) if shown else np.nan
+        wide += sign * slope_x(edge) if shown else np.nan
         if shown:
-            m, z = slope(0, u, edge), np.array([low[2], high[2]])  # x = m z in the camera
+            m, z = slope_x(edge), np.array([low[2], high[2]])  # x = m z in the camera
             depth = y * axes[1, 2] + z * axes[2, 2]
             out[0] = inner((m * depth - y * axes[1, 0] - z * axes[2, 0]) / axes[0, 0])
     return least, most, wide
@@ -298,7 +302,7 @@ def follow(centres: Float[np.ndarray, "n 3"], poses: Float[np.ndarray, "n 4 4"])
 
 def _axes(normal: np.ndarray) -> np.ndarray:
     """Rows: across the view and along the plane, away from the camera along the plane, up from the plane."""
-    across = np.cross(normal, [0.0, 0.0, 1.0])
+    across = np.array([normal[1], -normal[0], 0.0])  # normal x depth
     if np.linalg.norm(across) < 1e-6:
         across = np.array([1.0, 0.0, 0.0])
     across /= np.linalg.norm(across)

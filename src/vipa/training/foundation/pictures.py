@@ -1,15 +1,14 @@
-"""Foundation pictures of the tabletop world, rendered once to a folder of memory-mapped arrays."""
+"""Foundation pictures of the tabletop world, rendered once to a folder."""
 
 import json
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from rich.progress import track
 
 from vipa.geometry import project
+from vipa.training.foundation.chunks import render_chunks
 from vipa.training.foundation.questions import Picture, Seen
 from vipa.worlds.objects import COLOURS, KINDS
 from vipa.worlds.robot_stills import robot_stills
@@ -20,7 +19,6 @@ MIN_VISIBLE = 0.0016
 """Fraction of the image (20 pixels of 112 x 112) that a thing must show to be asked about."""
 THINGS = (*KINDS, "left hand", "right hand")
 PAINTS = tuple(COLOURS)
-CHUNK = 250
 ROBOT_EVERY = 3
 """Every third seed shows the robot's table from the robot's camera; the others an egocentric view with hands."""
 
@@ -45,15 +43,8 @@ class Pictures:
 
 
 def render_pictures(folder: Path, seeds: range, frames: int, size: int = 112, workers: int = 2) -> Pictures:
-    """The pictures of these seeds, rendered where the folder lacks them (chunk by chunk, restartable)."""
-    folder.mkdir(parents=True, exist_ok=True)
-    chunks = [seeds[i : i + CHUNK] for i in range(0, len(seeds), CHUNK)]
-    missing = [chunk for chunk in chunks if not _chunk_path(folder, chunk).exists()]
-    if missing:
-        with ProcessPoolExecutor(workers) as pool:
-            done = pool.map(partial(_render_chunk, folder, frames=frames, size=size), missing)
-            for _ in track(done, "rendering pictures", total=len(missing)):
-                pass
+    """The pictures of these seeds, rendered where the folder lacks them (`render_chunks`)."""
+    render_chunks(folder, "pictures", seeds, partial(_render, frames=frames, size=size), workers)
     return load_pictures(folder, frames)
 
 
@@ -69,34 +60,17 @@ def load_pictures(folder: Path, frames: int = 2) -> Pictures:
     return Pictures(**arrays, pictures=pictures, frames=frames)
 
 
-def _chunk_path(folder: Path, chunk: range) -> Path:
-    return folder / f"pictures_{chunk.start}_{chunk.stop}.npz"
-
-
-def _render_chunk(folder: Path, chunk: range, frames: int, size: int) -> None:
-    rgb, thing, paint, box, pictures = [], [], [], [], []
-    for seed in chunk:
+def _render(seeds: range, frames: int, size: int) -> dict[str, np.ndarray]:
+    arrays: dict[str, list[np.ndarray]] = {name: [] for name in ("rgb", "thing", "paint", "box")}
+    pictures = []
+    for seed in seeds:
         film = robot_stills if seed % ROBOT_EVERY == 0 else stills
         for still in film(seed, frames, size):
-            picture = _picture(still)
-            patches = _patch_targets(still)
-            rgb.append(still.rgb)
-            thing.append(patches[0])
-            paint.append(patches[1])
-            box.append(patches[2])
-            pictures.append(_write_picture(picture))
-    path = _chunk_path(folder, chunk)
-    temporary = path.with_suffix(".tmp.npz")
+            for name, value in zip(arrays, (still.rgb, *_patch_targets(still))):
+                arrays[name].append(value)
+            pictures.append(_write_picture(_picture(still)))
     text = np.frombuffer(json.dumps(pictures).encode(), dtype=np.uint8)
-    np.savez(
-        temporary,
-        rgb=np.stack(rgb),
-        thing=np.stack(thing),
-        paint=np.stack(paint),
-        box=np.stack(box),
-        pictures=text,
-    )
-    temporary.rename(path)
+    return {name: np.stack(values) for name, values in arrays.items()} | {"pictures": text}
 
 
 def _instances(still: Still) -> list[tuple[int, int, int]]:

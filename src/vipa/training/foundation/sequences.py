@@ -1,6 +1,5 @@
 """Short foundation sequences with depth and camera poses, rendered once to a folder."""
 
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -8,13 +7,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float
-from rich.progress import track
 from torch import Tensor
 
 from vipa.geometry import invert
+from vipa.training.foundation.chunks import render_chunks
 from vipa.worlds.stills import sequence
 
-CHUNK = 250
 DEPTH_UNIT = 1e-4
 """Metres of one step of the stored uint16 depth; 0 is unknown (farther than 6.5 m)."""
 
@@ -48,38 +46,23 @@ class SequenceBatch:
 
 
 def render_sequences(folder: Path, seeds: range, frames: int = 4, size: int = 112, workers: int = 2) -> Sequences:
-    """The sequences of these seeds, rendered where the folder lacks them (chunk by chunk, restartable)."""
-    folder.mkdir(parents=True, exist_ok=True)
-    chunks = [seeds[i : i + CHUNK] for i in range(0, len(seeds), CHUNK)]
-    missing = [chunk for chunk in chunks if not _path(folder, chunk).exists()]
-    if missing:
-        with ProcessPoolExecutor(workers) as pool:
-            done = pool.map(partial(_render_chunk, folder, frames=frames, size=size), missing)
-            for _ in track(done, "rendering sequences", total=len(missing)):
-                pass
-    parts = [np.load(_path(folder, chunk)) for chunk in chunks]
+    """The sequences of these seeds, rendered where the folder lacks them (`render_chunks`)."""
+    render = partial(_render, frames=frames, size=size)
+    parts = [np.load(path) for path in render_chunks(folder, "sequences", seeds, render, workers)]
     names = ("rgb", "depth", "T_world_camera", "K", "seeds")
     return Sequences(**{name: np.concatenate([part[name] for part in parts]) for name in names})
 
 
-def _path(folder: Path, chunk: range) -> Path:
-    return folder / f"sequences_{chunk.start}_{chunk.stop}.npz"
-
-
-def _render_chunk(folder: Path, chunk: range, frames: int, size: int) -> None:
-    shots = [sequence(seed, frames, size) for seed in chunk]
+def _render(seeds: range, frames: int, size: int) -> dict[str, np.ndarray]:
+    shots = [sequence(seed, frames, size) for seed in seeds]
     depth = np.round(np.stack([shot.depth for shot in shots]) / DEPTH_UNIT)
-    path = _path(folder, chunk)
-    temporary = path.with_suffix(".tmp.npz")
-    np.savez(
-        temporary,
-        rgb=np.stack([shot.rgb for shot in shots]),
-        depth=np.where(depth < 2**16, depth, 0).astype(np.uint16),
-        T_world_camera=np.stack([shot.T_world_camera for shot in shots]),
-        K=np.stack([shot.intrinsics.matrix for shot in shots]),
-        seeds=np.array(chunk),
-    )
-    temporary.rename(path)
+    return {
+        "rgb": np.stack([shot.rgb for shot in shots]),
+        "depth": np.where(depth < 2**16, depth, 0).astype(np.uint16),
+        "T_world_camera": np.stack([shot.T_world_camera for shot in shots]),
+        "K": np.stack([shot.intrinsics.matrix for shot in shots]),
+        "seeds": np.array(seeds),
+    }
 
 
 def batch_of(data: Sequences, rows: np.ndarray, order: np.ndarray | None = None) -> SequenceBatch:
