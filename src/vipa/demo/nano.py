@@ -59,13 +59,14 @@ def shipped_stages(out: Path) -> DemoRun:
         out=out,
         train_clips=800,
         test_clips=150,
-        demonstrations=600,
-        stage1_steps=900,
-        stage2_steps=500,
-        stage3_steps=450,
+        demonstrations=1_200,
+        stage1_steps=1_200,
+        stage2_steps=1_400,
+        stage3_steps=2_200,
         questions=1_000,
         motions=300,
-        episodes=25,
+        episodes=50,
+        compile=True,
     )
 
 

@@ -72,7 +72,7 @@ def stage1(preset: Preset, data: Path, out: Path, start: str | None = None) -> T
     )
     if preset == "nano":
         spec = DataSpec("hand3d_visual", data, batch=8, turns=8)
-        run = replace(run, data=(spec,), trained=NANO_STAGE1_PARTS, steps=900, learning_rate=7e-4)
+        run = replace(run, data=(spec,), trained=NANO_STAGE1_PARTS, steps=1_200, learning_rate=7e-4)
     return run
 
 
@@ -91,7 +91,7 @@ def stage2(preset: Preset, data: Path, out: Path, start: str | None = None) -> T
     )
     if preset == "nano":
         spec = DataSpec("hand3d_action", data, batch=8, turns=4)
-        run = replace(run, data=(spec,), steps=500, learning_rate=7e-4)
+        run = replace(run, data=(spec,), steps=1_400, learning_rate=7e-4)
     return run
 
 
@@ -110,7 +110,7 @@ def stage3(preset: Preset, data: Path, out: Path, start: str | None = None) -> T
     )
     if preset == "nano":
         spec = DataSpec("episodes", data, batch=32, noise_draws=8)
-        run = replace(run, data=(spec,), steps=450, learning_rate=5e-4)
+        run = replace(run, data=(spec,), steps=2_200, learning_rate=5e-4)
     return run
 
 
@@ -122,7 +122,7 @@ def foundation_language(pictures: Path, out: Path, start: str) -> TrainRun:
         out=out,
         data=(DataSpec("foundation", pictures, batch=6, turns=12),),
         trained=FOUNDATION_PARTS,
-        steps=4_500,
+        steps=8_800,
         learning_rate=1e-3,
         weight_decay=0.01,
         warmup=0.05,
