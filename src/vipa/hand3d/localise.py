@@ -133,14 +133,14 @@ def locate_in_box(
     area = int(inside.sum())
     share = float(np.clip(seen.sum() / (0.3 * area), 0, 1) * (1 - (covered & inside).sum() / area))
     if plane is None:
-        low, high = np.percentile(points[seen], [3, 97], axis=0)
+        low, high = _reach(points[seen], 0.03)
         size = float(np.max((high - low)[:2]))
         centre = (low + high) / 2
         centre[2] = min(centre[2], low[2] + size / 2)
         return centre, size, share
     axes = _axes(plane[0])
     along = points[seen] @ axes.T
-    low, high = np.percentile(along, [2, 98], axis=0)
+    low, high = _reach(along, 0.02)
     summit = along[along[:, 2] > high[2] - 0.15 * (high[2] - plane[1]), 0]
     narrow = np.ptp(summit) / max(high[0] - low[0], 1e-6)
     if low[2] - plane[1] < 0.03:
@@ -300,6 +300,13 @@ def follow(centres: Float[np.ndarray, "n 3"], poses: Float[np.ndarray, "n 4 4"])
     return transform(invert(poses), world[:, None])[:, 0]
 
 
+def _reach(values: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """Of (n, d) values without a share at either end: (least, most), (d,) each."""
+    cut = round(share * (len(values) - 1))
+    ordered = np.partition(values, (cut, len(values) - 1 - cut), axis=0)
+    return ordered[cut], ordered[-1 - cut]
+
+
 def _axes(normal: np.ndarray) -> np.ndarray:
     """Rows: across the view and along the plane, away from the camera along the plane, up from the plane."""
     across = np.array([normal[1], -normal[0], 0.0])  # normal x depth
@@ -336,7 +343,8 @@ def _best_surface(points: np.ndarray, mask: np.ndarray, box: tuple[float, float,
         (np.s_[::2, 1::2], np.s_[:, :-1], np.s_[:, 1:]),
         (np.s_[1::2, ::2], np.s_[:-1], np.s_[1:]),
     ):
-        joined[between] = mask[a] & mask[b] & (((points[a] - points[b]) ** 2).sum(-1) < STEP**2)
+        step = points[a] - points[b]
+        joined[between] = mask[a] & mask[b] & (np.einsum("ijk,ijk->ij", step, step) < STEP**2)
     label, count = ndimage.label(joined)  # type: ignore[misc]
     if count < 2:
         return mask
