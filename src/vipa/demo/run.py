@@ -30,9 +30,9 @@ class DemoRun:
     test_clips: int = 40
     demonstrations: int = 120
     foundation_steps: int = 100
-    stage1_steps: int = 200
-    stage2_steps: int = 250
-    stage3_steps: int = 400
+    stage1_steps: int = 150
+    stage2_steps: int = 180
+    stage3_steps: int = 320
     questions: int = 200
     motions: int = 120
     tasks: tuple[str, ...] = ("touch", "push", "lift", "place")
