@@ -31,8 +31,8 @@ class DemoRun:
     demonstrations: int = 120
     foundation_steps: int = 100
     stage1_steps: int = 150
-    stage2_steps: int = 180
-    stage3_steps: int = 320
+    stage2_steps: int = 220
+    stage3_steps: int = 350
     questions: int = 200
     motions: int = 120
     tasks: tuple[str, ...] = ("touch", "push", "lift", "place")
