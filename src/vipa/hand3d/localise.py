@@ -186,7 +186,6 @@ def _edges(
         return lambda pixel: float(mean + gain * (pixel - middle))
 
     slope_x, slope_y = line(0, u), line(1, v)
-
     left, top, right, bottom = box.tolist()
     x = 0.5 * (low[0] + high[0])
     for edge, height, shown, out in (

@@ -141,9 +141,8 @@ class VipaForConditionalGeneration(VipaWeights, InternVLForConditionalGeneration
         sample, sharing one pass of the language model. generator: of those draws.
         """
         if actions is not None or labels is not None:
-            kwargs.setdefault(
-                "use_cache", False
-            )  # a loss reads no cache, and under autocast it makes keys float32
+            # A loss reads no cache, and under autocast it makes keys float32.
+            kwargs.setdefault("use_cache", False)
         if actions is not None:
             embodiment = embodiment_ids(self.config, embodiment, len(actions), actions.device)
             check_action_inputs(self.config, state, embodiment, actions, action_mask)
