@@ -111,6 +111,6 @@ def rope_2d(
     angles = (positions[..., None] * frequencies)[:, :, None]
     cos, sin = angles.cos(), angles.sin()
     pairs = tokens.unflatten(-1, (2, 2, q))
-    u, v = pairs.float().unbind(-2)
+    u, v = pairs.to(torch.float32, copy=True).unbind(-2)  # a copy: pairs is written below
     pairs[..., 0, :] = u * cos - v * sin
     pairs[..., 1, :] = v * cos + u * sin
