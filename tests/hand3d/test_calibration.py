@@ -87,3 +87,21 @@ def test_too_little_support_is_refused_and_a_metric_map_is_kept():
         estimate_scale(clip, maps, ScaleConfig())
     kept = estimate_scale(clip, replace(maps, metric=True), ScaleConfig())
     assert (kept.scale, kept.calibrated) == (1.0, False)
+
+
+def test_a_network_that_sees_hands_too_far_gets_the_edge_of_the_ratios_and_a_sensor_does_not():
+    rng, truth = np.random.default_rng(3), 0.5
+    clip = example_clip()
+    hand = clip.hands[0]
+    flat = np.broadcast_to(hand.joints_camera[:1] * [1, 1, 0] + [0, 0, 0.5], hand.joints_camera.shape)
+    clip = replace(clip, hands=(replace(hand, joints_camera=flat + rng.normal(scale=0.003, size=flat.shape)),))
+    frames = list(range(0, 60, 6))
+    maps = maps_of(clip, frames, lambda f: (0.5 - THICKNESS.mean()) / truth)
+    too_far = 1 + np.abs(rng.normal(scale=0.25, size=maps.points.shape[:3])).astype(np.float32)
+    far = replace(maps, points=maps.points * too_far[..., None], confidence=too_far)
+    found = estimate_scale(clip, far, ScaleConfig())
+    assert abs(found.scale / truth - 1) < 0.05
+    assert found.low < truth < found.high
+    assert found.plain_median is not None and found.plain_median / truth < 0.9
+    exact = replace(maps, confidence=np.ones_like(too_far))
+    assert estimate_scale(clip, exact, ScaleConfig()) == estimate_scale(clip, maps, ScaleConfig())

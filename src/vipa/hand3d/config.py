@@ -41,13 +41,15 @@ class PointsConfig:
 class ScaleConfig:
     """Metres per unit of a point map (see `calibration`). A metric point map keeps its scale unless `force`.
 
-    spread: largest accepted robust spread of the per-frame scales, relative. frames, joints: least support.
+    spread: largest accepted robust spread of the per-frame scales, relative. frames, joints: least support. agree: of
+    a network's map, the share of joints that must agree on a scale; below it the upper edge of their ratios is taken.
     """
 
     force: bool = False
     spread: float = 0.10
     frames: int = 2
     joints: int = 12
+    agree: float = 0.6
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,9 @@ ACROSS = 48
 """Pixels of a box's longer side that are looked at: finer maps are thinned, so that a box costs at most so much."""
 STEP = 0.03  # metres between neighbouring pixels that are still one surface
 FLOATS = 0.06  # metres above what is around it: something holds it, or it is something else before the object
-STILL = 0.03  # metres: an object whose estimates stay this close together has not moved
+STILL = (
+    0.03  # metres: an object whose estimates stay this close together has not moved; more where scale is unsure
+)
 VOTERS = 1200  # points that make a plane; every third chooses it
 
 Sight = tuple[Float[np.ndarray, "3"], float, float]
@@ -52,6 +54,7 @@ def locate_objects(
         covered = hand_mask(points[..., 2], seen, flesh, i) | others_mask(here, j, points.shape[:2])
         centres[j, i], extents[j, i], share = locate_in_box(points, here[j], covered)
         confidence[j, i] = share * scores[j, i]
+    unsure = 0.5 * (scale.high - scale.low) / scale.scale  # of every distance
     found = []
     for j, name in enumerate(names):
         known = confidence[j] >= least_confidence
@@ -59,8 +62,10 @@ def locate_objects(
         sizes = extents[j][known & np.isfinite(extents[j])]
         extent = np.full(3, np.median(sizes)) if len(sizes) else None
         followed = centres[j]
-        if poses is not None:
-            followed = follow(settle(followed, confidence[j], boxes[j], poses, clip.intrinsics), poses)
+        if poses is not None and known.any():
+            still = max(STILL, unsure * float(np.nanmedian(followed[:, 2])))
+            followed = settle(followed, confidence[j], boxes[j], poses, clip.intrinsics, still)
+            followed = follow(followed, poses, still)
         found.append(LocatedObject(name, followed, boxes[j], confidence[j] * known, extent, "points"))
     return found
 
@@ -245,6 +250,7 @@ def settle(
     boxes: Float[np.ndarray, "n 4"],
     poses: Float[np.ndarray, "n 4 4"],
     camera: Intrinsics,
+    still: float = STILL,
 ) -> Float[np.ndarray, "n 3"]:
     """The centres with those replaced that saw something before the object: where the frame's box is where and as
     large as it would be with the object at a place that was seen better at other frames, the object is there.
@@ -254,7 +260,7 @@ def settle(
     world = transform(poses, centres[:, None])[:, 0]
     groups: list[list[int]] = []
     for i in np.flatnonzero(np.isfinite(world).all(-1)).tolist():
-        near = [g for g in groups if np.linalg.norm(world[i] - world[g[0]]) < STILL]
+        near = [g for g in groups if np.linalg.norm(world[i] - world[g[0]]) < still]
         near[0].append(i) if near else groups.append([i])
     if len(groups) < 2:
         return centres
@@ -282,7 +288,9 @@ def settle(
     return settled
 
 
-def follow(centres: Float[np.ndarray, "n 3"], poses: Float[np.ndarray, "n 4 4"]) -> Float[np.ndarray, "n 3"]:
+def follow(
+    centres: Float[np.ndarray, "n 3"], poses: Float[np.ndarray, "n 4 4"], still: float = STILL
+) -> Float[np.ndarray, "n 3"]:
     """The centres with each stretch of frames in which the object rested replaced by that stretch's median.
 
     Both in each frame's camera; poses are camera-to-world. Unknown centres stay unknown.
@@ -290,7 +298,7 @@ def follow(centres: Float[np.ndarray, "n 3"], poses: Float[np.ndarray, "n 4 4"])
     world = transform(poses, centres[:, None])[:, 0]
     runs: list[list[int]] = []
     for i in np.flatnonzero(np.isfinite(world).all(-1)).tolist():
-        if runs and np.linalg.norm(world[i] - np.median(world[runs[-1]], axis=0)) < STILL:
+        if runs and np.linalg.norm(world[i] - np.median(world[runs[-1]], axis=0)) < still:
             runs[-1].append(i)
         else:
             runs.append([i])
