@@ -40,8 +40,9 @@ class ScaleEstimate:
     """Metres per unit of a clip's point map.
 
     low, high: 95 % interval. spread: robust standard deviation of the per-frame scales, relative; of an edge: the
-    standard deviation over resampled frames. frames, joints: support. plain_median: the paper's estimate, over all joints that fall on the image, for comparison; None
-    without any. calibrated: False where the map was metric and kept as it is.
+    standard deviation over resampled frames. frames, joints: support. plain_median: the paper's estimate, over all
+    joints that fall on the image, for comparison; None without any. calibrated: False where the map was metric and
+    kept as it is.
     """
 
     scale: float
