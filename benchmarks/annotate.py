@@ -71,12 +71,13 @@ def main(
     width: int = 640,
     height: int = 480,
     seconds: float = 20.0,
-    stored: int = 448,
+    stored: int | None = None,
     engine: str = "local",
     workers: int = 1,
 ) -> None:
     config = AnnotateConfig(
-        frames=FramesConfig(size=(stored, stored)), objects=ObjectsConfig(positions="points", confidence=0.0)
+        frames=FramesConfig(size=None if stored is None else (stored, stored)),
+        objects=ObjectsConfig(positions="points", confidence=0.0)
     )
     seen: list[tuple[float, int]] = []
     with tempfile.TemporaryDirectory() as folder:

@@ -7,7 +7,7 @@ for record in data.visual("train"):
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -62,6 +62,15 @@ class Hand3D:
     def count(self, table: str, split: str | None = None) -> int:
         """Rows of a table."""
         return sum(f["rows"] for s in self._splits(split) for f in self.manifest["tables"][table].get(s, ()))
+
+    def columns(self, table: str, names: Sequence[str]) -> dict[str, list]:
+        """Some columns of a table, all splits: name -> one value a row."""
+        values: dict[str, list] = {name: [] for name in names}
+        for file in self._files(table, None):
+            read = pq.read_table(self.path / file, columns=list(names))
+            for name in names:
+                values[name] += read[name].to_pylist()
+        return values
 
     def encoded_image(self, frame_id: str) -> bytes:
         """The image file (JPEG or PNG) of a frame. KeyError for an id that is not in the data set."""

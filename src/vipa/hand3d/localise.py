@@ -15,14 +15,14 @@ from vipa.hand3d.handmask import find_flesh, hand_mask
 from vipa.hand3d.objects import LocatedObject
 from vipa.hand3d.pointmaps import AnyMaps
 
-ACROSS = 48
+ACROSS = 32
 """Pixels of a box's longer side that are looked at: finer maps are thinned, so that a box costs at most so much."""
 STEP = 0.03  # metres between neighbouring pixels that are still one surface
 FLOATS = 0.06  # metres above what is around it: something holds it, or it is something else before the object
 STILL = (
     0.03  # metres: an object whose estimates stay this close together has not moved; more where scale is unsure
 )
-VOTERS = 1200  # points that make a plane; every third chooses it
+VOTERS = 600  # points that make a plane; every third chooses it
 
 Sight = tuple[Float[np.ndarray, "3"], float, float]
 NOTHING: Sight = (np.full(3, np.nan), np.nan, 0.0)
@@ -259,8 +259,9 @@ def settle(
     """
     world = transform(poses, centres[:, None])[:, 0]
     groups: list[list[int]] = []
+    points = world.tolist()
     for i in np.flatnonzero(np.isfinite(world).all(-1)).tolist():
-        near = [g for g in groups if np.linalg.norm(world[i] - world[g[0]]) < still]
+        near = [g for g in groups if math.dist(points[i], points[g[0]]) < still]
         near[0].append(i) if near else groups.append([i])
     if len(groups) < 2:
         return centres
@@ -320,7 +321,9 @@ def _axes(normal: np.ndarray) -> np.ndarray:
     if np.linalg.norm(across) < 1e-6:
         across = np.array([1.0, 0.0, 0.0])
     across /= np.linalg.norm(across)
-    return np.stack([across, np.cross(across, normal), normal])
+    a, n = across, normal
+    away = [a[1] * n[2] - a[2] * n[1], a[2] * n[0] - a[0] * n[2], a[0] * n[1] - a[1] * n[0]]  # across x normal
+    return np.array([across, away, normal])
 
 
 def _middle_depth(points: np.ndarray, inside: np.ndarray) -> np.ndarray:

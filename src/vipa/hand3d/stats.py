@@ -23,8 +23,10 @@ def print_stats(path: str | Path) -> None:
 
 def stats_text(data: Hand3D) -> str:
     """Composition and quality as Markdown."""
-    visual = Counter((r.source, r.category) for r in data.visual())
-    action = Counter((r.source, r.task) for r in data.action())
+    visual = data.columns(
+        "visual", ("source", "category", "directions", "distance", "hand_confidence", "object_confidence")
+    )
+    action = data.columns("action", ("source", "task", "outside"))
     sizes = {t: {s: data.count(t, s) for s in ("train", "validation", "test")} for t in data.manifest["tables"]}
     size_rows = [[t, *(f"{n:,}" for n in by.values()), f"{sum(by.values()):,}"] for t, by in sizes.items()]
     return "\n\n".join(
@@ -32,12 +34,17 @@ def stats_text(data: Hand3D) -> str:
             "## Size\n\n" + markdown(["table", "train", "validation", "test", "all"], size_rows),
             "## Table 1: Hand3D-visual\n\n"
             + _composition(
-                visual, CATEGORIES, PAPER_TABLE_1.source_shares or {}, PAPER_TABLE_1.visual_shares or {}
+                Counter(zip(visual["source"], visual["category"])),
+                CATEGORIES,
+                PAPER_TABLE_1.source_shares or {},
+                PAPER_TABLE_1.visual_shares or {},
             ),
             "## Table 2: Hand3D-action\n\n"
-            + _composition(action, MOTION_TASKS, PAPER_ACTION_SOURCES, PAPER_TABLE_2),
-            "## Quality\n\n" + _quality(data),
-            "## Directions\n\n" + _directions(data),
+            + _composition(
+                Counter(zip(action["source"], action["task"])), MOTION_TASKS, PAPER_ACTION_SOURCES, PAPER_TABLE_2
+            ),
+            "## Quality\n\n" + _quality(data, visual, action),
+            "## Directions\n\n" + _directions(visual),
         ]
     )
 
@@ -67,7 +74,7 @@ def _composition(
     return markdown(["source", *(kind.replace("_", " ") for kind in kinds), "all", "share", "paper"], rows)
 
 
-def _quality(data: Hand3D) -> str:
+def _quality(data: Hand3D, visual: dict[str, list], action: dict[str, list]) -> str:
     clips = list(data.clips())
     columns: dict[str, list[float]] = {
         "scale spread over a clip's frames": [c.scale_spread for c in clips if c.scale_spread],
@@ -80,27 +87,25 @@ def _quality(data: Hand3D) -> str:
             abs(c.scale_plain_median / c.scale - 1) for c in clips if c.scale_plain_median and c.scale
         ],
     }
-    confidence: dict[str, list[float]] = {"confidence of objects": [], "confidence of hands": []}
-    for record in data.visual():
-        if record.object_confidence is not None:
-            confidence["confidence of objects"].append(record.object_confidence)
-        if record.hand_confidence is not None:
-            confidence["confidence of hands"].append(record.hand_confidence)
-    outside = {"waypoints outside the volume": [r.outside for r in data.action()]}
+    columns |= {
+        f"confidence of {what}s": [x for x in visual[f"{what}_confidence"] if x is not None]
+        for what in ("object", "hand")
+    }
+    columns["waypoints outside the volume"] = action["outside"]
     rows = []
-    for name, values in {**columns, **confidence, **outside}.items():
+    for name, values in columns.items():
         q = [f"{x:.3f}" for x in np.percentile(values, [5, 50, 95])] if values else ["-"] * 3
         rows.append([name, f"{len(values):,}", *q])
     return markdown(["figure", "values", "5 %", "median", "95 %"], rows)
 
 
-def _directions(data: Hand3D) -> str:
+def _directions(visual: dict[str, list]) -> str:
     """The most common answer of each kind, which a constant predictor would give, and typical distances."""
     words: dict[str, Counter] = {category: Counter() for category in CATEGORIES}
     distances: dict[str, list[float]] = {category: [] for category in CATEGORIES}
-    for record in data.visual():
-        words[record.category][" and ".join(record.directions)] += 1
-        distances[record.category].append(record.distance)
+    for category, directions, distance in zip(visual["category"], visual["directions"], visual["distance"]):
+        words[category][" and ".join(directions)] += 1
+        distances[category].append(distance)
     rows = []
     for category in CATEGORIES:
         if not words[category]:
