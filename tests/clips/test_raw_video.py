@@ -1,5 +1,3 @@
-import pickle
-
 import numpy as np
 import pytest
 
@@ -9,33 +7,14 @@ from vipa.clips.sources import SourceOptions, load_source
 FOV = 1.1
 
 
-def write_results(path, truth, focal: float = 300.0) -> None:
-    """What a HaMeR-like network saves: joints about the wrist, their place, and the focal length it assumed."""
-    frames = {}
-    for i in range(len(truth)):
-        frames[i] = []
-        for hand in truth.hands:
-            wrist = hand.joints_camera[i, 0]
-            frames[i].append(
-                {
-                    "joints": hand.joints_camera[i] - wrist,
-                    "cam_t": wrist,
-                    "focal_length": truth.intrinsics.fx,
-                    "is_right": float(hand.side == "right"),
-                }
-            )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(pickle.dumps(frames))
-
-
-def test_a_trackers_result_file_gives_the_hands_of_its_video(fixture_of, tmp_path):
+def test_a_trackers_result_file_gives_the_hands_of_its_video(fixture_of):
+    from vipa.clips.fixtures.tasterob import FRAMES, RATE
     from vipa.clips.fixtures.truth import film
     from vipa.geometry import Intrinsics
 
     fixture = fixture_of("tasterob")
-    truth = film(0, 6, 30, Intrinsics.from_fov(FOV, 320, 240, "estimated"))
-    write_results(tmp_path / "SingleHand_Kitchen_7.pkl", truth)
-    options = SourceOptions(fov=FOV, tracker="wilor", hands=tmp_path)
+    truth = film(0, FRAMES, RATE, Intrinsics.from_fov(FOV, 320, 240, "estimated"))
+    options = SourceOptions(fov=FOV, tracker="wilor", hands=fixture.root / "hands")
     out = {
         c.id if isinstance(c, Clip) else c.clip_id: c
         for c in load_source("tasterob").read_clips(fixture.root, options)

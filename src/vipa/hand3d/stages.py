@@ -231,6 +231,10 @@ class ClipStages:
         found = find_relations(self.clip, self.geometry, self.config.relations)
         if self.geometry.T_world_camera is None and not found:
             raise ClipError(self.clip.id, "nothing to ask: no camera poses, and no object with a position")
+        if not found and not self.clip.hands:
+            raise ClipError(
+                self.clip.id, "nothing to ask: it has no hands; give a hand tracker's results (tracker, hands)"
+            )
         return found
 
     def _row(self, found: Found) -> dict[str, Any]:
