@@ -77,7 +77,7 @@ def main(
 ) -> None:
     config = AnnotateConfig(
         frames=FramesConfig(size=None if stored is None else (stored, stored)),
-        objects=ObjectsConfig(positions="points", confidence=0.0)
+        objects=ObjectsConfig(positions="points", confidence=0.0),
     )
     seen: list[tuple[float, int]] = []
     with tempfile.TemporaryDirectory() as folder:
