@@ -5,7 +5,7 @@ import json
 import pytest
 
 from vipa.demo.pictures import load_steps, save_steps
-from vipa.demo.run import DemoRun, _claim, _step, write_report
+from vipa.demo.run import DemoRun, _claim, _step, train_stage, write_report
 
 
 @pytest.fixture
@@ -58,3 +58,8 @@ def test_pictures_of_a_clip_show_the_whole_way(hand3d_path, tmp_path):
     assert all(step.media is None or step.media.path.stat().st_size > 1000 for step in steps)
     save_steps(steps, tmp_path / "steps.json")
     assert load_steps(tmp_path / "steps.json") == steps
+
+
+def test_a_stage_without_its_data_says_so_from_its_own_process(run):
+    with pytest.raises(ValueError, match="hand3d"):
+        train_stage("stage1")(run)
