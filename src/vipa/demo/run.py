@@ -10,8 +10,9 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 
 from vipa.benchmarks.resuming import write_atomically
 
@@ -150,10 +151,17 @@ def train_stage(name: str) -> Callable[[DemoRun], None]:
         stage = STAGES[name]("nano", data, run.out / name, start)
         stage = replace(stage, steps=steps, seed=run.seed, save_every=100, compile=run.compile)
         # A process that has filmed and trained before trains at half the speed: each stage has a fresh one.
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
+        with ProcessPoolExecutor(1, get_context("spawn"), initializer=end_with_parent) as fresh:
             fresh.submit(train, stage).result()
 
     return action
+
+
+def end_with_parent() -> None:
+    """This process ends when the one that started it does, however that ended."""
+    parent = parent_process()
+    assert parent is not None
+    Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
 def model_of(run: DemoRun, stage: str) -> Path:
