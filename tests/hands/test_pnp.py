@@ -75,9 +75,9 @@ def test_a_flat_hand_is_not_seen_from_behind():
 
 
 def test_a_wrong_finger_is_outvoted():
-    points = hands()[:100]
+    points = hands()[:200]
     _, there, pixels = placed(points)
-    pixels[:, 5:9] += np.random.default_rng(4).uniform(15, 40, (100, 4, 2))
+    pixels[:, 5:9] += np.random.default_rng(4).uniform(15, 40, (len(points), 4, 2))
     error = np.linalg.norm(transform(solve_pnp(points, pixels, K)[0], points)[:, 0] - there[:, 0], axis=-1)
     assert np.median(error) < 0.01
 

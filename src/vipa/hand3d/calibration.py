@@ -80,12 +80,12 @@ def estimate_scale(clip: Clip, maps: AnyMaps, config: ScaleConfig) -> ScaleEstim
             f"scale: {int(inlier.sum())} joints in {len(frames)} frames agree, "
             f"{config.joints} in {config.frames} are needed",
         )
-    ratios = (z - flesh * thickness) / surface
+    ratios = [((z - flesh * thickness) / surface)[inlier & (frame == f)] for f in frames]
     if edge:
-        scale, sigma = upper_edge([ratios[frame == f] for f in frames])
+        scale, sigma = upper_edge(ratios)
         error = float(np.hypot(sigma, EDGE_ERROR * scale))
     else:
-        per_frame = np.array([np.median(ratios[inlier & (frame == f)]) for f in frames])
+        per_frame = np.array([np.median(of_frame) for of_frame in ratios])
         scale = float(np.median(per_frame))
         sigma = 1.4826 * float(np.median(np.abs(per_frame - scale)))
         # the flesh's own uncertainty does not average out over frames: 30 % of its share of the depth

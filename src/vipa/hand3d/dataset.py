@@ -13,11 +13,20 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import UInt8
 from PIL import Image
 
-from vipa.hand3d.records import FORMAT_VERSION, RECORDS, ActionRecord, ClipRecord, FrameRecord, VisualRecord
+from vipa.hand3d.records import (
+    FORMAT_VERSION,
+    RECORDS,
+    ActionRecord,
+    ClipRecord,
+    FrameRecord,
+    VisualRecord,
+    schema,
+)
 from vipa.hand3d.tables import MANIFEST, SPLITS
 
 Record = TypeVar("Record")
@@ -63,14 +72,10 @@ class Hand3D:
         """Rows of a table."""
         return sum(f["rows"] for s in self._splits(split) for f in self.manifest["tables"][table].get(s, ()))
 
-    def columns(self, table: str, names: Sequence[str]) -> dict[str, list]:
-        """Some columns of a table, all splits: name -> one value a row."""
-        values: dict[str, list] = {name: [] for name in names}
-        for file in self._files(table, None):
-            read = pq.read_table(self.path / file, columns=list(names))
-            for name in names:
-                values[name] += read[name].to_pylist()
-        return values
+    def columns(self, table: str, names: Sequence[str]) -> pa.Table:
+        """Some columns of a table, all splits."""
+        files = [pq.read_table(self.path / file, columns=list(names)) for file in self._files(table, None)]
+        return pa.concat_tables(files) if files else schema(table).empty_table().select(list(names))
 
     def encoded_image(self, frame_id: str) -> bytes:
         """The image file (JPEG or PNG) of a frame. KeyError for an id that is not in the data set."""

@@ -19,9 +19,7 @@ ACROSS = 32
 """Pixels of a box's longer side that are looked at: finer maps are thinned, so that a box costs at most so much."""
 STEP = 0.03  # metres between neighbouring pixels that are still one surface
 FLOATS = 0.06  # metres above what is around it: something holds it, or it is something else before the object
-STILL = (
-    0.03  # metres: an object whose estimates stay this close together has not moved; more where scale is unsure
-)
+STILL = 0.03  # metres: an object whose estimates stay this close together has not moved
 VOTERS = 600  # points that make a plane; every third chooses it
 
 Sight = tuple[Float[np.ndarray, "3"], float, float]
@@ -54,7 +52,7 @@ def locate_objects(
         covered = hand_mask(points[..., 2], seen, flesh, i) | others_mask(here, j, points.shape[:2])
         centres[j, i], extents[j, i], share = locate_in_box(points, here[j], covered)
         confidence[j, i] = share * scores[j, i]
-    unsure = 0.5 * (scale.high - scale.low) / scale.scale  # of every distance
+    unsure = 0.5 * (scale.high - scale.low) / scale.scale  # of every distance: nearer together is not told apart
     found = []
     for j, name in enumerate(names):
         known = confidence[j] >= least_confidence
@@ -226,7 +224,7 @@ def fit_plane(points: Float[np.ndarray, "n 3"]) -> tuple[Float[np.ndarray, "3"],
     near = 0.008 * float(np.median(voters[:, 2])) + 0.002
     sample = points[rng.integers(len(points), size=(64, 3))]
     a, b = sample[:, 1] - sample[:, 0], sample[:, 2] - sample[:, 0]
-    normals = a[:, [1, 2, 0]] * b[:, [2, 0, 1]] - a[:, [2, 0, 1]] * b[:, [1, 2, 0]]
+    normals = _cross(a, b)
     length = np.sqrt((normals**2).sum(-1))
     sample, normals = sample[length > 1e-9, 0], normals[length > 1e-9] / length[length > 1e-9, None]
     if len(normals) == 0:
@@ -321,9 +319,12 @@ def _axes(normal: np.ndarray) -> np.ndarray:
     if np.linalg.norm(across) < 1e-6:
         across = np.array([1.0, 0.0, 0.0])
     across /= np.linalg.norm(across)
-    a, n = across, normal
-    away = [a[1] * n[2] - a[2] * n[1], a[2] * n[0] - a[0] * n[2], a[0] * n[1] - a[1] * n[0]]  # across x normal
-    return np.array([across, away, normal])
+    return np.stack([across, _cross(across, normal), normal])
+
+
+def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a x b of (..., 3), an order of magnitude faster than numpy's on few vectors."""
+    return a[..., [1, 2, 0]] * b[..., [2, 0, 1]] - a[..., [2, 0, 1]] * b[..., [1, 2, 0]]
 
 
 def _middle_depth(points: np.ndarray, inside: np.ndarray) -> np.ndarray:

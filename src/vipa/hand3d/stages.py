@@ -31,7 +31,7 @@ from vipa.hand3d.relating import ClipGeometry, Found, find_relations
 from vipa.hand3d.relations import AnyRelation, CameraMovement, Relation
 from vipa.hand3d.store import ClipStore, StageOutput
 
-STAGE_VERSIONS = {"words": 1, "points": 1, "scale": 2, "objects": 2, "relations": 1, "motion": 1, "frames": 1}
+STAGE_VERSIONS = {"words": 1, "points": 1, "scale": 2, "objects": 3, "relations": 2, "motion": 1, "frames": 1}
 """Raised when a stage's results change, so that old files count as out of date."""
 
 

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from vipa.hand3d.config import PAPER_TABLE_1, PAPER_TABLE_2
 from vipa.hand3d.dataset import Hand3D
@@ -34,15 +36,13 @@ def stats_text(data: Hand3D) -> str:
             "## Size\n\n" + markdown(["table", "train", "validation", "test", "all"], size_rows),
             "## Table 1: Hand3D-visual\n\n"
             + _composition(
-                Counter(zip(visual["source"], visual["category"])),
+                _count(visual, "source", "category"),
                 CATEGORIES,
                 PAPER_TABLE_1.source_shares or {},
                 PAPER_TABLE_1.visual_shares or {},
             ),
             "## Table 2: Hand3D-action\n\n"
-            + _composition(
-                Counter(zip(action["source"], action["task"])), MOTION_TASKS, PAPER_ACTION_SOURCES, PAPER_TABLE_2
-            ),
+            + _composition(_count(action, "source", "task"), MOTION_TASKS, PAPER_ACTION_SOURCES, PAPER_TABLE_2),
             "## Quality\n\n" + _quality(data, visual, action),
             "## Directions\n\n" + _directions(visual),
         ]
@@ -54,6 +54,12 @@ def markdown(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     head = list(head)
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def _count(table: pa.Table, *names: str) -> Counter:
+    """How many rows have each combination of the values of these columns."""
+    groups = table.group_by(list(names)).aggregate([([], "count_all")]).to_pylist()
+    return Counter({tuple(group[name] for name in names): group["count_all"] for group in groups})
 
 
 def _composition(
@@ -74,9 +80,9 @@ def _composition(
     return markdown(["source", *(kind.replace("_", " ") for kind in kinds), "all", "share", "paper"], rows)
 
 
-def _quality(data: Hand3D, visual: dict[str, list], action: dict[str, list]) -> str:
+def _quality(data: Hand3D, visual: pa.Table, action: pa.Table) -> str:
     clips = list(data.clips())
-    columns: dict[str, list[float]] = {
+    columns: dict[str, list[float] | np.ndarray] = {
         "scale spread over a clip's frames": [c.scale_spread for c in clips if c.scale_spread],
         "half width of the scale's interval": [
             (c.scale_high - c.scale_low) / 2 / c.scale
@@ -88,36 +94,33 @@ def _quality(data: Hand3D, visual: dict[str, list], action: dict[str, list]) -> 
         ],
     }
     columns |= {
-        f"confidence of {what}s": [x for x in visual[f"{what}_confidence"] if x is not None]
+        f"confidence of {what}s": visual[f"{what}_confidence"].drop_null().to_numpy()
         for what in ("object", "hand")
     }
-    columns["waypoints outside the volume"] = action["outside"]
+    columns["waypoints outside the volume"] = action["outside"].to_numpy()
     rows = []
     for name, values in columns.items():
-        q = [f"{x:.3f}" for x in np.percentile(values, [5, 50, 95])] if values else ["-"] * 3
+        q = [f"{x:.3f}" for x in np.percentile(values, [5, 50, 95])] if len(values) else ["-"] * 3
         rows.append([name, f"{len(values):,}", *q])
     return markdown(["figure", "values", "5 %", "median", "95 %"], rows)
 
 
-def _directions(visual: dict[str, list]) -> str:
+def _directions(visual: pa.Table) -> str:
     """The most common answer of each kind, which a constant predictor would give, and typical distances."""
-    words: dict[str, Counter] = {category: Counter() for category in CATEGORIES}
-    distances: dict[str, list[float]] = {category: [] for category in CATEGORIES}
-    for category, directions, distance in zip(visual["category"], visual["directions"], visual["distance"]):
-        words[category][" and ".join(directions)] += 1
-        distances[category].append(distance)
     rows = []
     for category in CATEGORIES:
-        if not words[category]:
+        part = visual.filter(pc.equal(visual["category"], category))
+        if not len(part):
             continue
-        best, count = words[category].most_common(1)[0]
-        low, middle, high = np.percentile(distances[category], [5, 50, 95])
-        share = count / sum(words[category].values())
+        words = part.append_column("words", pc.binary_join(part["directions"], " and "))
+        counts = _count(words, "words")
+        (best,), count = counts.most_common(1)[0]
+        low, middle, high = np.percentile(part["distance"].to_numpy(), [5, 50, 95])
         rows.append(
             [
                 category.replace("_", " "),
-                f"{len(words[category])}",
-                f"{best} ({share:.0%})",
+                f"{len(counts)}",
+                f"{best} ({count / len(part):.0%})",
                 f"{low:.2f} / {middle:.2f} / {high:.2f}",
             ]
         )
