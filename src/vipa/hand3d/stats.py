@@ -109,10 +109,10 @@ def _directions(visual: pa.Table) -> str:
     """The most common answer of each kind, which a constant predictor would give, and typical distances."""
     rows = []
     for category in CATEGORIES:
-        part = visual.filter(pc.equal(visual["category"], category))
+        part = visual.filter(pc.field("category") == category)
         if not len(part):
             continue
-        words = part.append_column("words", pc.binary_join(part["directions"], " and "))
+        words = part.append_column("words", pc.call_function("binary_join", [part["directions"], " and "]))
         counts = _count(words, "words")
         (best,), count = counts.most_common(1)[0]
         low, middle, high = np.percentile(part["distance"].to_numpy(), [5, 50, 95])
