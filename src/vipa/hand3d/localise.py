@@ -323,7 +323,7 @@ def _axes(normal: np.ndarray) -> np.ndarray:
 
 
 def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """a x b of (..., 3), an order of magnitude faster than numpy's on few vectors."""
+    """a x b of (..., 3), in under half the time that numpy takes for a pair of vectors."""
     return a[..., [1, 2, 0]] * b[..., [2, 0, 1]] - a[..., [2, 0, 1]] * b[..., [1, 2, 0]]
 
 
