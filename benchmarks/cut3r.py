@@ -6,12 +6,12 @@
 With --public, a checkout of the authors' code runs beside ours instead: same weights, same clip, outputs compared, then
 in turns in one process (ours, theirs, ours, ...).
 
-Weights are random: speed does not depend on them. Memory is the peak beyond the weights: on a GPU what torch
-allocated, on a CPU the growth of the process's resident set (Linux), zero where earlier runs already needed as much.
+Weights are random: speed does not depend on them. Memory is the peak beyond weights and images: on a GPU what torch
+allocated, on a CPU (Linux) the highest resident set during the runs, less what was resident before them.
 """
 
 import copy
-import resource
+import ctypes
 import statistics
 import time
 from collections.abc import Callable
@@ -63,11 +63,28 @@ def run_once(model: Cut3rModel, way: Way, images: torch.Tensor) -> None:
         torch.cuda.synchronize()
 
 
-def memory(device: str) -> float:
-    """Peak, MB."""
-    if device == "cuda":
-        return torch.cuda.max_memory_allocated() / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+class PeakMemory:
+    """The highest memory use since this object was made, beyond what was in use then. MB."""
+
+    def __init__(self, device: str):
+        self.device = device
+        if device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+            self.before = torch.cuda.memory_allocated() / 1e6
+        else:
+            ctypes.CDLL(None).malloc_trim(0)  # else what earlier runs have freed counts as in use
+            Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+            self.before = resident("VmRSS")
+
+    def more(self) -> float:
+        peak = torch.cuda.max_memory_allocated() / 1e6 if self.device == "cuda" else resident("VmHWM")
+        return peak - self.before
+
+
+def resident(field: str) -> float:
+    """A line of /proc/self/status, MB."""
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(lines[field].split()[0]) / 1e3
 
 
 @torch.inference_mode()
@@ -85,16 +102,14 @@ def sweep(bench: Benchmark) -> list[str]:
                 for way in bench.ways:
                     for frames in bench.frames:
                         images = clip(bench, name, frames)
-                        if bench.device == "cuda":
-                            torch.cuda.reset_peak_memory_stats()
-                        before = torch.cuda.memory_allocated() / 1e6 if bench.device == "cuda" else memory("cpu")
+                        peak = PeakMemory(bench.device)
                         run_once(model, way, images)
                         times = []
                         for _ in range(bench.repeats):
                             start = clock()
                             run_once(model, way, images)
                             times.append(clock() - start)
-                        rate, more = frames / min(times), memory(bench.device) - before
+                        rate, more = frames / min(times), peak.more()
                         shown(
                             lines,
                             f"{name:<10} {precision:<10} {way:<7} {compiled!s:<9} {frames:<7} {rate:<10.2f} {more:.0f}",

@@ -143,6 +143,15 @@ def test_the_runner_keeps_the_text_before_the_first_image():
         ActionRunner(model, ids)(pixel_values=torch.zeros(2, 3, 56, 56), state=torch.zeros(1, 8))
 
 
+def test_a_whole_chunk_is_one_graph():
+    """What a CUDA graph needs: nothing waits for a value or falls back to Python."""
+    model, batch = vipa(action=action_config()), inputs([2])
+    runner, given = ActionRunner(model, batch["input_ids"]), observation(batch, 1, 3)
+    plain = runner(**given)
+    runner._run = torch.compile(runner._observe, backend="eager", fullgraph=True)
+    assert torch.allclose(runner(**given), plain, atol=1e-5)
+
+
 @pytest.mark.slow
 def test_the_compiled_runner_gives_the_chunks_of_the_plain_one():
     model, batch = vipa(action=action_config()), inputs([2])

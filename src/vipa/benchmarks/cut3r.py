@@ -1,136 +1,168 @@
 """How well a CUT3R sees the tabletop world: depth and camera motion on held-out sequences, against two baselines.
 
-python -m vipa.benchmarks.cut3r --weights runs/cut3r/final --data runs/cut3r/data
+vipa evaluate cut3r --out docs/results/cut3r.md
 """
 
-import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from vipa.models.cut3r import Cut3rModel, camera_trajectory
-from vipa.models.cut3r.modelling import Cut3rOutput
+from vipa.benchmarks.statistics import bootstrap_interval
+from vipa.models.cut3r import Cut3rModel, Cut3rOutput, camera_trajectory
+from vipa.training.foundation.sequences import DEPTH_UNIT, SequenceBatch, Sequences, batch_of, render_sequences
 
 MOVING = (0.05, np.deg2rad(5.0))
 """A clip's camera moves when it ends this far (metres) or this turned (radians) from where it began."""
 
+MEASURES = {
+    "depth_abs_rel": "depth abs-rel",
+    "depth_within_125": "delta < 1.25",
+    "world_mm": "world, mm",
+    "rotation_deg": "rotation, deg",
+    "translation_mm": "translation, mm",
+}
+
 
 @dataclass(frozen=True)
-class Cut3rScores:
-    """Means over clips; metric, nothing is aligned to the truth.
+class Cut3rErrors:
+    """Of one predictor, a number per clip; metric, nothing is aligned to the truth.
 
-    world: points in the first frame's camera, frames after the first. rotation in degrees, translation in
-    millimetres, of frames after the first relative to the first frame.
+    depth_within_125: fraction of pixels with max(d / d*, d* / d) < 1.25. world_mm: points in the first frame's camera.
+    world, rotation and translation (relative to the first frame) are means over the frames after the first.
     """
 
-    clips: int
-    depth_abs_rel: float
-    depth_delta_125: float  # fraction of pixels with max(d / d*, d* / d) < 1.25
-    world_error_mm: float
-    rotation_error: float
-    translation_error_mm: float
+    depth_abs_rel: Float[np.ndarray, "clips"]
+    depth_within_125: Float[np.ndarray, "clips"]
+    world_mm: Float[np.ndarray, "clips"]
+    rotation_deg: Float[np.ndarray, "clips"]
+    translation_mm: Float[np.ndarray, "clips"]
 
 
 @dataclass(frozen=True)
 class Cut3rReport:
-    """The network, the same network with its state reset at every frame, and constants; all clips and moving ones."""
+    """predictors: `model`; `reset`, the same network fed one frame at a time with its state reset; `constant`, one
+    depth everywhere and a camera that does not move. moving: which clips' cameras move."""
 
-    model: Cut3rScores
-    model_reset: Cut3rScores
-    constant: Cut3rScores  # the data's median depth, everywhere; a camera that does not move
-    model_moving: Cut3rScores
-    model_reset_moving: Cut3rScores
-    constant_moving: Cut3rScores
+    predictors: dict[str, Cut3rErrors]
+    moving: Bool[np.ndarray, "clips"]
 
-    def table(self) -> str:
-        """Markdown."""
-        head = "| predictor | clips | depth abs-rel | delta < 1.25 | world, mm | rotation, deg | translation, mm |"
-        rows = [head, "|---" * 7 + "|"]
-        for name, s in ((name, getattr(self, name)) for name in self.__dataclass_fields__):
-            rows.append(
-                f"| {name.replace('_', ' ')} | {s.clips} | {s.depth_abs_rel:.4f} | {s.depth_delta_125:.3f} | "
-                f"{s.world_error_mm:.1f} | {s.rotation_error:.2f} | {s.translation_error_mm:.1f} |"
-            )
-        return "\n".join(rows)
+    def text(self) -> str:
+        """Markdown: means with intervals, and how much nearer the model is than each baseline, clip by clip."""
+        groups = {"All": np.ones_like(self.moving), "Moving": self.moving}
+        return "\n\n".join(self._group(name, chosen) for name, chosen in groups.items() if chosen.any()) + "\n"
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+    def _group(self, name: str, chosen: np.ndarray) -> str:
+        lines = [
+            f"## {name}: {chosen.sum()} clips",
+            "",
+            f"| | {' | '.join(MEASURES.values())} |",
+            "|---" * 6 + "|",
+        ]
+        for predictor, errors in self.predictors.items():
+            lines.append(_row(predictor, {m: getattr(errors, m)[chosen] for m in MEASURES}))
+        for baseline in ("reset", "constant"):
+            lines.append(_row(f"nearer than {baseline} by", self.gains(baseline, chosen)))
+        return "\n".join(lines)
+
+    def gains(self, baseline: str, chosen: np.ndarray) -> dict[str, np.ndarray]:
+        """What the model is better by on each chosen clip; above 0 is better in every measure."""
+        model, other = self.predictors["model"], self.predictors[baseline]
+        signs = {m: -1 if m == "depth_within_125" else 1 for m in MEASURES}
+        return {m: sign * (getattr(other, m) - getattr(model, m))[chosen] for m, sign in signs.items()}
+
+
+def measure_cut3r(
+    model: Path | None, clips: int, data: Path, progress: Callable[[int, int], None] = lambda done, total: None
+) -> str:
+    """The report as Markdown. model: a folder of weights; None: the shipped nano's. data: where sequences are, or are
+    rendered to. ValueError for a folder without a CUT3R, or less than one clip."""
+    from vipa.training.foundation.chunks import CHUNK
+    from vipa.training.foundation.cut3r import FIRST_SEED
+    from vipa.weights import NANO
+    from vipa.worlds.seeds import TEST
+
+    if clips < 1:
+        raise ValueError(f"--clips {clips}: give at least one")
+    if model is not None and not (model / "config.json").exists():
+        raise ValueError(f"{model}: no config.json here; give a folder that Cut3rModel.save_pretrained wrote")
+    network = Cut3rModel.from_pretrained(model or NANO / "foundation" / "spatial", dtype=torch.float32).eval()
+    size = network.config.image_size
+    held = render_sequences(data, TEST[:clips], size=size)
+    train = render_sequences(data, range(FIRST_SEED, FIRST_SEED + min(clips, CHUNK)), size=size)
+    constant = float(np.median(train.depth[train.depth > 0])) * DEPTH_UNIT
+    report = evaluate_cut3r(network, held, constant, progress=progress)
+    protocol = PROTOCOL.format(
+        model=f"`{model}`" if model else "the shipped nano's 3D encoder",
+        clips=clips,
+        frames=held.rgb.shape[1],
+        first=held.seeds[0],
+        last=held.seeds[-1],
+        size=size,
+        constant=constant,
+    )
+    return f"# CUT3R on held-out sequences\n\n{protocol}\n\n{report.text()}"
+
+
+PROTOCOL = """\
+Made by `vipa evaluate cut3r`: {model} on {clips} sequences of {frames} frames (test seeds {first} to {last}, {size}
+px), truth from the renderer, metric, nothing aligned. The camera moves up to 15 cm and turns up to 15 degrees within a
+clip, in directions that have nothing to do with each other; hands move too. `reset`: the same network fed one frame at
+a time with its state reset. `constant`: the median training depth ({constant:.3f} m) everywhere and a camera that stands
+still. Moving: the camera ends more than 5 cm or 5 degrees from where it began. World: points in the first frame's
+camera. World, rotation and translation count the frames after the first. Means over clips; brackets: 95 % bootstrap
+intervals over clips; "nearer": of the difference clip by clip, above 0 is better in every column."""
 
 
 @torch.inference_mode()
-def evaluate_cut3r(model: Cut3rModel, data: Any, constant_depth: float, batch: int = 20) -> Cut3rReport:
-    """The report on `data` (vipa.training.foundation.sequences.Sequences), truth from the renderer.
+def evaluate_cut3r(
+    model: Cut3rModel,
+    data: Sequences,
+    constant_depth: float,
+    batch: int = 20,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Cut3rReport:
+    """The report on `data`; constant_depth in metres.
 
-    constant_depth: metres, the median of training depths: what the first baseline answers at every pixel. Its world
-    points are that depth's points through the true intrinsics; its camera stands still. The second baseline sees one
-    frame at a time as a clip of its own: no state helps it, so its world is each frame's own camera.
+    The constant's points lie on the true rays. Without a state the world is each frame's own camera.
     """
-    per_clip: dict[str, list[dict[str, Tensor]]] = {"model": [], "model_reset": [], "constant": []}
+    found: dict[str, list[dict[str, Tensor]]] = {"model": [], "reset": [], "constant": []}
     moving: list[Tensor] = []
-    for truth in _batches(data, batch):
-        clips, frames = truth.images.shape[:2]
-        T = truth.T_world_camera
-        turned, moved = rotation_angle(T[:, -1, :3, :3]), T[:, -1, :3, 3].norm(dim=-1)
-        moving.append((moved > MOVING[0]) | (turned > MOVING[1]))
-        wanted = ("self", "world", "pose")
-        whole = model(truth.images, heads=wanted)
-        alone = model(truth.images.flatten(0, 1)[:, None], heads=wanted)
-        alone = _regrouped(alone, clips, frames)
-        still = torch.eye(4).expand(clips, frames, 4, 4)
-        flat = truth.points_self / truth.points_self[..., 2:].clamp_min(1e-6) * constant_depth
-        for name, self_view, world, poses in (
-            ("model", whole.points_self, whole.points_world, _poses(whole)),
-            ("model_reset", alone.points_self, alone.points_world, _poses(alone)),
-            ("constant", flat, flat, still),
-        ):
-            assert self_view is not None and world is not None
-            per_clip[name].append(_errors(self_view, world, poses, truth))
-    is_moving = torch.cat(moving)
-    scores = {}
-    for name, parts in per_clip.items():
-        merged = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
-        scores[name] = _mean(merged, torch.ones_like(is_moving))
-        scores[f"{name}_moving"] = _mean(merged, is_moving)
-    return Cut3rReport(**scores)
-
-
-def rotation_angle(R: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b"]:
-    """Radians; accurate near zero too."""
-    chord = (R - torch.eye(3, dtype=R.dtype)).flatten(-2).norm(dim=-1)
-    return 2 * torch.asin((chord / 8**0.5).clamp(0, 1))
-
-
-def _batches(data: Any, batch: int) -> Iterator[Any]:
-    from vipa.training.foundation.sequences import batch_of
-
     for start in range(0, len(data), batch):
-        yield batch_of(data, np.arange(start, min(start + batch, len(data))))
+        truth = batch_of(data, np.arange(start, min(start + batch, len(data))))
+        shape = truth.images.shape[:2]
+        T = truth.T_world_camera[:, -1]
+        moving.append((T[:, :3, 3].norm(dim=-1) > MOVING[0]) | (rotation_angle(T[:, :3, :3]) > MOVING[1]))
+        flat = truth.points_self / truth.points_self[..., 2:].clamp_min(1e-6) * constant_depth
+        still = torch.eye(4).expand(*shape, 4, 4)
+        for name, (self_view, world, poses) in {
+            "model": _seen(model, truth.images),
+            "reset": [x.reshape(*shape, *x.shape[2:]) for x in _seen(model, truth.images.flatten(0, 1)[:, None])],
+            "constant": (flat, flat, still),
+        }.items():
+            found[name].append(errors(self_view, world, poses, truth))
+        progress(start + len(truth.images), len(data))
+    predictors = {
+        name: Cut3rErrors(**{m: torch.cat([part[m] for part in parts]).numpy() for m in MEASURES})
+        for name, parts in found.items()
+    }
+    return Cut3rReport(predictors, torch.cat(moving).numpy())
 
 
-def _regrouped(output: Cut3rOutput, clips: int, frames: int) -> Cut3rOutput:
-    """Outputs of clips of one frame as outputs of clips of several."""
-    maps = {k: v.reshape(clips, frames, *v.shape[2:]) for k, v in output.items() if isinstance(v, Tensor)}
-    return Cut3rOutput(**maps)  # type: ignore[arg-type]
-
-
-def _poses(output: Cut3rOutput) -> Float[Tensor, "b frames 4 4"]:
-    assert output.camera_pose is not None
-    T = torch.from_numpy(camera_trajectory(output.camera_pose)).float()
-    return torch.linalg.inv(T[:, :1]) @ T
-
-
-def _errors(self_view: Tensor, world: Tensor, poses: Tensor, truth: Any) -> dict[str, Tensor]:
-    """Per clip."""
-    valid, depth = truth.valid, truth.points_self[..., 2]
+def errors(
+    self_view: Float[Tensor, "b frames h w 3"],
+    world: Float[Tensor, "b frames h w 3"],
+    poses: Float[Tensor, "b frames 4 4"],
+    truth: SequenceBatch,
+) -> dict[str, Float[Tensor, "b"]]:
+    """Per clip, by the names of `Cut3rErrors`; poses: camera -> first frame's camera."""
+    valid, depth = truth.valid, truth.points_self[..., 2].clamp_min(1e-6)
     predicted = self_view[..., 2].clamp_min(1e-6)
-    relative = (predicted - depth).abs() / depth.clamp_min(1e-6)
-    ratio = torch.maximum(predicted / depth.clamp_min(1e-6), depth / predicted)
+    ratio = torch.maximum(predicted / depth, depth / predicted)
     off = (world - truth.points_world).norm(dim=-1)[:, 1:]
     T = truth.T_world_camera[:, 1:]
     turned = rotation_angle(T[..., :3, :3].mT @ poses[:, 1:, :3, :3])
@@ -139,38 +171,33 @@ def _errors(self_view: Tensor, world: Tensor, poses: Tensor, truth: Any) -> dict
         return (values * mask).flatten(1).sum(1) / mask.flatten(1).sum(1)
 
     return {
-        "depth_abs_rel": over(relative, valid),
-        "depth_delta_125": over((ratio < 1.25).float(), valid),
-        "world_error_mm": 1000 * over(off, valid[:, 1:]),
-        "rotation_error": torch.rad2deg(turned).mean(1),
-        "translation_error_mm": 1000 * (poses[:, 1:, :3, 3] - T[..., :3, 3]).norm(dim=-1).mean(1),
+        "depth_abs_rel": over((predicted - depth).abs() / depth, valid),
+        "depth_within_125": over((ratio < 1.25).float(), valid),
+        "world_mm": 1000 * over(off, valid[:, 1:]),
+        "rotation_deg": torch.rad2deg(turned).mean(1),
+        "translation_mm": 1000 * (poses[:, 1:, :3, 3] - T[..., :3, 3]).norm(dim=-1).mean(1),
     }
 
 
-def _mean(values: dict[str, Tensor], keep: Tensor) -> Cut3rScores:
-    return Cut3rScores(int(keep.sum()), **{name: float(v[keep].mean()) for name, v in values.items()})
+def rotation_angle(R: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b"]:
+    """Radians; accurate near zero too."""
+    chord = (R - torch.eye(3, dtype=R.dtype)).flatten(-2).norm(dim=-1)
+    return 2 * torch.asin((chord / 8**0.5).clamp(0, 1))
 
 
-def report(weights: Path, data: Path, clips: int = 300, out: Path | None = None) -> Cut3rReport:
-    """The report of the weights in a folder on the first `clips` test sequences, rendered to `data` where it lacks
-    them; printed, and written to `out` as JSON."""
-    from vipa.training.foundation.chunks import CHUNK
-    from vipa.training.foundation.cut3r import FIRST_SEED
-    from vipa.training.foundation.sequences import DEPTH_UNIT, render_sequences
-    from vipa.worlds.seeds import TEST
-
-    chunks = -(-clips // CHUNK) * CHUNK
-    held = render_sequences(data, TEST[:chunks]).first(clips)
-    train = render_sequences(data, range(FIRST_SEED, FIRST_SEED + CHUNK))
-    constant = float(np.median(train.depth)) * DEPTH_UNIT
-    result = evaluate_cut3r(Cut3rModel.from_pretrained(weights).eval(), held, constant)
-    print(result.table())
-    if out is not None:
-        out.write_text(json.dumps(result.to_dict(), indent=1) + "\n")
-    return result
+def _seen(model: Cut3rModel, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Self-view points, world points, and poses relative to the first frame."""
+    output: Cut3rOutput = model(images, heads=("self", "world", "pose"))
+    assert output.points_self is not None and output.points_world is not None and output.camera_pose is not None
+    T = torch.from_numpy(camera_trajectory(output.camera_pose)).float()
+    return output.points_self, output.points_world, torch.linalg.inv(T[:, :1]) @ T
 
 
-if __name__ == "__main__":
-    import tyro
-
-    tyro.cli(report)
+def _row(name: str, values: dict[str, np.ndarray]) -> str:
+    """A Markdown row of means with their intervals."""
+    cells = []
+    for measure, per_clip in values.items():
+        digits = 3 if measure.startswith("depth") else 2 if measure == "rotation_deg" else 1
+        low, high = bootstrap_interval(per_clip)
+        cells.append(f"{per_clip.mean():.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]")
+    return f"| {name} | {' | '.join(cells)} |"

@@ -1,4 +1,5 @@
-"""Benchmarks: hand3d (questions), trajectories (wrist motions), tabletop (closed loop), stages (all of them)."""
+"""Benchmarks: hand3d (questions), trajectories (wrist motions), tabletop (closed loop), stages (all of these),
+annotation (Hand3D's geometry), cut3r (the 3D encoder)."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -132,7 +133,34 @@ def tabletop(
     print(f"written: {out}")
 
 
-BENCHMARKS = {"hand3d": hand3d, "trajectories": trajectories, "tabletop": tabletop, "annotation": annotation}
+def cut3r(
+    out: Path,
+    model: Path | None = None,
+    clips: int = 300,
+    data: Path = Path("runs/cut3r/data"),
+) -> None:
+    """Measures a 3D encoder on held-out sequences: depth, points and camera motion, with and without its memory.
+
+    out: Markdown file. model: a folder of CUT3R weights; left out, the shipped nano's. data: where the sequences of the
+    tabletop world are, or are rendered to.
+    """
+    from vipa.benchmarks.cut3r import measure_cut3r
+    from vipa.progress import counter
+
+    with counter("seeing", "clips") as count:
+        text = measure_cut3r(model, clips, data, lambda done, total: count(done=done, total=total))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(text)
+    print(f"{text}\nwritten: {out}")
+
+
+BENCHMARKS = {
+    "hand3d": hand3d,
+    "trajectories": trajectories,
+    "tabletop": tabletop,
+    "annotation": annotation,
+    "cut3r": cut3r,
+}
 
 
 def main(args: list[str]) -> None:

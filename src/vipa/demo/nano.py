@@ -47,10 +47,8 @@ def make_nano(run: NanoRecipe) -> None:
 
 
 def shipped_cut3r(out: Path) -> Cut3rTraining:
-    """The clock ends it: the shipped weights had got to step 6,475, another machine gets elsewhere."""
-    return Cut3rTraining(
-        out, sequences=10_000, steps=8_000, learning_rate=1.5e-3, pose_weight=5.0, max_minutes=60.0
-    )
+    """The clock ends it, so another machine gets elsewhere; what the shipped weights got is in docs/results/nano.md."""
+    return Cut3rTraining(out, sequences=10_000, steps=40_000, learning_rate=1e-3, max_minutes=120.0)
 
 
 def shipped_stages(out: Path) -> DemoRun:

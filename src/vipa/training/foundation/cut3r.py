@@ -7,7 +7,7 @@ The command (about 20 minutes on one core, rendering apart):
 
 import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from vipa.models.cut3r import Cut3rConfig, Cut3rModel, Cut3rOutput, nano_cut3r_config
 from vipa.models.cut3r.losses import cut3r_loss, quaternion_wxyz
+from vipa.training.foundation.correspondence import Correspondence
 from vipa.training.foundation.sequences import SequenceBatch, Sequences, batch_of, render_sequences
 from vipa.training.progress import training_progress
 from vipa.training.schedule import warmup_cosine
@@ -34,19 +35,27 @@ class Cut3rTraining:
     frames: int = 4
     size: int = 112
     steps: int = 4_000
-    batch: int = 8
+    images_per_step: int = 32  # as many clips of 2 to `frames` frames as that makes
     learning_rate: float = 1e-3
     weight_decay: float = 0.02
     warmup: float = 0.03
     pose_weight: float = 5.0  # on the translation and rotation terms, small beside the points'
+    correspondence_weight: float = 1.0
     seed: int = 0
     bf16: bool = True
+    start: Path | None = None  # weights to begin with instead of random ones
     save_every: int = 1_000
     workers: int = 2  # processes that render what the cache lacks
     max_minutes: float | None = None  # a limit on the training itself; the schedule then follows the clock
 
     def seeds(self) -> range:
         return range(FIRST_SEED, FIRST_SEED + self.sequences)
+
+    def weights(self) -> dict[str, float]:
+        """Of the terms of the loss."""
+        points, pose = ("points_self", "points_world"), ("translation", "rotation")
+        weights = dict.fromkeys(points, 1.0) | dict.fromkeys(pose, self.pose_weight)
+        return weights | {"correspondence": self.correspondence_weight}
 
 
 def train_cut3r(run: Cut3rTraining, config: Cut3rConfig | None = None, data: Sequences | None = None) -> Path:
@@ -58,18 +67,24 @@ def train_cut3r(run: Cut3rTraining, config: Cut3rConfig | None = None, data: Seq
     if data is None:
         data = render_sequences(run.out / "data", run.seeds(), run.frames, run.size, run.workers)
     torch.manual_seed(run.seed)
-    model = Cut3rModel(config or nano_cut3r_config()).train()
+    if run.start is None:
+        model = Cut3rModel(config or nano_cut3r_config())
+    else:
+        model = Cut3rModel.from_pretrained(run.start, dtype=torch.float32)
+    correspondence = Correspondence(model.config.decoder_width, model.config.patch_size)
+    learner = nn.ModuleDict({"model": model.train(), "correspondence": correspondence})
     optimizer = torch.optim.AdamW(
-        weight_decay_groups(model, run.weight_decay), lr=run.learning_rate, betas=(0.9, 0.98), fused=True
+        weight_decay_groups(learner, run.weight_decay), lr=run.learning_rate, betas=(0.9, 0.98), fused=True
     )
-    (run.out / "run.json").write_text(json.dumps(asdict(run) | {"out": run.out.name}, indent=1) + "\n")
+    settings = asdict(run) | {"out": run.out.name, "start": run.start and run.start.name}
+    (run.out / "run.json").write_text(json.dumps(settings, indent=1) + "\n")
     checkpoint, done, spent = run.out / "checkpoint.pt", 0, 0.0
     if checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=True)
-        model.load_state_dict(saved["model"])
+        learner.load_state_dict(saved["learner"])
         optimizer.load_state_dict(saved["optimizer"])
         done, spent = saved["step"], saved["seconds"]
-    start = time.monotonic() - spent
+    start, seen = time.monotonic() - spent, 0
     with (run.out / "log.jsonl").open("a") as log, training_progress("cut3r", run.steps, done) as advance:
         for step in range(done, run.steps):
             seconds = time.monotonic() - start
@@ -82,20 +97,22 @@ def train_cut3r(run: Cut3rTraining, config: Cut3rConfig | None = None, data: Seq
             for group in optimizer.param_groups:
                 group["lr"] = run.learning_rate * rate
             batch = _sample(data, run, step)
-            terms = _losses(model, batch, run.bf16)
+            terms = _losses(model, correspondence, batch, run.bf16)
             optimizer.zero_grad(set_to_none=True)
-            loss = terms["loss"] + (run.pose_weight - 1) * (terms["translation"] + terms["rotation"])
+            loss = sum(weight * terms[name] for name, weight in run.weights().items())
+            assert isinstance(loss, Tensor)
             loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
             optimizer.step()
-            advance(float(loss.detach()), run.batch * run.frames)
+            seen += batch.valid.shape[:2].numel()
+            advance(float(loss.detach()), batch.valid.shape[:2].numel())
             if step % 25 == 24:
                 record = {name: round(float(value.detach()), 5) for name, value in terms.items()}
-                images = (step + 1 - done) * run.batch * run.frames / (time.monotonic() - start - spent)
-                log.write(json.dumps({"step": step + 1, **record, "images_per_second": round(images, 1)}) + "\n")
+                rate = seen / (time.monotonic() - start - spent)
+                log.write(json.dumps({"step": step + 1, **record, "images_per_second": round(rate, 1)}) + "\n")
                 log.flush()
             if step % run.save_every == run.save_every - 1:
-                _save(checkpoint, model, optimizer, step + 1, time.monotonic() - start)
+                _save(checkpoint, learner, optimizer, step + 1, time.monotonic() - start)
     model.save_pretrained(run.out / "final")
     return run.out / "final"
 
@@ -109,28 +126,36 @@ def weight_decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
 
 
 def _sample(data: Sequences, run: Cut3rTraining, step: int) -> SequenceBatch:
-    """Random sequences, frames in random order, with brightness, contrast and noise of their own."""
+    """Random clips of random length, frames in random order, with brightness, contrast and noise of their own."""
     rng = np.random.default_rng([run.seed, step])
-    rows = rng.choice(len(data), min(run.batch, len(data)), replace=False)
-    order = rng.permutation(data.rgb.shape[1])
-    batch = batch_of(data, rows, order)
-    shape = (len(rows), 1, 1, 1, 1)
-    gain, shift = (torch.from_numpy(rng.normal(size=shape).astype(np.float32)) for _ in range(2))
-    images = (batch.images * (1 + 0.1 * gain) + 0.1 * shift).clamp(-1, 1)
-    return SequenceBatch(images, batch.points_self, batch.points_world, batch.T_world_camera, batch.valid)
+    frames = int(rng.integers(2, run.frames + 1))
+    rows = rng.choice(len(data), min(max(run.images_per_step // frames, 1), len(data)), replace=False)
+    batch = batch_of(data, rows, rng.permutation(run.frames)[:frames])
+    gain, shift = (torch.from_numpy(rng.normal(size=(len(rows), 1, 1, 1, 1)).astype(np.float32)) for _ in range(2))
+    return replace(batch, images=(batch.images * (1 + 0.1 * gain) + 0.1 * shift).clamp(-1, 1))
 
 
-def _losses(model: Cut3rModel, batch: SequenceBatch, bf16: bool) -> dict[str, Tensor]:
+def _losses(
+    model: Cut3rModel, correspondence: Correspondence, batch: SequenceBatch, bf16: bool
+) -> dict[str, Tensor]:
+    """The terms by name."""
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         output: Cut3rOutput = model(batch.images)
     T = batch.T_world_camera
     pose = torch.cat([T[..., :3, 3], quaternion_wxyz(T[..., :3, :3])], -1)
-    return cut3r_loss(output, batch.points_self, batch.points_world, pose, batch.valid)
+    terms = cut3r_loss(output, batch.points_self, batch.points_world, pose, batch.valid)
+    assert output.decoder_tokens is not None
+    return terms | {"correspondence": correspondence(output.decoder_tokens, batch)}
 
 
-def _save(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, step: int, seconds: float) -> None:
+def _save(path: Path, learner: nn.Module, optimizer: torch.optim.Optimizer, step: int, seconds: float) -> None:
     temporary = path.with_suffix(".tmp")
-    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "seconds": seconds}
+    state = {
+        "learner": learner.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "step": step,
+        "seconds": seconds,
+    }
     torch.save(state, temporary)
     temporary.rename(path)
 

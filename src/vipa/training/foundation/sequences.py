@@ -43,14 +43,22 @@ class SequenceBatch:
     points_world: Float[Tensor, "b frames h w 3"]
     T_world_camera: Float[Tensor, "b frames 4 4"]
     valid: Tensor  # (b, frames, h, w) bool
+    K: Float[Tensor, "b 3 3"]  # pixels
 
 
 def render_sequences(folder: Path, seeds: range, frames: int = 4, size: int = 112, workers: int = 2) -> Sequences:
-    """The sequences of these seeds, rendered where the folder lacks them (`render_chunks`)."""
+    """The sequences of these seeds, rendered where the folder lacks them (`render_chunks`).
+
+    ValueError where the folder holds sequences of another size or length.
+    """
     render = partial(_render, frames=frames, size=size)
     parts = [np.load(path) for path in render_chunks(folder, "sequences", seeds, render, workers)]
-    names = ("rgb", "depth", "T_world_camera", "K", "seeds")
-    return Sequences(**{name: np.concatenate([part[name] for part in parts]) for name in names})
+    names = ("depth", "T_world_camera", "K", "seeds")
+    rgb = [part["rgb"] for part in parts]
+    for shape in {pictures.shape[1:4] for pictures in rgb} - {(frames, size, size)}:
+        raise ValueError(f"{folder} holds sequences of {shape}, not {(frames, size, size)}: choose another folder")
+    rest = {name: np.concatenate([part[name] for part in parts]) for name in names}
+    return Sequences(np.concatenate(rgb), **rest)
 
 
 def _render(seeds: range, frames: int, size: int) -> dict[str, np.ndarray]:
@@ -72,9 +80,10 @@ def batch_of(data: Sequences, rows: np.ndarray, order: np.ndarray | None = None)
     depth = torch.from_numpy(data.depth[rows][:, order].astype(np.float32)) * DEPTH_UNIT
     poses = data.T_world_camera[rows][:, order]
     T = torch.from_numpy((invert(poses[:, :1]) @ poses).astype(np.float32))
-    points = _unproject(depth, torch.from_numpy(data.K[rows].astype(np.float32)))
+    K = torch.from_numpy(data.K[rows].astype(np.float32))
+    points = _unproject(depth, K)
     world = torch.einsum("bfij,bfhwj->bfhwi", T[..., :3, :3], points) + T[..., None, None, :3, 3]
-    return SequenceBatch(images, points, world, T, depth > 0)
+    return SequenceBatch(images, points, world, T, depth > 0, K)
 
 
 def _unproject(depth: Float[Tensor, "b f h w"], K: Float[Tensor, "b 3 3"]) -> Float[Tensor, "b f h w 3"]:
