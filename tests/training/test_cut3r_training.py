@@ -97,6 +97,8 @@ def test_a_stopped_training_continues_exactly(sequences, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         train_cut3r(stopped, SMALL, sequences)
     monkeypatch.setattr(cut3r, "_sample", sample)
+    with pytest.raises(ValueError, match="another run's"):
+        train_cut3r(replace(stopped, learning_rate=0.1), SMALL, sequences)
     again = train_cut3r(stopped, SMALL, sequences)
     first, second = (Cut3rModel.from_pretrained(folder).state_dict() for folder in (whole, again))
     assert all(torch.equal(value, second[name]) for name, value in first.items())

@@ -57,3 +57,10 @@ def save_model(
         (temporary / name).write_text(json.dumps(content, indent=1))
     shutil.rmtree(folder, ignore_errors=True)
     temporary.replace(folder)
+
+
+def cut_log(path: Path, steps: int) -> None:
+    """Forget log lines of steps that will be repeated."""
+    if path.exists():
+        lines = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= steps]
+        path.write_text("".join(line + "\n" for line in lines))

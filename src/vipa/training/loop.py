@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from vipa.models import VipaForConditionalGeneration
-from vipa.training.checkpoints import load_progress, save_model, save_progress
+from vipa.training.checkpoints import cut_log, load_progress, save_model, save_progress
 from vipa.training.data import Mixture
 from vipa.training.progress import training_progress
 from vipa.training.schedule import warmup_cosine
@@ -47,7 +47,7 @@ def train(run: TrainRun) -> TrainResult:
         _decay_groups(learner, run.weight_decay), lr=run.learning_rate, betas=(0.9, 0.98), fused=True
     )
     start = load_progress(run.out, learner, optimizer)
-    _cut_log(log_path, start)
+    cut_log(log_path, start)
     model.train()
     if run.compile:
         for layer in model.model.language_model.layers:
@@ -125,13 +125,6 @@ def _claim(run: TrainRun) -> None:
     if path.exists() and path.read_text() != text:
         raise ValueError(f"{path} describes another run: choose another --out, or delete the folder to start over")
     path.write_text(text)
-
-
-def _cut_log(path: Path, steps: int) -> None:
-    """Forget log lines of steps that will be repeated."""
-    if path.exists():
-        lines = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= steps]
-        path.write_text("".join(line + "\n" for line in lines))
 
 
 def _last_loss(path: Path) -> float:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from vipa.models.cut3r import Cut3rConfig, Cut3rModel, Cut3rOutput, nano_cut3r_config
 from vipa.models.cut3r.losses import cut3r_loss, quaternion_wxyz
+from vipa.training.checkpoints import cut_log
 from vipa.training.foundation.correspondence import Correspondence
 from vipa.training.foundation.sequences import SequenceBatch, Sequences, batch_of, render_sequences
 from vipa.training.progress import training_progress
@@ -61,7 +62,7 @@ class Cut3rTraining:
 def train_cut3r(run: Cut3rTraining, config: Cut3rConfig | None = None, data: Sequences | None = None) -> Path:
     """Render what is missing, train, log to `run.out`/log.jsonl, save to `run.out`/final; returns that folder.
 
-    Resumes from `run.out`/checkpoint.pt where there is one.
+    Resumes from `run.out`/checkpoint.pt where there is one; ValueError where that is another run's.
     """
     run.out.mkdir(parents=True, exist_ok=True)
     if data is None:
@@ -76,14 +77,19 @@ def train_cut3r(run: Cut3rTraining, config: Cut3rConfig | None = None, data: Seq
     optimizer = torch.optim.AdamW(
         weight_decay_groups(learner, run.weight_decay), lr=run.learning_rate, betas=(0.9, 0.98), fused=True
     )
-    settings = asdict(run) | {"out": run.out.name, "start": run.start and run.start.name}
-    (run.out / "run.json").write_text(json.dumps(settings, indent=1) + "\n")
+    settings = (
+        json.dumps(asdict(run) | {"out": run.out.name, "start": run.start and run.start.name}, indent=1) + "\n"
+    )
     checkpoint, done, spent = run.out / "checkpoint.pt", 0, 0.0
     if checkpoint.exists():
+        if (run.out / "run.json").read_text() != settings:
+            raise ValueError(f"{checkpoint} is another run's: give its settings again, or choose another folder")
         saved = torch.load(checkpoint, weights_only=True)
         learner.load_state_dict(saved["learner"])
         optimizer.load_state_dict(saved["optimizer"])
         done, spent = saved["step"], saved["seconds"]
+    (run.out / "run.json").write_text(settings)
+    cut_log(run.out / "log.jsonl", done)
     start, seen = time.monotonic() - spent, 0
     with (run.out / "log.jsonl").open("a") as log, training_progress("cut3r", run.steps, done) as advance:
         for step in range(done, run.steps):
