@@ -113,9 +113,9 @@ Made by `vipa evaluate cut3r`: {model} on {clips} sequences of {frames} frames (
 px), truth from the renderer, metric, nothing aligned. The camera moves up to 15 cm and turns up to 15 degrees within a
 clip, in directions that have nothing to do with each other; hands move too. `reset`: the same network fed one frame at
 a time with its state reset. `constant`: the median training depth ({constant:.3f} m) everywhere and a camera that
-stands still. Moving: the camera ends more than 5 cm or 5 degrees from where it began. World: points in the first frame's
-camera. World, rotation and translation count the frames after the first. Means over clips; brackets: 95 % bootstrap
-intervals over clips; "nearer": of the difference clip by clip, above 0 is better in every column."""
+stands still. Moving: the camera ends more than 5 cm or 5 degrees from where it began. World: points in the first
+frame's camera. World, rotation and translation count the frames after the first. Means over clips; brackets: 95 %
+bootstrap intervals over clips; "nearer": of the difference clip by clip, above 0 is better in every column."""
 
 
 @torch.inference_mode()
