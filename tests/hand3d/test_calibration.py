@@ -5,7 +5,15 @@ import pytest
 
 from vipa.clips.clip import ClipError
 from vipa.geometry import Intrinsics, project
-from vipa.hand3d.calibration import THICKNESS, estimate_scale, plain_median, robust_fit, sample_depth, self_visible
+from vipa.hand3d.calibration import (
+    THICKNESS,
+    estimate_scale,
+    plain_median,
+    robust_fit,
+    sample_depth,
+    self_visible,
+    with_own_unit,
+)
 from vipa.hand3d.config import ScaleConfig
 from vipa.hand3d.example import example_clip
 from vipa.hand3d.pointmaps import PointMaps
@@ -97,7 +105,7 @@ def test_a_network_that_sees_hands_too_far_gets_the_edge_of_the_ratios_and_a_sen
     clip = replace(clip, hands=(replace(hand, joints_camera=flat + rng.normal(scale=0.003, size=flat.shape)),))
     frames = list(range(0, 60, 6))
     maps = maps_of(clip, frames, lambda f: (0.5 - THICKNESS.mean()) / truth)
-    too_far = 1 + np.abs(rng.normal(scale=0.25, size=maps.points.shape[:3])).astype(np.float32)
+    too_far = 1 + np.abs(rng.normal(scale=0.18, size=maps.points.shape[:3])).astype(np.float32)
     far = replace(maps, points=maps.points * too_far[..., None], confidence=too_far)
     found = estimate_scale(clip, far, ScaleConfig())
     assert abs(found.scale / truth - 1) < 0.05
@@ -105,3 +113,23 @@ def test_a_network_that_sees_hands_too_far_gets_the_edge_of_the_ratios_and_a_sen
     assert found.plain_median is not None and found.plain_median / truth < 0.9
     exact = replace(maps, confidence=np.ones_like(too_far))
     assert estimate_scale(clip, exact, ScaleConfig()) == estimate_scale(clip, maps, ScaleConfig())
+
+
+def test_a_networks_own_unit_is_one_more_observation():
+    """Against the product of two normal densities of the scale's logarithm, on a grid."""
+    scale, error, own = 1.2, 0.06, 0.08
+    x = np.linspace(-1, 1, 200_001)
+    density = np.exp(-0.5 * ((x - np.log(scale)) / (error / scale)) ** 2 - 0.5 * (x / own) ** 2)
+    mean = (x * density).sum() / density.sum()
+    spread = np.sqrt(((x - mean) ** 2 * density).sum() / density.sum())
+    combined, sigma = with_own_unit(scale, error, own)
+    assert np.log(combined) == pytest.approx(mean, abs=1e-6)
+    assert sigma / combined == pytest.approx(spread, rel=1e-4)
+    clip = example_clip()
+    hand = clip.hands[0]
+    clip = replace(clip, hands=(replace(hand, joints_camera=hand.joints_camera * [1, 1, 0] + [0, 0, 0.5]),))
+    maps = maps_of(clip, [0, 10, 20, 30], lambda f: 0.25)
+    if_unknown = estimate_scale(clip, maps, ScaleConfig()).scale
+    if_known = estimate_scale(clip, replace(maps, unit_error=1e-6), ScaleConfig()).scale
+    if_hardly = estimate_scale(clip, replace(maps, unit_error=1e6), ScaleConfig()).scale
+    assert (if_known, if_hardly) == (pytest.approx(1, abs=1e-6), pytest.approx(if_unknown, rel=1e-6))

@@ -17,7 +17,8 @@ class PointMaps:
     """Points of some frames of a clip, each in its own frame's camera (OpenCV).
 
     All points of a clip share one unknown unit unless `metric` (metres). The map may be smaller than the image.
-    T_world_camera: poses that came with the points, in the same unit; None where the estimator gives none.
+    T_world_camera: poses that came with the points, in the same unit; None where the estimator gives none. unit_error:
+    of an estimator that was trained in metres, the relative standard deviation of its unit from clip to clip.
     """
 
     frames: Int[np.ndarray, "n"]
@@ -25,6 +26,7 @@ class PointMaps:
     confidence: Float[np.ndarray, "n height width"] | None
     metric: bool
     T_world_camera: Float[np.ndarray, "n 4 4"] | None = None
+    unit_error: float | None = None
 
     @property
     def depth(self) -> Float32[np.ndarray, "n height width"]:
@@ -46,6 +48,7 @@ class DepthMaps:
     metric: bool
     confidence: None = None
     T_world_camera: None = None
+    unit_error: None = None
 
     @property
     def points(self) -> Float32[np.ndarray, "n height width 3"]:

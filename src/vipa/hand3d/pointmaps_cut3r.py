@@ -14,7 +14,8 @@ from vipa.hand3d.pointmaps import PointMaps
 class Cut3rPoints:
     """Runs `Cut3rModel` over the sampled frames of a clip, in order, its state carried along.
 
-    weights: a folder or a hub name. The unit is taken as unknown: calibration finds it. A network for square images
+    weights: a folder or a hub name. The unit is found by calibration, from hands and, where the weights' configuration
+    says how good it is (`unit_error`), from the network's own. A network for square images
     sees the whole picture brought to its square; others see its longer side, both sides multiples of the patch.
     """
 
@@ -45,7 +46,9 @@ class Cut3rPoints:
             poses.append(out.camera_pose[0].double().cpu().numpy())
         pose = np.stack(poses)
         T_world_camera = rigid(matrix_from_quaternion_wxyz(pose[:, 3:]), pose[:, :3])
-        return PointMaps(np.asarray(frames), np.stack(points), np.stack(confidence), False, T_world_camera)
+        return PointMaps(
+            np.asarray(frames), np.stack(points), np.stack(confidence), False, T_world_camera, config.unit_error
+        )
 
 
 def network_size(width: int, height: int, longer: int, patch: int) -> tuple[int, int]:

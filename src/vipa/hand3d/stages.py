@@ -31,7 +31,7 @@ from vipa.hand3d.relating import ClipGeometry, Found, find_relations
 from vipa.hand3d.relations import AnyRelation, CameraMovement, Relation
 from vipa.hand3d.store import ClipStore, StageOutput
 
-STAGE_VERSIONS = {"words": 1, "points": 1, "scale": 2, "objects": 3, "relations": 2, "motion": 1, "frames": 1}
+STAGE_VERSIONS = {"words": 1, "points": 2, "scale": 3, "objects": 3, "relations": 2, "motion": 1, "frames": 1}
 """Raised when a stage's results change, so that old files count as out of date."""
 
 
@@ -145,14 +145,14 @@ class ClipStages:
             arrays = {"points": maps.points}
             arrays |= {} if maps.confidence is None else {"confidence": maps.confidence}
             arrays |= {} if maps.T_world_camera is None else {"T_world_camera": maps.T_world_camera}
-            return StageOutput({"metric": maps.metric}, arrays)
+            return StageOutput({"metric": maps.metric, "unit_error": maps.unit_error}, arrays)
 
         out = self._stage("points", compute)
         if out.values is None:
             return None
         a = out.arrays
         return PointMaps(
-            self.frames, a["points"], a.get("confidence"), out.values["metric"], a.get("T_world_camera")
+            self.frames, a["points"], a.get("confidence"), T_world_camera=a.get("T_world_camera"), **out.values
         )
 
     def _make_maps(self) -> AnyMaps | None:

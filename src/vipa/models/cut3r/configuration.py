@@ -17,7 +17,8 @@ class Cut3rConfig(PretrainedConfig):
     the pose retriever (reading and writing, each) and of the cross-view head. ray_map_depth: encoder blocks for ray
     maps; 0 builds a model without ray-map encoder and without the rgb head, which exists to answer ray-map queries.
     ray_map_heads: None is 16, as the authors have it at any width, or encoder_heads where 16 do not fit.
-    head: "dpt" or "linear". image_size: pixels that Cut3rProcessor aims at.
+    head: "dpt" or "linear". image_size: pixels that Cut3rProcessor aims at. unit_error: of weights trained in metres,
+    the relative standard deviation of their unit from clip to clip, where it was measured.
 
     Raises ValueError where sizes do not fit together.
     """
@@ -43,6 +44,7 @@ class Cut3rConfig(PretrainedConfig):
         mlp_ratio: int = 4,
         patch_size: int = 16,
         image_size: int = 224,
+        unit_error: float | None = None,
         **kwargs: Any,
     ):
         self.encoder_width = encoder_width
@@ -62,6 +64,7 @@ class Cut3rConfig(PretrainedConfig):
         self.mlp_ratio = mlp_ratio
         self.patch_size = patch_size
         self.image_size = image_size
+        self.unit_error = unit_error
         super().__init__(**kwargs)
         if head not in HEADS:
             raise ValueError(f"Cut3rConfig: head {head!r} is unknown; expected one of {HEADS}")
