@@ -34,7 +34,7 @@ class DemoRun:
     demonstrations: int = 120
     foundation_steps: int = 100
     stage1_steps: int = 200
-    stage2_steps: int = 280
+    stage2_steps: int = 330
     stage3_steps: int = 500
     questions: int = 200
     motions: int = 120
