@@ -1,8 +1,8 @@
 """Training nano's 3D encoder from scratch on sequences of the tabletop world.
 
-The command (about 20 minutes on one core, rendering apart):
+The command (about half an hour on two cores, rendering apart):
 
-    OMP_NUM_THREADS=1 python -m vipa.training.foundation.cut3r --out runs/cut3r
+    python -m vipa.training.foundation.cut3r --out runs/cut3r
 """
 
 import json
@@ -114,8 +114,8 @@ def train_cut3r(run: Cut3rTraining, config: Cut3rConfig | None = None, data: Seq
             advance(float(loss.detach()), batch.valid.shape[:2].numel())
             if step % 25 == 24:
                 record = {name: round(float(value.detach()), 5) for name, value in terms.items()}
-                rate = seen / (time.monotonic() - start - spent)
-                log.write(json.dumps({"step": step + 1, **record, "images_per_second": round(rate, 1)}) + "\n")
+                speed = seen / (time.monotonic() - start - spent)
+                log.write(json.dumps({"step": step + 1, **record, "images_per_second": round(speed, 1)}) + "\n")
                 log.flush()
             if step % run.save_every == run.save_every - 1:
                 _save(checkpoint, learner, optimizer, step + 1, time.monotonic() - start)
@@ -132,7 +132,7 @@ def weight_decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
 
 
 def _sample(data: Sequences, run: Cut3rTraining, step: int) -> SequenceBatch:
-    """Random clips of random length, frames in random order, with brightness, contrast and noise of their own."""
+    """Random clips of random length, frames in random order, with brightness and contrast of their own."""
     rng = np.random.default_rng([run.seed, step])
     frames = int(rng.integers(2, run.frames + 1))
     rows = rng.choice(len(data), min(max(run.images_per_step // frames, 1), len(data)), replace=False)
