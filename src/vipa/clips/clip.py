@@ -74,6 +74,8 @@ class ObjectTrack:
     boxes: Float[np.ndarray, "frames 4"] | None = None  # pixels left, top, right, bottom; NaN: not seen
     extent: Float[np.ndarray, "3"] | None = None  # metres, full size along the object's axes
     mesh: str | None = None
+    centre: Float[np.ndarray, "3"] | None = None  # geometric centre in the object's own frame; None: its origin
+    surface: Float[np.ndarray, "points 3"] | None = None  # metres, own frame, spread over the mesh; None: no mesh
 
 
 @dataclass(frozen=True)
