@@ -100,3 +100,37 @@ def test_rows_and_numbers_name_what_is_wrong(tmp_path):
 def test_runs_of_equal_labels():
     assert list(runs([0, 0, 3, 3, 3, 0])) == [(0, 2, 0), (2, 5, 3), (5, 6, 0)]
     assert list(runs([])) == []
+
+
+def dark_clip() -> Clip:
+    """A phone in the dark: 30 frames a second for 20 s, then 5 a second for 60 s."""
+    times = np.concatenate([np.arange(600) / 30, 20 + np.arange(300) / 5])
+    clip = make_clip(900)
+    return replace(clip, timestamps=times, texts=(Text("a", 0.0, 80.0),))
+
+
+def test_chunks_are_cut_by_time_where_the_rate_falls():
+    clip = dark_clip()
+    pieces = list(chunks(clip, 10.0))
+    assert [len(p) for p in pieces] == [300, 300, 50, 50, 50, 50, 50, 50]
+    np.testing.assert_allclose([p.seconds for p in pieces], 10.0)
+    assert [p.texts for p in pieces] == [(Text("a", 0.0, pytest.approx(10.0)),)] * 8
+    np.testing.assert_allclose(clip.seconds, 80.0)
+
+
+def test_a_pause_in_the_recording_makes_no_empty_piece_and_no_long_last_frame():
+    clip = replace(
+        make_clip(45), timestamps=np.concatenate([np.arange(30) / 10, [60, 60.1, 60.2], 61 + np.arange(12)])
+    )
+    pieces = list(chunks(clip, 1.0))
+    assert sum(len(p) for p in pieces) == 45
+    assert max(p.timestamps[-1] for p in pieces) < 1.0
+    assert replace(clip, timestamps=np.arange(45) / 10 + 50 * (np.arange(45) == 44)).seconds < 55
+
+
+def test_nearly_even_times_are_cut_as_even_ones():
+    clip = make_clip(3000, 30 / 1.001)
+    noisy = clip.timestamps + np.random.default_rng(0).uniform(-2e-3, 2e-3, 3000)
+    pieces = list(chunks(replace(clip, timestamps=noisy), 10.0))
+    assert len(pieces) == 10
+    assert {len(p) for p in pieces[:-1]} <= {299, 300}

@@ -8,7 +8,7 @@ import pytest
 from vipa.geometry import matrix_from_axis_angle
 from vipa.hands.mano import ManoLayer, mano_joints
 from vipa.hands.mano_synthetic import synthetic_mano
-from vipa.hands.repair import chirality, repair_hands
+from vipa.hands.repair import _smooth, chirality, repair_hands
 from vipa.hands.skeleton import mirror_joints
 from vipa.hands.trackers import SeenHand
 from vipa.safe_pickle import load_pickle
@@ -171,3 +171,13 @@ def test_no_hands_and_one_frame_are_no_trouble():
     assert len(one.tracks) == 2
     with pytest.raises(ValueError, match="120 frames of hands, but 3"):
         repair_hands(seen_frames(), TIMES[:3])
+
+
+def test_smoothing_halves_the_cutoff_s_frequency_at_every_frame_rate():
+    times = np.concatenate([np.arange(0, 4, 1 / 60), np.arange(4, 10, 1 / 20)])
+    wave = np.sin(2 * np.pi * 3.0 * times)
+    joints = np.repeat(wave[:, None, None], 21, 1).repeat(3, 2)
+    smooth, _, _ = _smooth(joints, np.ones((len(times), 21)), times, 0.5, cutoff=3.0)
+    for part in (slice(60, 180), slice(260, 340)):
+        gain = smooth[part, 0, 0] @ wave[part] / (wave[part] @ wave[part])
+        assert gain == pytest.approx(0.5, abs=0.05)

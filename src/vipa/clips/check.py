@@ -144,7 +144,7 @@ def check_clip(clip: Clip, *, picture: bool = False) -> tuple[ClipCheck, Image.I
         ClipCheck(
             clip.id,
             len(clip),
-            len(clip) / clip.rate,
+            clip.seconds,
             tuple(h.side for h in clip.hands),
             float(per_frame.astype(bool).mean()),
             float(np.median(known)) if known else None,

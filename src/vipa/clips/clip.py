@@ -88,6 +88,11 @@ class Text:
     hand: Literal["left", "right", "both"] | None = None
 
 
+def end_of(times: Float[np.ndarray, "frames"]) -> float:
+    """When the last of these frames is over: it lasts as long as those just before it; 1 second where it is alone."""
+    return float(times[-1] + (np.median(np.diff(times[-6:])) if len(times) > 1 else 1.0))
+
+
 @dataclass(frozen=True)
 class Clip:
     """A human video with whatever its source knows about it.
@@ -142,8 +147,18 @@ class Clip:
 
     @property
     def rate(self) -> float:
-        """Frames per second (median)."""
+        """Frames per second (median): to say it, not to count with; a phone's rate falls in the dark."""
         return 1.0 if len(self) < 2 else float(1.0 / np.median(np.diff(self.timestamps)))
+
+    @property
+    def end(self) -> float:
+        """When the last frame is over, on the clock of `timestamps`."""
+        return end_of(self.timestamps)
+
+    @property
+    def seconds(self) -> float:
+        """How long the clip lasts, its last frame included."""
+        return self.end - float(self.timestamps[0])
 
     def hand(self, side: Side) -> Hand | None:
         return next((hand for hand in self.hands if hand.side == side), None)

@@ -160,7 +160,7 @@ def cut(clip: Clip, start: int, stop: int, clip_id: str) -> Clip:
     """Frames start .. stop-1 of a recording as a clip of its own; times start at 0, texts are clipped to it."""
     index = tuple(range(start, stop))
     begin = clip.timestamps[start]
-    end = clip.timestamps[stop] if stop < len(clip) else clip.timestamps[-1] + 1 / clip.rate
+    end = clip.timestamps[stop] if stop < len(clip) else clip.end
     return replace(
         clip,
         id=clip_id,
@@ -200,19 +200,25 @@ def _cut_track(track: ObjectTrack, start: int, stop: int) -> ObjectTrack:
     )
 
 
+def _borders(clip: Clip, seconds: float) -> list[int]:
+    """First frames of the pieces, and the number of frames. Cut by time, each border at the frame nearest to it."""
+    times = clip.timestamps - clip.timestamps[0]
+    wanted = np.arange(seconds, clip.seconds - seconds / 4 - 1e-6, seconds)
+    after = np.searchsorted(times, wanted).clip(1, len(times) - 1)
+    nearest = np.where(wanted - times[after - 1] < times[after] - wanted, after - 1, after)
+    return [0, *np.unique(nearest[nearest > 0]).tolist(), len(clip)]
+
+
 def chunks(clip: Clip, seconds: float) -> Iterator[Clip | ClipError]:
     """A long recording in pieces of `seconds`; a rest shorter than a quarter of that joins the last piece.
 
     A recording that is short enough stays as it is, under its own id; pieces are `<id>_000`, `<id>_001`, ...
     Pieces without any hand in view are left out of a recording that has hands elsewhere.
     """
-    size = max(1, round(seconds * clip.rate))
-    if len(clip) <= 1.25 * size:
+    bounds = _borders(clip, seconds)
+    if len(bounds) == 2:
         yield clip
         return
-    bounds = [*range(0, len(clip), size), len(clip)]
-    if bounds[-1] - bounds[-2] < size / 4:
-        bounds.pop(-2)
     for k, (start, stop) in enumerate(pairwise(bounds)):
         piece = cut(clip, start, stop, f"{clip.id}_{k:03d}")
         try:

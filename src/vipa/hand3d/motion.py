@@ -44,6 +44,8 @@ def find_motions(clip: Clip, config: MotionConfig, relations: RelationsConfig) -
     for text in chunked(clip.texts, times[-1], config.chunk):
         for start in np.arange(text.start, text.end, config.stride):
             frame = int(np.argmin(np.abs(times - start)))
+            if abs(times[frame] - start) > config.stride / 2:
+                continue  # nothing was recorded there
             steps = int(
                 np.floor(min(config.horizon, min(text.end, times[-1]) - times[frame]) * config.rate + 1e-6)
             )

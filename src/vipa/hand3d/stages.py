@@ -381,7 +381,7 @@ class ClipStages:
         return {
             "id": self.clip_id,
             "licence": clip.licence,
-            "seconds": float(self.times[-1] + 1.0 / clip.rate),
+            "seconds": clip.seconds,
             "num_frames": len(clip),
             "rate": clip.rate,
             "intrinsics_origin": clip.intrinsics.origin,

@@ -40,7 +40,6 @@ def annotate_clip(clip: Clip | ClipError, out: Path, config: AnnotateConfig, est
         return _refuse(out / "work" / "refused" / clip.clip_id, clip.clip_id, str(clip), 0.0, {})
     folder = clip_folder(out, clip)
     stages = ClipStages(clip, config, estimators, ClipStore(folder))
-    duration = float(clip.timestamps[-1] - clip.timestamps[0] + 1.0 / clip.rate)
     seconds: dict[str, float] = {}
     cpu: dict[str, float] = {}
     try:
@@ -63,14 +62,14 @@ def annotate_clip(clip: Clip | ClipError, out: Path, config: AnnotateConfig, est
     except OutputError:
         raise
     except ClipError as error:
-        return _refuse(folder, stages.clip_id, str(error), duration, seconds)
+        return _refuse(folder, stages.clip_id, str(error), clip.seconds, seconds)
     except Exception as error:
         reason = f"clip {clip.id!r}: {type(error).__name__}: {error}"
-        return _refuse(folder, stages.clip_id, reason, duration, seconds)
+        return _refuse(folder, stages.clip_id, reason, clip.seconds, seconds)
     counts = Counter(row["category"] for row in stages.relations)
     counts += Counter(row["task"] for row in stages.motions["rows"])
     frames = len(stages.frames) if stages.computed else 0
-    return ClipReport(stages.clip_id, None, frames, duration, seconds, dict(counts), cpu)
+    return ClipReport(stages.clip_id, None, frames, clip.seconds, seconds, dict(counts), cpu)
 
 
 PARTS = {
@@ -90,4 +89,4 @@ def _refuse(folder: Path, clip_id: str, reason: str, duration: float, seconds: d
     reason = " ".join(reason.split())
     atomic_write(folder / REFUSED, json.dumps({"clip_id": clip_id, "reason": reason}).encode())
     (folder / DONE).unlink(missing_ok=True)
-    return ClipReport(clip_id, reason, 0, duration, seconds, {})
+    return ClipReport(clip_id, reason, 0, clip.seconds, seconds, {})

@@ -205,12 +205,9 @@ def _smooth(
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """Whittaker smoothing, weighted by confidence, of each joint's runs without long gaps.
 
-    Minimises sum w (x - y)^2 + s sum (second difference)^2, whose gain is one half at the cutoff. Frames must be
-    evenly spaced, as videos are; the median spacing counts.
+    Minimises the integral of w (x - y)^2 + s (second derivative)^2, whose gain is one half at the cutoff.
     """
     out, sure, bridged = np.full_like(joints, np.nan), np.zeros_like(confidence), 0
-    step = float(np.median(np.diff(times))) if len(times) > 1 else 1.0
-    strength = (2 * np.sin(np.pi * min(cutoff * step, 0.5))) ** -4.0
     for joint in range(21):
         known = np.flatnonzero(confidence[:, joint] > 0)
         if not len(known):
@@ -218,7 +215,7 @@ def _smooth(
         for run in np.split(known, np.flatnonzero(np.diff(times[known]) > max_gap) + 1):
             part = slice(run[0], run[-1] + 1)
             weight = confidence[part, joint]
-            out[part, joint] = _whittaker(np.nan_to_num(joints[part, joint]), weight, strength)
+            out[part, joint] = _whittaker(np.nan_to_num(joints[part, joint]), weight, times[part], cutoff)
             missing = np.flatnonzero(weight == 0)
             sure[part, joint] = weight
             if len(missing):
@@ -231,17 +228,25 @@ def _smooth(
     return out, sure, bridged
 
 
-def _whittaker(values: np.ndarray, weight: np.ndarray, strength: float) -> np.ndarray:
-    """Smoothed (n, 3) of values (n, 3) with weights (n,)."""
+def _whittaker(values: np.ndarray, weight: np.ndarray, times: np.ndarray, cutoff: float) -> np.ndarray:
+    """Smoothed (n, 3) of values (n, 3) with weights (n,) at times (n,), which need not be evenly spaced."""
     n = len(values)
     if n < 3:
         return values
-    band = np.zeros((3, n))  # upper form of W + s D'D, D the second difference
-    band[2, 2:] += strength
-    band[2, 1:-1] += 4 * strength
-    band[2, :-2] += strength
-    band[1, 2:] += -2 * strength
-    band[1, 1:-1] += -2 * strength
-    band[0, 2:] += strength
-    band[2] += np.maximum(weight, 1e-9)
-    return solveh_banded(band, np.maximum(weight, 1e-9)[:, None] * values)
+    steps = np.diff(times)
+    before, after = steps[:-1], steps[1:]
+    spacing = (before + after) / 2
+    strength = (2 * np.sin(np.pi * np.minimum(cutoff * spacing, 0.5))) ** -4.0 * spacing
+    a, c = spacing / before, spacing / after  # second difference: a x0 - (a + c) x1 + c x2
+    b = -(a + c)
+    band = np.zeros((3, n))  # upper form of W + D'SD
+    band[2, 2:] += strength * c**2
+    band[2, 1:-1] += strength * b**2
+    band[2, :-2] += strength * a**2
+    band[1, 2:] += strength * b * c
+    band[1, 1:-1] += strength * a * b
+    band[0, 2:] += strength * a * c
+    each = np.maximum(weight, 1e-9) * np.convolve(steps, [0.5, 0.5])  # a frame counts for the time around it
+    each[[0, -1]] *= 2
+    band[2] += each
+    return solveh_banded(band, each[:, None] * values)

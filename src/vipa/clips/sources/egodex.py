@@ -6,7 +6,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from vipa.clips.clip import Clip, ClipError, Hand, ObjectTrack, Side, Split, Text
+from vipa.clips.clip import Clip, ClipError, Hand, ObjectTrack, Side, Split, Text, end_of
 from vipa.clips.mano_hands import fitted_mano
 from vipa.clips.reading import chunks, existing_root, make_hand, read_each, rows
 from vipa.clips.sources import NO_OPTIONS, SourceOptions
@@ -63,7 +63,7 @@ def _read(name: str, root: Path, path: Path, options: SourceOptions) -> Iterator
         T_world_camera=T_world_camera,
         hands=hands,
         objects=_objects(attributes),
-        texts=_texts(attributes, float(video.timestamps[-1]) + 1 / 30),
+        texts=_texts(attributes, end_of(video.timestamps)),
         split=_split(path),
         licence=LICENCE,
         notes=notes,

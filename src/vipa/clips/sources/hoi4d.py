@@ -96,7 +96,7 @@ def _read(name: str, root: Path, video_path: Path, options: SourceOptions) -> It
         "T_world_camera": None if poses is None else poses[:n],
         "hands": tuple(h for h in hands if h is not None),
         "objects": _objects(annotations, category, n, poses),
-        "texts": _texts(annotations, category, sequence.parts[6], float(clip.timestamps[-1]) + 1 / clip.rate),
+        "texts": _texts(annotations, category, sequence.parts[6], clip.end),
     }
     if not fields["hands"]:
         raise ValueError("no hand pose in handpose/refinehandpose_right or _left for this sequence")

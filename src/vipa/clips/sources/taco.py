@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vipa.clips.clip import Clip, ClipError, Hand, ObjectTrack, Side, Split, Text
+from vipa.clips.clip import Clip, ClipError, Hand, ObjectTrack, Side, Split, Text, end_of
 from vipa.clips.depth import DepthVideo
 from vipa.clips.mano_hands import mano_hand, mano_layer
 from vipa.clips.reading import chunks, existing_root, numbers, obj_extent, read_each, rows
@@ -80,18 +80,13 @@ def _read(
         hands=tuple(h for h in hands if h is not None),
         depth=DepthVideo(depth, 1 / 4000) if ego and depth.is_file() else None,
         objects=tuple(_track(root, stem, poses, names, n) for stem, poses in object_poses.items()) or None,
-        texts=(Text(f"{verb} the {target} with the {tool}", 0.0, n / video_rate(video)),) if verb else (),
+        texts=(Text(f"{verb} the {target} with the {tool}", 0.0, end_of(video.timestamps)),) if verb else (),
         split=splits.get(folder.name),
         licence=LICENCE,
     )
     if not clip.hands:
         raise ValueError(f"{folder}: no left_hand.pkl or right_hand.pkl")
     yield from chunks(clip, options.seconds)
-
-
-def video_rate(video: VideoFrames) -> float:
-    times = video.timestamps
-    return (len(times) - 1) / float(times[-1]) if len(times) > 1 else 1.0
 
 
 def _ego(root: Path, inside: Path, video: VideoFrames, view: str | None) -> tuple[Intrinsics, np.ndarray]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import openpyxl
 
-from vipa.clips.clip import Clip, ClipError, Text
+from vipa.clips.clip import Clip, ClipError, Text, end_of
 from vipa.clips.raw_video import intrinsics_of, tracked_hands
 from vipa.clips.reading import chunks, existing_root, read_each
 from vipa.clips.sources import NO_OPTIONS, SourceOptions
@@ -52,7 +52,7 @@ def _read(
     video = VideoFrames(path)
     intrinsics = intrinsics_of(video, {}, options)
     caption = captions.get(_key(SHEETS[kind], scene, path.stem))
-    end = float(video.timestamps[-1]) * len(video) / max(len(video) - 1, 1)
+    end = end_of(video.timestamps)
     clip = Clip(
         id=name,
         source="tasterob",

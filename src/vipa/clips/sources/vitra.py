@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vipa.clips.clip import Clip, ClipError, Hand, Mano, Side, Text
+from vipa.clips.clip import Clip, ClipError, Hand, Mano, Side, Text, end_of
 from vipa.clips.reading import existing_root, make_hand, read_each, rows
 from vipa.clips.sources import NO_OPTIONS, SourceOptions
 from vipa.clips.video import FrameSubset, VideoFrames
@@ -117,11 +117,11 @@ def _hand(side: Side, data: dict, n: int) -> Hand | None:
 
 
 def _texts(text: dict, times: np.ndarray) -> tuple[Text, ...]:
-    step = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
+    ends = [*times[1:], end_of(times)]  # of each frame
     out = []
     for side in SIDES:
         for sentence, (start, end) in text.get(side, ()):
             start, end = int(start), min(int(end), len(times))
             if 0 <= start < end:  # an empty interval: nothing in this episode
-                out.append(Text(str(sentence), float(times[start]), float(times[end - 1]) + step, side))
+                out.append(Text(str(sentence), float(times[start]), float(ends[end - 1]), side))
     return tuple(out)
