@@ -3,6 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -151,8 +152,9 @@ def _scan(container: InputContainer, stream: av.VideoStream) -> _Table:
     if container.format.name == "avi":
         timed = all(p.is_keyframe and p.pts == p.dts for p in decodable)
     if timed:
-        if same := next((i for i, (a, b) in enumerate(zip(times, times[1:])) if a == b), None):
-            raise ValueError(f"{container.name}: frames {same} and {same + 1} are shown at the same time")
+        for i, (a, b) in enumerate(pairwise(times)):
+            if a == b:
+                raise ValueError(f"{container.name}: frames {i} and {i + 1} are shown at the same time")
         return _Table(times, keys)
     return _counted(container.name, stream)
 
@@ -187,7 +189,7 @@ def _counted(name: str, stream: av.VideoStream) -> _Table:
     with av.open(name) as again:
         frames = [f.pts if f.pts is not None else f.dts for f in again.decode(again.streams[stream.index])]
     times = [t for t in frames if t is not None]
-    if len(times) < len(frames) or any(b <= a for a, b in zip(times, times[1:])):
+    if len(times) < len(frames) or any(b <= a for a, b in pairwise(times)):
         rate = stream.average_rate or stream.guessed_rate
         if not rate:
             raise ValueError(f"{name}: nothing says when the frames are shown")

@@ -49,6 +49,10 @@ class Episode:
     notes: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name in ("state", "action"):
+            shape = np.shape(getattr(self, name))
+            if len(shape) != 2:
+                raise ValueError(f"episode {self.id!r}: {name} needs (rows, dimensions), it has shape {shape}")
         n = len(self.action)
         if n == 0:
             raise ValueError(f"episode {self.id!r} is empty")
@@ -158,11 +162,14 @@ def read_episode(path: Path) -> Episode:
 
 @dataclass(frozen=True)
 class EpisodeSet:
-    """Demonstrations that share one contract; map-style, episodes are opened when indexed."""
+    """Demonstrations that share one contract; map-style, episodes are opened when indexed.
+
+    paths: what `open` takes; files in this project's own form.
+    """
 
     contract: ActionContract
-    paths: tuple[Path, ...]
-    open: Callable[[Path], Episode] = read_episode
+    paths: tuple[Any, ...]
+    open: Callable[[Any], Episode] = read_episode
 
     def __len__(self) -> int:
         return len(self.paths)
