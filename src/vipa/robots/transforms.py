@@ -8,17 +8,14 @@ import hashlib
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
-from vipa.robots.contract import ActionContract, Scheme, Statistics
+from vipa.robots.contract import ActionContract, Dimension, GripperSign, Scheme, Statistics, Unit
 
 Sample = dict[str, np.ndarray]
-
-DEGENERATE = 1e-6
-"""A dimension whose spread is below this is only shifted, in both directions alike."""
 
 
 class Transform(Protocol):
@@ -75,19 +72,79 @@ class DeltaFromState:
 
 
 @dataclass(frozen=True)
-class FlipGripper:
-    """The gripper's action changes sign: for a data set whose +1 opens where the contract's closes."""
+class GripperForm:
+    """The gripper's number in another of the contract's forms: 0 ... 1 or -1 ... 1, open or closed first.
 
+    source, target: before and after `forward`. index: of the action. state_index: of the state's gripper, where it has
+    the same form. ValueError for a form that is none, and in `forward` for numbers that are not of the source's form.
+    """
+
+    source: GripperSign
+    target: GripperSign
     index: int = -1
+    state_index: int | None = None
+
+    def __post_init__(self) -> None:
+        for form in (self.source, self.target):
+            if form not in OPEN_CLOSED:
+                raise ValueError(f"gripper form {form!r} cannot be changed; forms are {', '.join(OPEN_CLOSED)}")
+
+    def _changed(self, sample: Sample, source: GripperSign, target: GripperSign, checked: bool) -> Sample:
+        (opened, closed), (new_opened, new_closed) = OPEN_CLOSED[source], OPEN_CLOSED[target]
+        out = dict(sample)
+        for name, index in (("action", self.index), ("state", self.state_index)):
+            if index is None or name not in sample:
+                continue
+            array = np.array(sample[name], dtype=np.float64)
+            share = (array[..., index] - closed) / (opened - closed)  # 0 closed, 1 open
+            if checked and not (np.abs(share - 0.5) <= FORM_SLACK).all():
+                worst = array[..., index].flat[np.abs(share - 0.5).argmax()]
+                raise ValueError(f"gripper: {name} holds {worst:g}, which is not of the form {source!r}")
+            array[..., index] = new_closed + share * (new_opened - new_closed)
+            out[name] = array
+        return out
 
     def forward(self, sample: Sample) -> Sample:
-        if "action" not in sample:
-            return sample
-        action = np.array(sample["action"])
-        action[..., self.index] *= -1
-        return {**sample, "action": action}
+        return self._changed(sample, self.source, self.target, checked=True)
 
-    inverse = forward
+    def inverse(self, sample: Sample) -> Sample:
+        return self._changed(sample, self.target, self.source, checked=False)
+
+
+OPEN_CLOSED: dict[str, tuple[float, float]] = {
+    "-1 open, +1 closed": (-1.0, 1.0),
+    "+1 open, -1 closed": (1.0, -1.0),
+    "0 closed, 1 open": (1.0, 0.0),
+    "0 open, 1 closed": (0.0, 1.0),
+}
+"""Gripper form of a contract -> its number when open, and when closed."""
+
+FORM_SLACK = 0.75
+"""How far from a form's middle, in lengths of its range, a number of it may be: 0 ... 1 may overshoot a little."""
+
+
+@dataclass(frozen=True)
+class FlipGripper:
+    """Open and closed change places within the form: -x for -1 ... 1, 1 - x for 0 ... 1. form: of the data."""
+
+    form: GripperSign
+    index: int = -1
+    state_index: int | None = None
+
+    def __post_init__(self) -> None:
+        self._steps  # noqa: B018  # a form that cannot be flipped is refused here
+
+    @property
+    def _steps(self) -> GripperForm:
+        flipped = tuple(reversed(OPEN_CLOSED.get(self.form, ())))
+        other = next((form for form, values in OPEN_CLOSED.items() if values == flipped), "none")
+        return GripperForm(self.form, cast(GripperSign, other), self.index, self.state_index)
+
+    def forward(self, sample: Sample) -> Sample:
+        return self._steps.forward(sample)
+
+    def inverse(self, sample: Sample) -> Sample:
+        return self._steps.inverse(sample)
 
 
 @dataclass(frozen=True)
@@ -122,6 +179,14 @@ class PadTo:
 FURTHEST = 5.0
 """Largest normalised value of a row of the statistics, under quantiles."""
 
+NARROW: dict[Unit, float] = {"radian": 5e-3, "metre": 1e-3, "none": 1e-3}
+"""A dimension that spreads less than this, in its unit, holds noise (a joint that rests, an unused gripper). A tenth of
+it where it is a delta, which is one step's."""
+
+NARROW_BESIDE = (1 / 200, 10.0)
+"""So does one that spreads less than this share of the widest dimension of its unit and mode, up to so many times
+NARROW: what spreads more moves, whatever the others do."""
+
 
 @dataclass(frozen=True)
 class Normaliser:
@@ -130,7 +195,7 @@ class Normaliser:
     mean_std: to mean 0, deviation 1. min_max, quantiles: [minimum, maximum] or [1 %, 99 %] to [-1, 1]; nothing
     is clipped, so the inverse is exact outside too. Where most rows of a dimension hardly move (a gripper that seldom
     turns), its quantiles are widened until the extremes lie within FURTHEST: a few rows of hundreds would own the loss.
-    Surprising: a dimension with hardly any spread is divided by 1, in both directions (dividing by a tiny
+    Surprising: a narrow dimension (`is_narrow`) is divided by 1, in both directions (dividing by a tiny
     deviation turned one joint's rest position into -3200 in a public project); a warning names it.
     """
 
@@ -138,7 +203,14 @@ class Normaliser:
     scale: tuple[float, ...]
 
     @classmethod
-    def of(cls, scheme: Scheme, statistics: Statistics, names: Sequence[str]) -> "Normaliser":
+    def of(
+        cls,
+        scheme: Scheme,
+        statistics: Statistics,
+        names: Sequence[str],
+        dimensions: Sequence[Dimension] | None = None,
+    ) -> "Normaliser":
+        """names: for the warning. dimensions: their units, modes and scales; None: plain numbers without a unit."""
         s = statistics
         if scheme == "none":
             return cls((0.0,) * len(s.mean), (1.0,) * len(s.mean))
@@ -152,17 +224,30 @@ class Normaliser:
             scale = np.maximum(scale, reach / FURTHEST)
         else:
             raise ValueError(f"normalisation {scheme!r} is unknown; expected none, mean_std, min_max or quantiles")
-        flat = scale < DEGENERATE
-        if flat.any():
-            which = ", ".join(n for n, f in zip(names, flat) if f)
+        narrow = is_narrow(scale, dimensions or [Dimension(name, "none", "absolute") for name in names])
+        if narrow.any():
+            which = ", ".join(f"{n} ({x:.2g})" for n, x, f in zip(names, scale, narrow) if f)
             warnings.warn(f"hardly any spread, normalised by a shift only: {which}", stacklevel=2)
-        return cls(tuple(shift.tolist()), tuple(np.where(flat, 1.0, scale).tolist()))
+        return cls(tuple(shift.tolist()), tuple(np.where(narrow, 1.0, scale).tolist()))
 
     def normalise(self, values: Float[np.ndarray, "*b d"]) -> Float[np.ndarray, "*b d"]:
         return (np.asarray(values, dtype=np.float64) - self.shift) / self.scale
 
     def restore(self, values: Float[np.ndarray, "*b d"]) -> Float[np.ndarray, "*b d"]:
         return np.asarray(values, dtype=np.float64) * self.scale + self.shift
+
+
+def is_narrow(spread: Float[np.ndarray, "d"], dimensions: Sequence[Dimension]) -> Bool[np.ndarray, "d"]:
+    """Which dimensions hardly move: less than NARROW says of their unit, or NARROW_BESIDE of the widest of its kind.
+
+    spread: half of the range or the deviation, in the dimensions' own numbers.
+    """
+    kinds = [(d.unit, d.mode) for d in dimensions]
+    spread = np.asarray(spread, dtype=np.float64) * [abs(d.scale) for d in dimensions]
+    widest = {kind: max(s for s, k in zip(spread, kinds) if k == kind) for kind in kinds}
+    least = np.array([NARROW[unit] * (0.1 if mode == "delta" else 1.0) for unit, mode in kinds])
+    share, most = NARROW_BESIDE
+    return spread < np.clip(share * np.array([widest[kind] for kind in kinds]), least, most * least)
 
 
 @dataclass(frozen=True)
@@ -189,9 +274,13 @@ class Normalise:
                     "compute them again on these transforms"
                 )
         scheme = contract.normalisation
+
+        def normaliser(name: str, dimensions: tuple[Dimension, ...], statistics: Statistics) -> Normaliser:
+            return Normaliser.of(scheme, statistics, [f"{name} {d.name}" for d in dimensions], dimensions)
+
         return cls(
-            Normaliser.of(scheme, contract.state_statistics, [f"state {d.name}" for d in contract.state]),
-            Normaliser.of(scheme, contract.action_statistics, [f"action {d.name}" for d in contract.action]),
+            normaliser("state", contract.state, contract.state_statistics),
+            normaliser("action", contract.action, contract.action_statistics),
         )
 
     def forward(self, sample: Sample) -> Sample:
