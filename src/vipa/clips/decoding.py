@@ -10,9 +10,6 @@ import av
 import numpy as np
 from av.container import InputContainer
 
-LEAVES_OUT = {"h264", "hevc", "mpeg4"}
-"""Decoders that look at skip_frame before every frame; others (dav1d) read it once, when they are opened."""
-
 KEYS_BACK = 4
 """How many key frames back decoding is tried, where a frame cannot be had from its own, before the file's start is."""
 
@@ -83,6 +80,39 @@ def _shown_stream(container: InputContainer) -> av.VideoStream:
     raise ValueError(f"{container.name}: no video in this file")
 
 
+def nothing_refers_to(packet: av.Packet, context: av.VideoCodecContext) -> bool:
+    """Whether no other frame is predicted from this one (H.264, HEVC; False where that is not known).
+
+    Surprising: the decoders' own skip_frame hides damage, and some (dav1d) read it once, when they are opened.
+    """
+    if context.name not in ("h264", "hevc"):
+        return False
+    data, extra = memoryview(packet), context.extradata or b""
+    place = (
+        4 if context.name == "h264" else 21
+    )  # of the size of lengths in avcC and hvcC, which have no start codes
+    lengths = len(extra) > place and extra[0] == 1
+    size = (extra[place] & 3) + 1 if lengths else 0
+    at = 0
+    while at + max(size, 3) < len(data):
+        if lengths:
+            unit, length = at + size, int.from_bytes(data[at : at + size], "big")
+            at = unit + length
+        else:
+            start = bytes(data[at : at + 4096]).find(b"\0\0\1")
+            if start < 0:
+                return False
+            unit = at = at + start + 3
+        if unit >= len(data):
+            return False
+        head = data[unit]
+        if context.name == "h264" and 1 <= head & 31 <= 5:  # a slice
+            return head >> 5 & 3 == 0
+        if context.name == "hevc" and (kind := head >> 1 & 63) < 32:
+            return kind < 16 and kind % 2 == 0
+    return False
+
+
 @dataclass
 class _Table:
     """What the file says before anything is decoded. grid: only the distances of pts are known, not the first."""
@@ -137,7 +167,7 @@ def _table(container: InputContainer, stream: av.VideoStream, size_bytes: int) -
 
 def _scan(container: InputContainer, stream: av.VideoStream) -> _Table:
     """From every packet, without decoding where the packets can be believed."""
-    packets = [p for p in container.demux(stream) if p.dts is not None or p.pts is not None]
+    packets = [p for p in container.demux(stream) if p.size or p.dts is not None]
     whole = [p for p in packets if p.size and not p.is_corrupt]
     promised = stream.frames if "mov" not in container.format.name else len(stream.index_entries)
     missing = _missing_seconds(container, stream, packets)
@@ -316,9 +346,13 @@ class _Decoder:
             order.append(packet.pts if index.exact else None)
             if index.exact and packet.pts == last:
                 until = max(t for t in order if t is not None)
-            if index.exact and context.name in LEAVES_OUT:
-                needed = packet.pts is None or packet.pts in wanted or not packet.size
-                context.skip_frame = "DEFAULT" if needed else "NONREF"
+            if (
+                index.exact
+                and packet.size
+                and packet.pts not in (None, *wanted)
+                and nothing_refers_to(packet, context)
+            ):
+                continue
             frames: list[av.VideoFrame] = []
             try:
                 frames = packet.decode()  # type: ignore[assignment]
