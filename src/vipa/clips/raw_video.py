@@ -17,15 +17,20 @@ VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".m4v", ".avi"}
 
 
 def intrinsics_of(video: VideoFrames, sidecar: dict, options: SourceOptions) -> Intrinsics:
-    """From the sidecar's calibration or field of view, else the option `fov`. ValueError where nothing says it."""
+    """From the sidecar's calibration or field of view, else the option `fov`. ValueError where nothing says it.
+
+    A calibration is of the pictures as players show them, or, where only that fits their shape, of the pictures as
+    they are stored, before the file's display matrix turns them; `"picture": "shown"` or `"stored"` says which.
+    """
     given = sidecar.get("intrinsics")
     if given is not None:
         try:
             values = [float(given[key]) for key in ("fx", "fy", "cx", "cy")]
             size = [int(given.get(key, own)) for key, own in zip(("width", "height"), video.size)]
-        except (KeyError, TypeError, ValueError) as error:
+            picture = given.get("picture")
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"intrinsics: fx, fy, cx, cy (and width, height) are needed ({error})") from None
-        return Intrinsics(*values, *size, "calibrated").resized(*video.size)
+        return _as_shown(Intrinsics(*values, *size, "calibrated"), video, picture)
     if sidecar.get("fov_degrees") is not None:
         return _from_fov(np.radians(float(sidecar["fov_degrees"])), video)
     if options.fov is not None:
@@ -33,6 +38,25 @@ def intrinsics_of(video: VideoFrames, sidecar: dict, options: SourceOptions) -> 
     raise ValueError(
         "intrinsics are missing: give them in the sidecar, or the horizontal field of view with --fov DEGREES"
     )
+
+
+def _as_shown(camera: Intrinsics, video: VideoFrames, picture: str | None) -> Intrinsics:
+    """The camera of the frames that `video` gives. ValueError where it is of neither picture, or could be of both."""
+    if picture not in (None, "shown", "stored"):
+        raise ValueError(f"intrinsics: picture must be shown or stored, it is {picture!r}")
+    rotation, mirrored = video.index.rotation, False
+    width, height = stored = video.size[::-1] if rotation in (90, 270) else video.size
+    if picture == "stored" or (picture is None and not camera.has_shape(*video.size) and camera.has_shape(*stored)):
+        return camera.for_size(width, height).turned(rotation, mirrored)
+    shown = camera.for_size(*video.size)
+    if picture is None and (rotation or mirrored) and camera.has_shape(*stored):
+        turned = camera.for_size(width, height).turned(rotation, mirrored)
+        if not np.allclose(turned.matrix, shown.matrix, rtol=1e-3, atol=1.0):
+            raise ValueError(
+                "intrinsics: the file's display matrix turns or mirrors its pictures, and the shape does not tell "
+                'which they are of: add "picture": "shown" (as players show them) or "stored" to the intrinsics'
+            )
+    return shown
 
 
 def _from_fov(fov: float, video: VideoFrames) -> Intrinsics:
