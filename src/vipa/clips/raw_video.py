@@ -10,6 +10,7 @@ from vipa.clips.reading import make_hand
 from vipa.clips.sources import SourceOptions
 from vipa.clips.video import VideoFrames
 from vipa.geometry import Intrinsics
+from vipa.geometry.cameras import CENTRED
 from vipa.hands.repair import repair_hands
 from vipa.hands.trackers import open_tracker, tracker_names
 
@@ -27,10 +28,16 @@ def intrinsics_of(video: VideoFrames, sidecar: dict, options: SourceOptions) -> 
         try:
             values = [float(given[key]) for key in ("fx", "fy", "cx", "cy")]
             size = [int(given.get(key, own)) for key, own in zip(("width", "height"), video.size)]
-            picture = given.get("picture")
+            picture, sized = given.get("picture"), "width" in given and "height" in given
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"intrinsics: fx, fy, cx, cy (and width, height) are needed ({error})") from None
-        return _as_shown(Intrinsics(*values, *size, "calibrated"), video, picture)
+        camera = Intrinsics(*values, *size, "calibrated")
+        if not sized and camera.off_centre > CENTRED:
+            raise ValueError(
+                f"intrinsics: the principal point is far from the middle of the {size[0]} x {size[1]} pictures: give "
+                "the width and height of the pictures that they are of"
+            )
+        return _as_shown(camera, video, picture)
     if sidecar.get("fov_degrees") is not None:
         return _from_fov(np.radians(float(sidecar["fov_degrees"])), video)
     if options.fov is not None:
@@ -66,19 +73,25 @@ def _from_fov(fov: float, video: VideoFrames) -> Intrinsics:
 
 
 def tracked_hands(
-    clip_id: str, path: Path, video: VideoFrames, intrinsics: Intrinsics, options: SourceOptions
+    clip_id: str,
+    path: Path,
+    video: VideoFrames,
+    intrinsics: Intrinsics,
+    options: SourceOptions,
+    one_stem: bool = True,
 ) -> tuple[Hand, ...]:
     """Hands that a tracker found, repaired: at most one left and one right; () where the user named no tracker.
 
     options.tracker: its name (`vipa.hands.trackers.tracker_names`). options.hands: its model file, or the folder
-    of its results, which holds one file or folder a clip, named like the clip or like the video.
+    of its results, which holds one file or folder a clip, named like the clip or, where no other video of the
+    source has the same name without its ending (one_stem), like the video.
     FileNotFoundError where this video has none.
     """
     if options.hands is None:
         return ()
     if options.tracker is None:
         raise ValueError(f"hands: which tracker wrote {options.hands}? Name one of {', '.join(tracker_names())}")
-    results = _results(Path(options.hands), (clip_id, path.stem))
+    results = _results(Path(options.hands), (clip_id, path.stem) if one_stem else (clip_id, path.name))
     times = video.timestamps
     seen = open_tracker(options.tracker, results)(video, times, intrinsics)
     tracks = repair_hands(seen, times).tracks

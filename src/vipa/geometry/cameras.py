@@ -64,15 +64,19 @@ class Intrinsics:
         (width, height), or `size` itself where somebody scaled the matrix too; the principal point, which lies about
         the middle, tells. ValueError where it is in the middle of neither, or the shape is another one."""
         fits = {s: cls.from_matrix(K, *s, origin) for s in (tuple(size), tuple(recorded))}
-        off = {s: max(abs(c.cx / s[0] - 0.5), abs(c.cy / s[1] - 0.5)) for s, c in fits.items()}
-        best = min(off, key=lambda s: off[s])
-        if off[best] > CENTRED:
+        best = min(fits, key=lambda s: fits[s].off_centre)
+        if fits[best].off_centre > CENTRED:
             raise ValueError(
                 f"intrinsics: the principal point ({K[0][2]:g}, {K[1][2]:g}) is far from the middle of the pictures "
                 f"({size[0]} x {size[1]}) and of the data set's ({recorded[0]} x {recorded[1]}): made for another "
                 "size or turned"
             )
         return fits[best].for_size(*size)
+
+    @property
+    def off_centre(self) -> float:
+        """How far the principal point lies from the picture's middle, as a share of its sides; the larger of both."""
+        return max(abs((self.cx + 0.5) / self.width - 0.5), abs((self.cy + 0.5) / self.height - 0.5))
 
     @property
     def matrix(self) -> np.ndarray:
