@@ -22,8 +22,8 @@ THUMB = 0.01
 class Shape:
     """bend, thumb: BEND and THUMB as a right hand has them; a left hand's are negative. nearest: the finger whose
     first joint is nearest to the wrist, the thumb's in every hand. across: whether index, middle, ring and little
-    finger stand side by side in this order. longest: a finger's longest bone over the palm from wrist to middle
-    finger, 0.4 to 0.6. taper: length of a finger's first bone over its last, 1.1 to 2.2 in a
+    finger stand side by side in this order. longest: a finger's longest bone over the shortest way from the
+    wrist to a finger, 0.4 to 0.6. spread: the longest of these four ways over the shortest, 1.1 to 1.2. taper: length of a finger's first bone over its last, 1.1 to 2.2 in a
     hand whose fingers run from palm to tip."""
 
     bend: float
@@ -31,6 +31,7 @@ class Shape:
     nearest: int
     across: bool
     longest: float
+    spread: float
     taper: float
 
     @property
@@ -40,8 +41,8 @@ class Shape:
             return f"the {FINGERS[self.nearest]}'s place holds the thumb: the fingers are in another order"
         if not self.across:
             return "index, middle, ring and little do not stand side by side: the fingers are in another order"
-        if self.longest > 0.75:
-            return "a finger has a bone as long as the palm: joints of several fingers are taken for one"
+        if self.longest > 0.75 or self.spread > 1.4:
+            return "bones are too long for a hand of this size: joints of several fingers are taken for one"
         if self.taper < 1:
             return "fingers are longest at their ends: joints run from tip to palm"
         return None
@@ -73,12 +74,14 @@ def shape_of(joints: np.ndarray) -> Shape | None:
     bend = -np.einsum("nfjk,nk->nfj", turns, across / np.linalg.norm(across, axis=-1, keepdims=True)).mean((1, 2))
     thumb = np.einsum("nk,nk->n", fingers[:, 0, 2] - index, normal / np.linalg.norm(normal, axis=-1, keepdims=True))
     places = np.median(np.einsum("nfk,nk->nf", fingers[:, 1:, 0] - index[:, None], across), axis=0)
-    reach = np.median(np.linalg.norm(fingers[:, :, 0] - wrist[:, None], axis=-1), axis=0)
+    ways = np.linalg.norm(fingers[:, :, 0] - wrist[:, None], axis=-1)
+    reach = np.median(ways, axis=0)
     return Shape(
         bend=float(np.median(bend)),
         thumb=float(np.median(thumb)),
         nearest=int(reach.argmin()),
         across=bool((np.diff(places) > 0).all()),
-        longest=float(np.median(lengths[:, 1:].max((1, 2)) / np.linalg.norm(fingers[:, 2, 0] - wrist, axis=-1))),
+        longest=float(np.median(lengths[:, 1:].max((1, 2)))) / float(reach[1:].min()),
+        spread=float(reach[1:].max() / reach[1:].min()),
         taper=float(np.median(lengths[:, 1:, 0] / lengths[:, 1:, 2])),
     )
