@@ -68,7 +68,7 @@ def test_the_report_counts_lists_and_draws(fixture_of, tmp_path):
     text = report.text()
     assert "1 clips" in text
     assert "left 1, right 1" in text
-    assert "16 numbers expected" in text
+    assert "6 numbers expected" in text
     with Image.open(report.sheet) as sheet:
         pixels = np.asarray(sheet).reshape(-1, 3)
     assert (np.abs(pixels - [0, 220, 60]).sum(1) < 30).any()  # the right hand's bones

@@ -30,7 +30,7 @@ def first(name: str, fixture, root: Path | None = None) -> Clip:
     return clip
 
 
-def test_h2o_gives_62_mano_numbers_a_hand_and_a_file_of_59_is_refused(fixture_of, tmp_path):
+def test_h2o_gives_62_mano_numbers_a_hand_and_files_of_59_are_refused(fixture_of, tmp_path):
     fixture = fixture_of("h2o")
     shutil.copytree(fixture.root, tmp_path / "h2o")
     path = next((tmp_path / "h2o").rglob("hand_pose_mano/000000.txt"))
@@ -39,7 +39,8 @@ def test_h2o_gives_62_mano_numbers_a_hand_and_a_file_of_59_is_refused(fixture_of
     right = first("h2o", fixture).hand("right").mano
     assert np.allclose(right.betas, values[62 + 52 :])
     assert np.allclose(right.pose[0], Rotation.from_rotvec(values[62 + 7 : 62 + 52].reshape(15, 3)).as_matrix())
-    path.write_text(" ".join(map(str, values[:118])))
+    for path in (tmp_path / "h2o").rglob("hand_pose_mano/*.txt"):
+        path.write_text(" ".join(map(str, values[:118])))
     out = next(iter(load_source("h2o").read_clips(tmp_path / "h2o", fixture.options)))
     assert isinstance(out, ClipError)
     assert "124 numbers expected, it has 118" in out.reason

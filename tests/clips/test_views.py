@@ -47,7 +47,7 @@ def same_hands_from_the_fixed_camera(fixed: Clip, worn: Clip) -> None:
 def test_tacos_fixed_cameras_are_a_view_with_their_own_calibration(copy_of):
     root, options = copy_of("taco")
     worn = first("taco", root, options)
-    inside = Path("(pour, bottle, bowl)", "20230927_030")
+    inside = Path("(pour in some, kettle, bowl)", "20230927_030")
     video = root / "Allocentric_RGB_Videos" / inside / "22070938.mp4"
     video.parent.mkdir(parents=True)
     shutil.copyfile(root / "Egocentric_RGB_Videos" / inside / "color.mp4", video)

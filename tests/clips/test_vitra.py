@@ -102,7 +102,7 @@ def test_a_left_hand_is_turned_into_left_model_parameters(copy):
     ("field", "value", "expected"),
     [
         ("extrinsics", lambda a: a[:20], "extrinsics has shape"),
-        ("extrinsics", lambda a: np.where(np.arange(25)[:, None, None] == 3, np.nan, a), "frame 3 is not finite"),
+        ("extrinsics", lambda a: np.where(np.arange(25)[:, None, None] > 3, np.nan, a), "frame 4 is not finite"),
         ("extrinsics", lambda a: a * 2, "not a rotation"),
         ("intrinsics", lambda a: np.zeros((3, 3)), "intrinsics"),
         ("intrinsics", lambda a: np.diag([-1, -1, 1.0]) @ a, "intrinsics"),

@@ -13,6 +13,7 @@ from vipa.clips.clip import Clip, ClipError, Hand
 from vipa.clips.reading import in_view
 from vipa.clips.sources import NO_OPTIONS, SourceOptions, load_source
 from vipa.geometry import project, transform
+from vipa.hands.anatomy import shape_of
 from vipa.hands.skeleton import BONES
 
 PALM = (0.05, 0.14)
@@ -23,6 +24,9 @@ SPEED = 6.0
 
 DEPTH_RATIO = (0.85, 1.25)
 """Joint depth over sensed depth, median of a clip: joints lie 13-35 mm inside the flesh, fingertips may be hidden."""
+
+SURE = 0.3
+"""Least confidence of the joints whose shape is looked at."""
 
 _COLOURS = {"left": (255, 140, 0), "right": (0, 220, 60)}
 
@@ -71,8 +75,14 @@ class SourceReport:
         if self.problems:
             width = max(len(name) for name, _ in self.problems)
             lines += ["problems:", *(f"  {name:<{width}}  {problem}" for name, problem in self.problems)]
-        else:
+        elif any(c.hands for c in self.clips):
             lines.append("no problems")
+        without = sum(not c.hands for c in self.clips)
+        if without:
+            lines.append(
+                f"{without} of {len(self.clips)} clips have no hands: their joints, sides and camera were not checked. "
+                "Hands of raw video come from a tracker (--tracker, --hands)"
+            )
         return "\n".join(lines)
 
 
@@ -123,6 +133,7 @@ def check_clip(clip: Clip, *, picture: bool = False) -> tuple[ClipCheck, Image.I
             )
     if clip.hands and per_frame.astype(bool).mean() < 0.2:
         problems.append(f"a hand is in view in only {per_frame.astype(bool).mean():.0%} of frames")
+    problems += _shapes(clip.hands)
     problems += _speeds(clip)
     tile, ratio = None, None
     try:
@@ -153,6 +164,29 @@ def check_clip(clip: Clip, *, picture: bool = False) -> tuple[ClipCheck, Image.I
         ),
         tile,
     )
+
+
+def _shapes(hands: tuple[Hand, ...]) -> Iterator[str]:
+    """Joints in another order, and hands that have the other side's shape.
+
+    A hand labelled with the wrong side and a mirrored one have the same shape: only the overlay tells which it is.
+    """
+    wrong = []
+    for hand in hands:
+        shape = shape_of(hand.joints_camera[(hand.confidence >= SURE).all(1)])
+        if shape is None:
+            continue
+        if fault := shape.order_fault:
+            yield f"{hand.side} hand: {fault}. Compare the source's joint order with ours (docs/conventions.md)"
+        elif shape.side not in (None, hand.side):
+            wrong.append(hand.side)
+    if wrong:
+        one = f"the {wrong[0]} hand has the shape of the other one"
+        yield (
+            f"{one if len(wrong) == 1 else 'both hands have the shape of the other one'}: in the overlay, are its bones "
+            "on the other hand? Then sides are exchanged; on this hand? Then it is mirrored: a reflected axis, or MANO "
+            "of the other side"
+        )
 
 
 def _palm(hand: Hand) -> float | None:

@@ -1,11 +1,13 @@
 """Depth images read lazily: z in metres along the optical axis, NaN where the sensor saw nothing."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import av
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from vipa.clips.clip import DepthFrames
 from vipa.clips.decoding import VideoIndex, decode
@@ -14,6 +16,10 @@ from vipa.geometry import Intrinsics, invert, project, transform, unproject_dept
 
 _JUMP = 0.03
 """Neighbouring depths that differ by more than this share of them belong to different surfaces."""
+
+
+_SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N", "I")
+"""Pillow's names of one channel of whole numbers that hold 16 bits; older versions read such a PNG as "I"."""
 
 
 def _metres(raw: np.ndarray, metres_per_unit: float) -> np.ndarray:
@@ -54,17 +60,25 @@ class DepthImages:
             return np.full(self.size[::-1], np.nan, dtype=np.float32)
         try:
             with Image.open(path) as image:
+                if fault := _fault(image, self.size):
+                    raise ValueError(f"{path}: {fault}")
                 raw = np.asarray(image)
         except (OSError, SyntaxError) as error:
             raise ValueError(f"{path}: damaged depth image ({error})") from None
-        if raw.shape != self.size[::-1]:
-            raise ValueError(f"{path}: depth has {raw.shape[::-1]} pixels, the frames have {self.size}")
         return _metres(raw, self.metres_per_unit)
+
+
+def _fault(image: Image.Image, size: tuple[int, int]) -> str | None:
+    if image.mode not in _SIXTEEN_BIT:
+        return f"depth must be 16-bit grey, this picture's type is {image.mode} (8 bits a channel, colour or other)"
+    if image.size != size:
+        return f"depth has {image.size} pixels, the frames have {size}"
+    return None
 
 
 @dataclass(frozen=True)
 class DepthVideo:
-    """A 16-bit grey video (FFV1 or the like); 0 is unknown."""
+    """A 16-bit grey video (FFV1 or the like); 0 is unknown. ValueError where it is read and has other pixels."""
 
     path: Path
     metres_per_unit: float
@@ -73,11 +87,105 @@ class DepthVideo:
     def _index(self) -> VideoIndex:
         return VideoFrames(self.path).index
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height), pixels."""
+        return self._index.size
+
     def __len__(self) -> int:
         return len(self._index.pts)
 
+    @property
+    def pixels(self) -> str:
+        """FFmpeg's name of the stored pixel format."""
+        with av.open(str(self.path)) as container:
+            return str(container.streams.video[0].format.name)
+
     def read(self, indices: Sequence[int]) -> np.ndarray:
+        if fault := self.type_fault():
+            raise ValueError(fault)
         return _metres(decode(Path(self.path), self._index, indices, "gray16le"), self.metres_per_unit)
+
+    def type_fault(self) -> str | None:
+        pixels = self.pixels
+        if pixels in ("gray16le", "gray16be"):
+            return None
+        return f"{self.path}: depth must be 16-bit grey, this video's pixels are {pixels}"
+
+
+@dataclass(frozen=True)
+class PaddedDepth:
+    """Depth that ends before the frames do, or after them: NaN beyond its end. count: frames of the clip."""
+
+    depth: DepthFrames
+    count: int
+    size: tuple[int, int]
+
+    def __len__(self) -> int:
+        return self.count
+
+    def read(self, indices: Sequence[int]) -> np.ndarray:
+        out = np.full((len(indices), *self.size[::-1]), np.nan, dtype=np.float32)
+        there = [k for k, i in enumerate(indices) if i < len(self.depth)]
+        if there:
+            out[there] = self.depth.read([indices[k] for k in there])
+        return out
+
+
+def depth_images(
+    paths: Sequence[Path | None], metres_per_unit: float, size: tuple[int, int], notes: dict[str, str]
+) -> DepthImages | None:
+    """Depth as a part that a clip can do without: only the heads of the files are read here.
+
+    Files that are damaged or of another size are unknown frames, and `notes["depth"]` names the first; None where
+    no usable file is left. ValueError where every picture has another type than 16-bit grey: a wrong writer, whose
+    numbers are no depth.
+    """
+    kept: list[Path | None] = []
+    faults: list[str] = []
+    kinds: Counter[str] = Counter()
+    for path in paths:
+        fault = None
+        if path is not None and path.is_file():
+            try:
+                with Image.open(path) as image:
+                    fault = _fault(image, size)
+                    kinds[image.mode] += 1
+            except (OSError, SyntaxError, UnidentifiedImageError):
+                fault = "damaged depth image"
+            if fault:
+                faults.append(f"{path}: {fault}")
+        kept.append(None if fault or path is None or not path.is_file() else path)
+    if kinds and not any(kinds[mode] for mode in _SIXTEEN_BIT):
+        raise ValueError(faults[0])
+    if faults:
+        notes["depth"] = f"unknown in {len(faults)} of {len(kept)} frames: {faults[0]}"
+    return DepthImages(tuple(kept), metres_per_unit, size) if any(kept) else None
+
+
+def depth_video(
+    path: Path, metres_per_unit: float, size: tuple[int, int], count: int, notes: dict[str, str]
+) -> DepthFrames | None:
+    """Depth as a part that a clip of `count` frames can do without: None where there is none or it cannot be used,
+    NaN beyond its end; `notes["depth"]` says so. ValueError where its pixels are not 16-bit grey."""
+    if not path.is_file():
+        return None
+    video = DepthVideo(path, metres_per_unit)
+    try:
+        length, own = len(video), video.size
+        fault = video.type_fault()
+    except (ValueError, av.FFmpegError) as error:
+        notes["depth"] = f"left out: {error}"
+        return None
+    if fault:
+        raise ValueError(fault)
+    if own != size:
+        notes["depth"] = f"left out: {path.name} has {own[0]} x {own[1]} pixels, the frames {size[0]} x {size[1]}"
+        return None
+    if length == count:
+        return video
+    notes["depth"] = f"{path.name} has {length} frames, the video {count}: paired from the first frame on"
+    return PaddedDepth(video, count, size)
 
 
 @dataclass(frozen=True)

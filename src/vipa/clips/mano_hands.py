@@ -76,10 +76,17 @@ def mano_hand(
             joints = joints_camera
     joints = np.where(known[:, None, None], joints, np.nan)
     R = np.eye(3) if T_camera_source is None else T_camera_source[..., :3, :3]
-    shape = (
-        betas if np.ndim(betas) == 1 else np.median(np.asarray(betas)[known], axis=0) if known.any() else betas[0]
+    given = np.isfinite(np.asarray(pose, dtype=np.float64)).reshape(n, -1).all(1)  # joints may be known without
+    shape = np.asarray(betas, dtype=np.float64)
+    if shape.ndim == 2:
+        good = known & given & np.isfinite(shape).all(1)
+        shape = np.median(shape[good], axis=0) if good.any() else shape[0]
+    mano = Mano(
+        np.where(given[:, None, None], R @ orientation, np.nan),
+        np.where(given[:, None, None, None], rotations.numpy(), np.nan),
+        shape,
+        joints[:, 0],
     )
-    mano = Mano(R @ orientation, rotations.numpy(), np.asarray(shape, dtype=np.float64), joints[:, 0])
     return make_hand(layer.side, joints, mano=mano)
 
 

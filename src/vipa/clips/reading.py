@@ -1,5 +1,7 @@
 """What every source shares: survival, small checked builders, and cutting a recording into clips."""
 
+import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -7,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+from PIL import Image
 
 from vipa.clips.clip import Clip, ClipError, DepthFrames, Hand, Mano, ObjectTrack, Side, Text
 from vipa.clips.video import FrameSubset
@@ -31,7 +34,8 @@ def read_each(
     found: Iterable[tuple[str, Item]],
     read: Callable[[str, Item], Clip | Iterable[Clip | ClipError]],
 ) -> Iterator[Clip | ClipError]:
-    """Read every (clip id, item); what goes wrong with one becomes its ClipError and the next is read.
+    """Read every (clip id, item); what goes wrong with one becomes its ClipError and the next is read. Items whose
+    clips would have one name are not read: each becomes a ClipError that says which they are.
 
     ValueError at once where `found` is empty, with the layout that was expected.
     """
@@ -39,9 +43,16 @@ def read_each(
     if not items:
         raise ValueError(f"{root}: nothing of source {source!r} here; expected\n{layout.rstrip()}")
 
+    same: dict[str, list[str]] = {}
+    for clip_id, item in items:
+        same.setdefault(_as_file(clip_id), []).append(str(item) if isinstance(item, Path) else f"{clip_id} {item}")
+
     def results() -> Iterator[Clip | ClipError]:
         for clip_id, item in items:
             try:
+                if others := same[_as_file(clip_id)][1:]:
+                    places = ", ".join((same[_as_file(clip_id)][0], *others))[:500]
+                    raise ClipError(clip_id, f"{len(others) + 1} clips would have this same name: rename one of {places}")
                 out = read(clip_id, item)
                 for clip in (out,) if isinstance(out, Clip) else out:
                     yield checked(clip) if isinstance(clip, Clip) else clip
@@ -53,6 +64,24 @@ def read_each(
     return results()
 
 
+def distinct(clips: Iterable[Clip | ClipError]) -> Iterator[Clip | ClipError]:
+    """The same clips; one whose name another had before becomes a ClipError, so that none replaces the other."""
+    taken: set[tuple[str, str]] = set()
+    for clip in clips:
+        if isinstance(clip, Clip):
+            name = clip.source, _as_file(clip.id)
+            if name in taken:
+                yield ClipError(clip.id, f"another clip of this run has the same name ({clip.source_video}): rename it")
+                continue
+            taken.add(name)
+        yield clip
+
+
+def _as_file(clip_id: str) -> str:
+    """What file names have in common that some disks take for the same: upper and lower case, composed accents."""
+    return unicodedata.normalize("NFC", clip_id).casefold()
+
+
 def one_line(error: Exception) -> str:
     """The reason in one line; the kind of error is named where its message alone would not be understood."""
     text = " ".join(str(error).split())
@@ -62,14 +91,23 @@ def one_line(error: Exception) -> str:
 
 
 def checked(clip: Clip) -> Clip:
-    """The clip, or its ClipError: poses that are no rigid motion, or hands of which nothing is ever in view."""
+    """The clip, without the frames whose camera pose is not known (not finite) or no rigid motion, which a note says.
+
+    ClipError where that is more than half of them, or where nothing of its hands is ever in view.
+    """
     if clip.T_world_camera is not None:
-        R = clip.T_world_camera[:, :3, :3]
-        if not np.isfinite(clip.T_world_camera).all():
-            frame = int(np.argmin(np.isfinite(clip.T_world_camera).all((1, 2))))
-            raise ClipError(clip.id, f"the camera pose of frame {frame} is not finite")
-        if np.abs(R @ R.mT - np.eye(3)).max() > 1e-3 or (np.linalg.det(R) < 0).any():
-            raise ClipError(clip.id, "the camera poses hold a matrix that is not a rotation")
+        T = np.nan_to_num(clip.T_world_camera)
+        R = T[:, :3, :3]
+        known = np.isfinite(clip.T_world_camera).all((1, 2))
+        rigid = (np.abs(R @ R.mT - np.eye(3)).max((1, 2)) < 1e-3) & (np.linalg.det(R) > 0)
+        if not (known & rigid).all():
+            frame = int(np.argmin(known & rigid))
+            what = "not a rotation" if known[frame] else "not finite"
+            if (known & rigid).mean() < 0.5:
+                raise ClipError(clip.id, f"the camera poses cannot be used: that of frame {frame} is {what}")
+            note = f"{(~(known & rigid)).sum()} frames are left out: the camera pose of frame {frame} is {what}"
+            clip = cut(clip, 0, len(clip), clip.id, known & rigid)
+            clip = replace(clip, notes=clip.notes | {"frames without pose": note})
     if clip.hands and not any(in_view(clip, hand).any() for hand in clip.hands):
         raise ClipError(clip.id, "no hand is ever in view (every joint is unknown, behind the camera or outside)")
     return clip
@@ -103,6 +141,55 @@ def numbers(path: Path, count: int | None = None) -> np.ndarray:
     if count is not None and out.size != count:
         raise ValueError(f"{path}: {count} numbers expected, it has {out.size}")
     return out
+
+
+def each_file(
+    paths: Sequence[Path | None], read: Callable[[Path], Label], notes: dict[str, str]
+) -> list[Label | None]:
+    """What `read` makes of each frame's own file; None where there is none, or where it cannot be read.
+
+    What could not be read is a note under the folder's name. ValueError, the first file's, where that is every one.
+    """
+    out: list[Label | None] = []
+    faults: list[str] = []
+    for path in paths:
+        value = None
+        if path is not None and path.is_file():
+            try:
+                value = read(path)
+            except Exception as error:  # a damaged file can fail in any way; its frame is unknown
+                reason = one_line(error)
+                faults.append(reason if path.name in reason else f"{path}: {reason}")
+        out.append(value)
+    if faults and all(value is None for value in out):
+        raise ValueError(faults[0])
+    if faults:
+        folder = next(p for p in paths if p is not None).parent.name
+        notes[folder] = f"{len(faults)} of {len(out)} frames are unknown, their files cannot be read: {faults[0]}"
+    return out
+
+
+def sound_images(paths: Sequence[Path], notes: dict[str, str]) -> tuple[list[int], tuple[int, int]]:
+    """(which of the files are pictures of the commonest size, that size as (width, height)), by their heads.
+
+    The others are counted in notes["pictures"]; ValueError where none is a picture. What is damaged further on is
+    found when it is read.
+    """
+    sizes: list[tuple[int, int] | None] = []
+    for path in paths:
+        try:
+            with Image.open(path) as image:
+                sizes.append(image.size)
+        except (OSError, SyntaxError):
+            sizes.append(None)
+    common = Counter(size for size in sizes if size is not None).most_common(1)
+    if not common:
+        raise ValueError(f"{paths[0] if paths else 'images'}: damaged or missing, as are all {len(paths)} images")
+    good = [i for i, size in enumerate(sizes) if size == common[0][0]]
+    if len(good) < len(paths):
+        first = paths[next(i for i, size in enumerate(sizes) if size != common[0][0])]
+        notes["pictures"] = f"{len(paths) - len(good)} are left out, missing, damaged or of another size: {first}"
+    return good, common[0][0]
 
 
 def runs(labels: Sequence[Label]) -> Iterator[tuple[int, int, Label]]:
@@ -156,21 +243,27 @@ class DepthSubset:
         return self.depth.read([self.indices[i] for i in indices])
 
 
-def cut(clip: Clip, start: int, stop: int, clip_id: str) -> Clip:
-    """Frames start .. stop-1 of a recording as a clip of its own; times start at 0, texts are clipped to it."""
-    index = tuple(range(start, stop))
-    begin = clip.timestamps[start]
+def cut(clip: Clip, start: int, stop: int, clip_id: str, kept: np.ndarray | None = None) -> Clip:
+    """Frames start .. stop-1 of a recording as a clip of its own; times start at 0, texts are clipped to it.
+
+    kept: (frames,) bool of the recording: only these of them; ClipError where there is none.
+    """
+    index = tuple(i for i in range(start, stop) if kept is None or kept[i])
+    if not index:
+        raise ClipError(clip_id, "no frame of it can be used")
+    rows = list(index)
+    begin = clip.timestamps[rows[0]]
     end = clip.timestamps[stop] if stop < len(clip) else clip.end
     return replace(
         clip,
         id=clip_id,
         frames=FrameSubset(clip.frames, index),
-        timestamps=clip.timestamps[start:stop] - begin,
-        T_world_camera=None if clip.T_world_camera is None else clip.T_world_camera[start:stop],
-        hands=tuple(h for h in (_cut_hand(hand, start, stop) for hand in clip.hands) if h is not None),
+        timestamps=clip.timestamps[rows] - begin,
+        T_world_camera=None if clip.T_world_camera is None else clip.T_world_camera[rows],
+        hands=tuple(h for h in (_cut_hand(hand, rows) for hand in clip.hands) if h is not None),
         depth=None if clip.depth is None else DepthSubset(clip.depth, index),
-        objects=None if clip.objects is None else tuple(_cut_track(t, start, stop) for t in clip.objects),
-        contacts=None if clip.contacts is None else {k: v[start:stop] for k, v in clip.contacts.items()},
+        objects=None if clip.objects is None else tuple(_cut_track(t, rows) for t in clip.objects),
+        contacts=None if clip.contacts is None else {k: v[rows] for k, v in clip.contacts.items()},
         texts=tuple(
             Text(t.text, max(t.start, begin) - begin, min(t.end, end) - begin, t.hand)
             for t in clip.texts
@@ -179,24 +272,24 @@ def cut(clip: Clip, start: int, stop: int, clip_id: str) -> Clip:
     )
 
 
-def _cut_hand(hand: Hand, start: int, stop: int) -> Hand | None:
+def _cut_hand(hand: Hand, rows: list[int]) -> Hand | None:
     mano = hand.mano
     if mano is not None:
         mano = Mano(
-            mano.global_orientation_camera[start:stop],
-            mano.pose[start:stop],
+            mano.global_orientation_camera[rows],
+            mano.pose[rows],
             mano.betas,
-            mano.wrist_camera[start:stop],
+            mano.wrist_camera[rows],
         )
-    return make_hand(hand.side, hand.joints_camera[start:stop], hand.confidence[start:stop], mano)
+    return make_hand(hand.side, hand.joints_camera[rows], hand.confidence[rows], mano)
 
 
-def _cut_track(track: ObjectTrack, start: int, stop: int) -> ObjectTrack:
+def _cut_track(track: ObjectTrack, rows: list[int]) -> ObjectTrack:
     poses, boxes = track.T_world_object, track.boxes
     return replace(
         track,
-        T_world_object=None if poses is None else poses[start:stop],
-        boxes=None if boxes is None else boxes[start:stop],
+        T_world_object=None if poses is None else poses[rows],
+        boxes=None if boxes is None else boxes[rows],
     )
 
 

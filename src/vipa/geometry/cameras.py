@@ -8,6 +8,13 @@ import numpy as np
 Array = Any  # numpy array or torch tensor
 IntrinsicsOrigin = Literal["calibrated", "metadata", "estimated"]
 
+SAME_SHAPE = (1.0, 0.005)
+"""Pixels, or share of a side, by which a picture may miss its camera's shape and still be the same one made smaller:
+encoders round sides to whole, even numbers. 360 rows in 368 are another shape: stretched or padded, we cannot tell."""
+
+CENTRED = 0.1
+"""Share of the picture's sides within which a camera's principal point lies about the middle."""
+
 
 @dataclass(frozen=True)
 class Intrinsics:
@@ -49,13 +56,36 @@ class Intrinsics:
         f = width / (2 * np.tan(fov_horizontal / 2))
         return cls(f, f, (width - 1) / 2, (height - 1) / 2, width, height, origin)
 
+    @classmethod
+    def from_recorded(
+        cls, K: Array, recorded: tuple[int, int], size: tuple[int, int], origin: IntrinsicsOrigin
+    ) -> "Intrinsics":
+        """For pictures of `size` from a matrix that does not say its own: that is `recorded`, the data set's
+        (width, height), or `size` itself where somebody scaled the matrix too; the principal point, which lies about
+        the middle, tells. ValueError where it is in the middle of neither, or the shape is another one."""
+        fits = {s: cls.from_matrix(K, *s, origin) for s in (tuple(size), tuple(recorded))}
+        best = min(fits, key=lambda s: fits[s].off_centre)
+        if fits[best].off_centre > CENTRED:
+            raise ValueError(
+                f"intrinsics: the principal point ({K[0][2]:g}, {K[1][2]:g}) is far from the middle of the pictures "
+                f"({size[0]} x {size[1]}) and of the data set's ({recorded[0]} x {recorded[1]}): made for another "
+                "size or turned"
+            )
+        return fits[best].for_size(*size)
+
+    @property
+    def off_centre(self) -> float:
+        """How far the principal point lies from the picture's middle, as a share of its sides; the larger of both."""
+        return max(abs((self.cx + 0.5) / self.width - 0.5), abs((self.cy + 0.5) / self.height - 0.5))
+
     @property
     def matrix(self) -> np.ndarray:
         """3x3, pixels, float64."""
         return np.array([[self.fx, 0.0, self.cx], [0.0, self.fy, self.cy], [0.0, 0.0, 1.0]])
 
     def resized(self, width: int, height: int) -> "Intrinsics":
-        """The same camera after the image is resized (pixel areas scale, so centres shift by half pixels)."""
+        """The same camera after the image is resized, stretched where the shape is another one (`for_size` refuses
+        that); pixel areas scale, so centres shift by half pixels."""
         sx, sy = width / self.width, height / self.height
         return Intrinsics(
             self.fx * sx,
@@ -66,6 +96,30 @@ class Intrinsics:
             height,
             self.origin,
         )
+
+    def for_size(self, width: int, height: int) -> "Intrinsics":
+        """The same camera for its picture made smaller or larger as a whole. ValueError where the shape is another
+        one (turned, cropped, padded, stretched; SAME_SHAPE says how much is rounding): what was done is not known."""
+        if not self.has_shape(width, height):
+            raise ValueError(
+                f"intrinsics are for {self.width} x {self.height} pixels, the pictures have {width} x {height}: another "
+                "shape. Give the intrinsics of the pictures as they are"
+            )
+        return self if (width, height) == (self.width, self.height) else self.resized(width, height)
+
+    def has_shape(self, width: int, height: int) -> bool:
+        """Whether pictures of this size are the camera's own made smaller or larger as a whole."""
+        pixels, share = SAME_SHAPE
+        wide, high = self.width * height / self.height, self.height * width / self.width
+        return abs(width - wide) <= max(pixels, share * width) or abs(height - high) <= max(pixels, share * height)
+
+    def turned(self, rotation: int, mirrored: bool = False) -> "Intrinsics":
+        """The camera of pictures turned by `rotation` degrees counter-clockwise (a multiple of 90), then, where
+        `mirrored`, flipped left to right: as `np.fliplr(np.rot90(picture, rotation // 90))`."""
+        out = self
+        for _ in range(rotation // 90 % 4):
+            out = Intrinsics(out.fy, out.fx, out.cy, out.width - 1 - out.cx, out.height, out.width, out.origin)
+        return replace(out, cx=out.width - 1 - out.cx) if mirrored else out
 
     def cropped(self, left: int, top: int, width: int, height: int) -> "Intrinsics":
         """The same camera after cutting (left, top, width, height) out; negative left or top is padding."""

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from vipa.clips.clip import Clip, ClipError
+from vipa.clips.reading import distinct
 from vipa.clips.sources import NO_OPTIONS, SourceOptions, load_source
 from vipa.hand3d.card import write_card
 from vipa.hand3d.config import AnnotateConfig
@@ -75,7 +76,7 @@ def annotate(
         raise ValueError(f"engine {engine!r} is unknown; known: {', '.join(ENGINES)}")
     out, started = prepare(out, config), time.perf_counter()
     reports = []
-    for report in ENGINES[engine](clips, out, config, workers):
+    for report in ENGINES[engine](distinct(clips), out, config, workers):
         reports.append(report)
         if progress is not None:
             progress(report)

@@ -5,11 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from vipa.clips.clip import Clip, ClipError, Hand, ObjectTrack, Side, Split, Text
 from vipa.clips.mano_hands import mano_hand, mano_layer
-from vipa.clips.reading import chunks, existing_root, read_each, rows
+from vipa.clips.reading import chunks, existing_root, read_each, rows, sound_images
 from vipa.clips.sources import NO_OPTIONS, SourceOptions
 from vipa.clips.video import Frames, ImageFrames, UndistortedFrames
 from vipa.geometry import Intrinsics, invert, matrix_from_axis_angle, rigid
@@ -51,9 +50,10 @@ def _read(name: str, data: Path, folder: Path, view: int, options: SourceOptions
     shown = [row for row in sorted(images) if 0 <= row < count]  # the first and last images have no annotation
     if not shown:
         raise ValueError(f"{folder}: no image falls on one of the {count} annotated frames")
+    notes = {"texts": "made from the sequence's name; the data set has no sentences"}
+    sound, size = sound_images([images[row] for row in shown], notes)
+    shown = [shown[i] for i in sound]
     paths = tuple(images[row] for row in shown)
-    with Image.open(paths[0]) as image:
-        size = image.size
     camera = _worn if view == 0 else _fixed
     frames, intrinsics, T_camera_world = camera(raw, sequence, misc, view, ImageFrames(paths), size, count, shown)
     hands = [_hand(side, mano, shown, T_camera_world, options) for side in ("left", "right")]
@@ -71,7 +71,7 @@ def _read(name: str, data: Path, folder: Path, view: int, options: SourceOptions
         texts=(Text(f"{action} the {thing}", 0.0, (shown[-1] - shown[0] + 1) / RATE),),
         split=_split(data, subject, sequence),
         licence=LICENCE,
-        notes={"texts": "made from the sequence's name; the data set has no sentences"},
+        notes=notes,
     )
     yield from chunks(clip, options.seconds)
 
@@ -111,7 +111,7 @@ def _fixed(
 
 def _intrinsics(K: np.ndarray, nominal: list[int], size: tuple[int, int]) -> Intrinsics:
     """For the images as they are, which may have been made smaller than the calibration's."""
-    return Intrinsics.from_matrix(np.asarray(K, dtype=np.float64), *nominal, "calibrated").resized(*size)
+    return Intrinsics.from_matrix(np.asarray(K, dtype=np.float64), *nominal, "calibrated").for_size(*size)
 
 
 def _hand(

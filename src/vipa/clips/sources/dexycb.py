@@ -7,9 +7,9 @@ import numpy as np
 import yaml
 
 from vipa.clips.clip import Clip, ClipError, Hand, ObjectTrack, Side, Split, Text
-from vipa.clips.depth import DepthImages
+from vipa.clips.depth import depth_images
 from vipa.clips.mano_hands import have_mano, mano_hand, mano_layer
-from vipa.clips.reading import chunks, existing_root, make_hand, read_each
+from vipa.clips.reading import chunks, each_file, existing_root, make_hand, read_each, sound_images
 from vipa.clips.sources import NO_OPTIONS, SourceOptions
 from vipa.clips.video import ImageFrames
 from vipa.geometry import Intrinsics, matrix_from_axis_angle
@@ -70,13 +70,19 @@ def _read(name: str, root: Path, camera: Path, options: SourceOptions) -> Iterat
     T_world_camera[:3] = np.array(serials[camera.name], dtype=np.float64).reshape(3, 4)
 
     n = int(meta["num_frames"])
-    stems = [f"{i:06d}" for i in range(n)]
-    images = tuple(camera / f"color_{s}.jpg" for s in stems)
-    missing = [p.name for p in images if not p.is_file()]
-    if missing:
-        raise ValueError(f"{camera}: {missing[0]} is missing ({len(missing)} of {n} images are)")
-    labels = [_labels(camera / f"labels_{s}.npz") for s in stems]
-    poses = np.repeat(T_world_camera[None], n, 0)
+    notes = {"texts": "made from the grasped object's name; the data set has no sentences"}
+    images = [camera / f"color_{i:06d}.jpg" for i in range(n)]
+    shown, size = sound_images(images, notes)
+    frames = ImageFrames(tuple(images[i] for i in shown))
+    stems = [f"{i:06d}" for i in shown]
+    paths = [camera / f"labels_{s}.npz" for s in stems]
+    read = each_file(paths, lambda path: _labels(path, len(meta["ycb_ids"])), notes)
+    if not any(read):
+        raise FileNotFoundError(f"{camera}: no labels_*.npz of any frame")
+    unknown = {"pose_y": np.zeros((len(meta["ycb_ids"]), 3, 4)), "pose_m": np.zeros((1, 51))}
+    unknown["joint_3d"] = np.full((1, 21, 3), -1.0)
+    labels = [unknown if label is None else label for label in read]
+    poses = np.repeat(T_world_camera[None], len(shown), 0)
     side: Side = "left" if str(meta["mano_sides"][0]) == "left" else "right"
     hand = _hand(side, labels, _betas(calibration, meta), options)
     if hand is None:
@@ -85,23 +91,23 @@ def _read(name: str, root: Path, camera: Path, options: SourceOptions) -> Iterat
         ObjectTrack(object_name(int(ycb)), _track(labels, k, T_world_camera), mesh=YCB.get(int(ycb)))
         for k, ycb in enumerate(meta["ycb_ids"])
     )
-    depth = tuple(camera / f"aligned_depth_to_color_{s}.png" for s in stems)
+    depth = [camera / f"aligned_depth_to_color_{s}.png" for s in stems]
     grasped = object_name(int(meta["ycb_ids"][int(meta["ycb_grasp_ind"])]))
     clip = Clip(
         id=name,
         source="dexycb",
         source_video=f"{sequence.parent.name}/{sequence.name}",
-        frames=ImageFrames(images),
-        timestamps=np.arange(n) / RATE,
-        intrinsics=intrinsics,
+        frames=frames,
+        timestamps=np.array(shown) / RATE - shown[0] / RATE,
+        intrinsics=intrinsics.for_size(*size),
         T_world_camera=poses,
         hands=(hand,),
-        depth=DepthImages(depth, 1e-3, (WIDTH, HEIGHT)) if any(p.is_file() for p in depth) else None,
+        depth=depth_images(depth, 1e-3, size, notes),
         objects=objects,
         texts=(Text(f"pick up the {grasped}", 0.0, n / RATE, side),),
         split=_split(sequence),
         licence=LICENCE,
-        notes={"texts": "made from the grasped object's name; the data set has no sentences"},
+        notes=notes,
     )
     yield from chunks(clip, options.seconds)
 
@@ -116,11 +122,13 @@ def _yaml(path: Path) -> dict:
     return data
 
 
-def _labels(path: Path) -> dict[str, np.ndarray]:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing")
+def _labels(path: Path, count: int) -> dict[str, np.ndarray]:
+    """pose_y (count, 3, 4), pose_m (1, 51) and joint_3d (1, 21, 3). ValueError where one has another shape."""
     with np.load(path, allow_pickle=False) as data:
-        return {key: data[key] for key in ("pose_y", "pose_m", "joint_3d") if key in data}
+        out = {key: data[key] for key in ("pose_y", "pose_m", "joint_3d")}
+    if out["pose_y"].shape != (count, 3, 4) or out["pose_m"].size != 51 or out["joint_3d"].size != 63:
+        raise ValueError(f"{path}: pose_y, pose_m and joint_3d have shapes {[v.shape for v in out.values()]}")
+    return out
 
 
 def _betas(calibration: Path, meta: dict) -> np.ndarray:

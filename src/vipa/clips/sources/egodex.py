@@ -59,7 +59,7 @@ def _read(name: str, root: Path, path: Path, options: SourceOptions) -> Iterator
         source_video=str(relative.with_suffix("")),
         frames=video,
         timestamps=video.timestamps,
-        intrinsics=Intrinsics.from_matrix(K, *video.size, "calibrated"),
+        intrinsics=Intrinsics.from_recorded(K, (1920, 1080), video.size, "calibrated"),
         T_world_camera=T_world_camera,
         hands=hands,
         objects=_objects(attributes),

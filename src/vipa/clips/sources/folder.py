@@ -1,6 +1,7 @@
 """Any folder of videos: an mp4 each, with what is known about it in a small JSON file beside it."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from vipa.clips.clip import Clip, ClipError, Hand, ObjectTrack, Text
-from vipa.clips.depth import DepthImages
+from vipa.clips.depth import DepthImages, depth_images
 from vipa.clips.raw_video import VIDEO_SUFFIXES, intrinsics_of, tracked_hands
 from vipa.clips.reading import chunks, existing_root, make_hand, read_each, rows
 from vipa.clips.sources import NO_OPTIONS, SourceOptions
@@ -30,6 +31,7 @@ ROOT/                        (any folders below it)
   kitchen.npz                optional arrays, one row a frame: T_world_camera (n, 4, 4),
                              left_joints_camera, right_joints_camera (n, 21, 3), left_confidence, right_confidence
   kitchen.depth/000000.png   optional 16-bit depth, aligned with the frames
+where kitchen.mov lies beside kitchen.mp4, what belongs to one of them has its whole name: kitchen.mov.json, ...
 without joints in the .npz, hands come from a tracker (options tracker, hands)
 """
 
@@ -42,22 +44,43 @@ _KNOWN = {
 def read_clips(root: Path, options: SourceOptions = NO_OPTIONS) -> Iterator[Clip | ClipError]:
     root = existing_root(root)
     videos = [p for p in sorted(root.rglob("*")) if p.suffix.lower() in VIDEO_SUFFIXES]
-    found = [("_".join(p.relative_to(root).with_suffix("").parts), p) for p in videos]
-    return read_each("folder", root, LAYOUT, found, lambda name, path: _read(name, root, path, options))
+    alike = Counter(p.with_suffix("") for p in videos)
+    shared = {p for p in videos if alike[p.with_suffix("")] > 1}
+    found = []
+    for p in videos:
+        name = "_".join(p.relative_to(root).with_suffix("").parts)
+        found.append((name + p.suffix.replace(".", "_") if p in shared else name, p))
+    return read_each(
+        "folder", root, LAYOUT, found, lambda name, path: _read(name, root, path, path in shared, options)
+    )
 
 
-def _read(name: str, root: Path, path: Path, options: SourceOptions) -> Iterator[Clip | ClipError]:
+def _beside(path: Path, suffix: str, shared: bool) -> Path:
+    """What belongs to a video: kitchen.mp4.json, else kitchen.json, where no other video has that name too."""
+    own, usual = path.with_name(path.name + suffix), path.with_suffix(suffix)
+    if own.exists():
+        return own
+    if shared and usual.exists():
+        others = sorted(p.name for p in path.parent.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES)
+        others = [name for name in others if Path(name).stem == path.stem]
+        raise ValueError(f"{usual} could be of {' or '.join(others)}: rename it to {own.name}, or rename one video")
+    return own if shared else usual
+
+
+def _read(name: str, root: Path, path: Path, shared: bool, options: SourceOptions) -> Iterator[Clip | ClipError]:
+    """shared: another video has this one's name, with another ending."""
     video = VideoFrames(path)
     n = len(video)
-    sidecar = _sidecar(path.with_suffix(".json"))
-    arrays = _arrays(path.with_suffix(".npz"))
+    sidecar = _sidecar(_beside(path, ".json", shared))
+    arrays = _arrays(_beside(path, ".npz", shared))
+    notes: dict[str, str] = {}
     intrinsics = intrinsics_of(video, sidecar, options)
     T_world_camera = None
     if "T_world_camera" in arrays:
         T_world_camera = rows(arrays["T_world_camera"], n, "T_world_camera", (4, 4))
     elif sidecar.get("static_camera"):
         T_world_camera = np.repeat(np.eye(4)[None], n, 0)
-    hands = _hands(arrays, n) or tracked_hands(name, path, video, intrinsics, options)
+    hands = _hands(arrays, n) or tracked_hands(name, path, video, intrinsics, options, not shared)
     clip = Clip(
         id=name,
         source="folder",
@@ -67,11 +90,14 @@ def _read(name: str, root: Path, path: Path, options: SourceOptions) -> Iterator
         intrinsics=intrinsics,
         T_world_camera=T_world_camera,
         hands=hands,
-        depth=_depth(path.with_suffix(".depth"), video, float(sidecar.get("metres_per_depth_unit", 1e-3))),
+        depth=_depth(
+            _beside(path, ".depth", shared), video, float(sidecar.get("metres_per_depth_unit", 1e-3)), notes
+        ),
         objects=tuple(ObjectTrack(str(o)) for o in sidecar["objects"]) if "objects" in sidecar else None,
         texts=tuple(_text(item) for item in sidecar.get("texts", ())),
         split=sidecar.get("split"),
         licence=str(sidecar.get("licence", "unknown")),
+        notes=notes,
     )
     yield from chunks(clip, options.seconds)
 
@@ -94,8 +120,11 @@ def _sidecar(path: Path) -> dict:
 def _arrays(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         return {}
-    with np.load(path, allow_pickle=False) as data:
-        return {key: data[key] for key in data}
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            return {key: data[key] for key in data}
+    except Exception as error:  # numpy, zipfile and zlib raise what they like
+        raise ValueError(f"{path}: damaged, or no .npz of plain arrays ({error})") from None
 
 
 def _hands(arrays: dict[str, np.ndarray], n: int) -> tuple[Hand, ...]:
@@ -109,11 +138,11 @@ def _hands(arrays: dict[str, np.ndarray], n: int) -> tuple[Hand, ...]:
     return tuple(hand for hand in out if hand is not None)
 
 
-def _depth(folder: Path, video: VideoFrames, metres_per_unit: float) -> DepthImages | None:
+def _depth(folder: Path, video: VideoFrames, metres_per_unit: float, notes: dict[str, str]) -> DepthImages | None:
     if not folder.is_dir():
         return None
     files = {int(p.stem): p for p in folder.glob("*.png") if p.stem.isdigit()}
-    return DepthImages(tuple(files.get(i) for i in range(len(video))), metres_per_unit, video.size)
+    return depth_images([files.get(i) for i in range(len(video))], metres_per_unit, video.size, notes)
 
 
 def _text(item: dict) -> Text:

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from vipa.clips.clip import Clip, ClipError, ObjectTrack, Text
-from vipa.clips.depth import DepthImages, RegisteredDepth
+from vipa.clips.depth import RegisteredDepth, depth_images
 from vipa.clips.mano_hands import fitted_mano
-from vipa.clips.reading import chunks, existing_root, make_hand, read_each
+from vipa.clips.reading import chunks, existing_root, make_hand, read_each, sound_images
 from vipa.clips.sources import NO_OPTIONS, SourceOptions
 from vipa.clips.video import ImageFrames
 from vipa.geometry import Intrinsics, project, transform
@@ -61,21 +61,22 @@ def _read(name: str, root: Path, path: Path, options: SourceOptions) -> Iterator
     inside = Path(*path.parts[-4:-1])
     folder = root / "Video_files" / inside
     images = {int(p.stem.split("_")[-1]): p for p in sorted((folder / "color").glob("color_*.jpeg"))}
-    skeleton = read_table(path, 64)
+    notes = {"world": "none: the annotation's world is the depth camera, which moves with the head"}
+    skeleton = read_table(path, 64, notes)
     shown = [t for t in sorted(images) if t in skeleton]
     if not shown:
         raise ValueError(f"{folder / 'color'}: no image of the {len(skeleton)} annotated frames")
+    sound, size = sound_images([images[t] for t in shown], notes)
+    shown = [shown[i] for i in sound]
+    camera = COLOR.for_size(*size)
     joints_world = np.stack([skeleton[t].reshape(21, 3)[list(ORDER)] for t in shown]) * 1e-3
     hand = make_hand("right", transform(T_COLOR_WORLD, joints_world))
-    notes = {"world": "none: the annotation's world is the depth camera, which moves with the head"}
     if hand is not None and options.mano is not None:
         hand = fitted_mano(hand, options.mano, "smplx")
         notes |= {"mano": "fitted to the joints"} if hand.mano else {}
-    depth_paths = tuple(folder / "depth" / f"depth_{t:04d}.png" for t in shown)
-    depth = None
-    if any(p.is_file() for p in depth_paths):
-        sensor = DepthImages(depth_paths, 1e-3, (DEPTH.width, DEPTH.height))
-        depth = RegisteredDepth(sensor, DEPTH, T_COLOR_WORLD, COLOR)
+    depth_paths = [folder / "depth" / f"depth_{t:04d}.png" for t in shown]
+    sensor = depth_images(depth_paths, 1e-3, (DEPTH.width, DEPTH.height), notes)
+    depth = None if sensor is None else RegisteredDepth(sensor, DEPTH, T_COLOR_WORLD, camera)
     action = inside.parts[1]
     clip = Clip(
         id=name,
@@ -83,11 +84,11 @@ def _read(name: str, root: Path, path: Path, options: SourceOptions) -> Iterator
         source_video=str(inside),
         frames=ImageFrames(tuple(images[t] for t in shown)),
         timestamps=(np.array(shown) - shown[0]) / RATE,
-        intrinsics=COLOR,
+        intrinsics=camera,
         T_world_camera=None,  # the head-worn camera is not tracked
         hands=(hand,) if hand else (),
         depth=depth,
-        objects=_objects(root, inside, shown),
+        objects=_objects(root, inside, shown, camera, notes),
         texts=(Text(sentence(action), 0.0, (shown[-1] - shown[0] + 1) / RATE, "right"),),
         split="train" if inside.parts[0] in ("Subject_1", "Subject_3", "Subject_4") else "test",
         licence=LICENCE,
@@ -106,9 +107,9 @@ def sentence(action: str) -> str:
     return text
 
 
-def read_object_poses(path: Path, shown: list[int]) -> np.ndarray:
+def read_object_poses(path: Path, shown: list[int], notes: dict[str, str] | None = None) -> np.ndarray:
     """T_color_object (frames, 4, 4), NaN where not annotated. object_pose.txt is column by column, millimetres."""
-    table = read_table(path, 17)
+    table = read_table(path, 17, notes)
     out = np.full((len(shown), 4, 4), np.nan)
     for row, t in enumerate(shown):
         if t in table:
@@ -118,7 +119,9 @@ def read_object_poses(path: Path, shown: list[int]) -> np.ndarray:
     return out
 
 
-def _objects(root: Path, inside: Path, shown: list[int]) -> tuple[ObjectTrack, ...] | None:
+def _objects(
+    root: Path, inside: Path, shown: list[int], camera: Intrinsics, notes: dict[str, str]
+) -> tuple[ObjectTrack, ...] | None:
     """The object as boxes on the image: there is no world for its pose, since the head camera is not tracked."""
     name = next((model for word, model in _MODELS.items() if word in inside.parts[1]), None)
     if name is None:
@@ -128,7 +131,7 @@ def _objects(root: Path, inside: Path, shown: list[int]) -> tuple[ObjectTrack, .
     vertices = _ply_vertices(mesh) if paths and mesh.is_file() else None
     boxes = None
     if vertices is not None:
-        pixels = project(transform(read_object_poses(paths[0], shown), vertices), COLOR.matrix)
+        pixels = project(transform(read_object_poses(paths[0], shown, notes), vertices), camera.matrix)
         boxes = np.concatenate([pixels.min(1), pixels.max(1)], -1)
     return (ObjectTrack(name.replace("_", " "), boxes=boxes, mesh=str(mesh) if mesh.is_file() else None),)
 
@@ -143,13 +146,21 @@ def _ply_vertices(path: Path) -> np.ndarray | None:
     return np.array([line.split()[:3] for line in lines[start : start + count]], dtype=np.float64)
 
 
-def read_table(path: Path, count: int) -> dict[int, np.ndarray]:
-    """Lines of a frame number and `count` - 1 numbers. ValueError naming the file and the line that is not."""
-    out = {}
+def read_table(path: Path, count: int, notes: dict[str, str] | None = None) -> dict[int, np.ndarray]:
+    """frame number -> the other `count` - 1 numbers of its line. A line that is not so is an unknown frame and a
+    note under the file's name; ValueError, the first line's, where none is."""
+    out, faults = {}, []
     for number, line in enumerate(path.read_text().splitlines(), 1):
         values = line.split()
-        if values and len(values) != count:
-            raise ValueError(f"{path}, line {number}: {count} numbers expected, it has {len(values)}")
-        if values:
-            out[int(float(values[0]))] = np.array(values[1:], dtype=np.float64)
+        try:
+            if values and len(values) != count:
+                raise ValueError(f"{count} numbers expected, it has {len(values)}")
+            if values:
+                out[int(float(values[0]))] = np.array(values[1:], dtype=np.float64)
+        except ValueError as error:
+            faults.append(f"{path}, line {number}: {error}")
+    if faults and not out:
+        raise ValueError(faults[0])
+    if faults and notes is not None:
+        notes[path.name] = f"{len(faults)} lines cannot be read, their frames are unknown: {faults[0]}"
     return out

@@ -7,9 +7,18 @@ from pathlib import Path
 import numpy as np
 
 from vipa.clips.clip import Clip, ClipError, Hand, ObjectTrack, Side, Split, Text
-from vipa.clips.depth import DepthImages
+from vipa.clips.depth import depth_images
 from vipa.clips.mano_hands import have_mano, mano_hand, mano_layer
-from vipa.clips.reading import chunks, existing_root, make_hand, numbers, read_each, rows, runs
+from vipa.clips.reading import (
+    chunks,
+    each_file,
+    existing_root,
+    make_hand,
+    numbers,
+    read_each,
+    runs,
+    sound_images,
+)
 from vipa.clips.sources import NO_OPTIONS, SourceOptions
 from vipa.clips.video import ImageFrames
 from vipa.geometry import Intrinsics, matrix_from_axis_angle
@@ -56,17 +65,22 @@ def _read(name: str, root: Path, camera: Path, options: SourceOptions) -> Iterat
     images = sorted((camera / "rgb").glob("*.png")) or sorted((camera / "rgb256").glob("*.*"))
     if not images:
         raise ValueError(f"{camera}: no images in rgb/ or rgb256/")
+    notes: dict[str, str] = {}
+    shown, (wide, high) = sound_images(images, notes)
+    images = [images[i] for i in shown]
     frames = ImageFrames(tuple(images))
-    high, wide = frames.read([0]).shape[1:3]
     small = (wide, high) != (intrinsics.width, intrinsics.height)
-    intrinsics = intrinsics.resized(wide, high) if small else intrinsics
-    n, stems = len(images), [p.stem for p in images]
+    intrinsics = intrinsics.for_size(wide, high)
+    stems = [p.stem for p in images]
     times = (np.array([int(s) for s in stems]) - int(stems[0])) / RATE
 
-    poses = np.stack([numbers(camera / "cam_pose" / f"{s}.txt", 16) for s in stems])  # camera to world
-    T_world_camera = rows(poses, n, "cam_pose", (4, 4))
-    depth = DepthImages(tuple(camera / "depth" / f"{s}.png" for s in stems), 1e-3, (wide, high))
-    hands = [_hand(side, camera, stems, options) for side in ("left", "right")]
+    T_world_camera = _labels(camera / "cam_pose", stems, 16, notes).reshape(-1, 4, 4)  # camera to world
+    if np.isnan(T_world_camera).all():
+        raise FileNotFoundError(f"{camera / 'cam_pose'}: no camera pose of any frame")
+    depth = None
+    if not small:  # the depth is aligned with the large pictures only
+        depth = depth_images([camera / "depth" / f"{s}.png" for s in stems], 1e-3, (wide, high), notes)
+    hands = [_hand(side, camera, stems, options, notes) for side in ("left", "right")]
     subject, task = _place(camera)
     clip = Clip(
         id=name,
@@ -77,33 +91,35 @@ def _read(name: str, root: Path, camera: Path, options: SourceOptions) -> Iterat
         intrinsics=intrinsics,
         T_world_camera=T_world_camera,
         hands=tuple(h for h in hands if h is not None),
-        depth=depth if not small and (camera / "depth").is_dir() else None,
-        objects=_objects(camera, stems, T_world_camera),
-        texts=_texts(camera, stems, times),
+        depth=depth,
+        objects=_objects(camera, stems, T_world_camera, notes),
+        texts=_texts(camera, stems, times, notes),
         split=_split(subject, task),
         licence=LICENCE,
+        notes=notes,
     )
     if not clip.hands:
         raise ValueError("no hand is annotated in any frame")
     yield from chunks(clip, options.seconds)
 
 
-def _labels(folder: Path, stems: list[str], count: int) -> np.ndarray:
-    """(frames, count); rows of NaN where a file is not there."""
-    paths = [folder / f"{s}.txt" for s in stems]
-    missing = np.full(count, np.nan)
-    return np.stack([numbers(p, count) if p.is_file() else missing for p in paths])
+def _labels(folder: Path, stems: list[str], count: int, notes: dict[str, str]) -> np.ndarray:
+    """(frames, count); rows of NaN where a file is not there or cannot be read."""
+    values = each_file([folder / f"{s}.txt" for s in stems], lambda path: numbers(path, count), notes)
+    return np.stack([np.full(count, np.nan) if row is None else row for row in values])
 
 
-def _hand(side: Side, camera: Path, stems: list[str], options: SourceOptions) -> Hand | None:
+def _hand(
+    side: Side, camera: Path, stems: list[str], options: SourceOptions, notes: dict[str, str]
+) -> Hand | None:
     """hand_pose: 64 numbers a hand, left first. hand_pose_mano: 62 a hand (the README's 59 is an error)."""
-    data = _labels(camera / "hand_pose", stems, 128)[:, (0 if side == "left" else 64) :][:, :64]
+    data = _labels(camera / "hand_pose", stems, 128, notes)[:, (0 if side == "left" else 64) :][:, :64]
     known = data[:, 0] == 1  # rows of an unannotated hand are zeros
     joints = np.where(known[:, None, None], data[:, 1:].reshape(-1, 21, 3), np.nan)
     folder = next((f for f in (camera / "hand_pose_mano", camera / "hand_pose_MANO") if f.is_dir()), None)
     if folder is None or not have_mano(options.mano):
         return make_hand(side, joints)
-    mano = _labels(folder, stems, 124)[:, (0 if side == "left" else 62) :][:, :62]
+    mano = _labels(folder, stems, 124, notes)[:, (0 if side == "left" else 62) :][:, :62]
     return mano_hand(
         mano_layer(side, options.mano, True),
         orientation=matrix_from_axis_angle(np.nan_to_num(mano[:, 4:7])),
@@ -118,10 +134,12 @@ def _hand(side: Side, camera: Path, stems: list[str], options: SourceOptions) ->
     )
 
 
-def _objects(camera: Path, stems: list[str], T_world_camera: np.ndarray) -> tuple[ObjectTrack, ...] | None:
+def _objects(
+    camera: Path, stems: list[str], T_world_camera: np.ndarray, notes: dict[str, str]
+) -> tuple[ObjectTrack, ...] | None:
     if not (camera / "obj_pose_RT").is_dir():
         return None
-    data = _labels(camera / "obj_pose_RT", stems, 17)
+    data = _labels(camera / "obj_pose_RT", stems, 17, notes)
     T_world_object = T_world_camera @ data[:, 1:].reshape(-1, 4, 4)
     kinds = [int(k) for k in np.unique(np.nan_to_num(data[:, 0])) if 0 < k < len(OBJECTS)]
     return tuple(
@@ -129,10 +147,10 @@ def _objects(camera: Path, stems: list[str], T_world_camera: np.ndarray) -> tupl
     )
 
 
-def _texts(camera: Path, stems: list[str], times: np.ndarray) -> tuple[Text, ...]:
+def _texts(camera: Path, stems: list[str], times: np.ndarray, notes: dict[str, str]) -> tuple[Text, ...]:
     if not (camera / "action_label").is_dir():
         return ()
-    labels = np.nan_to_num(_labels(camera / "action_label", stems, 1)[:, 0]).astype(int).tolist()
+    labels = np.nan_to_num(_labels(camera / "action_label", stems, 1, notes)[:, 0]).astype(int).tolist()
     return tuple(
         Text(ACTIONS[label], float(times[start]), float(times[stop - 1] + 1 / RATE))
         for start, stop, label in runs(labels)

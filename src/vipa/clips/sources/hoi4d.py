@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from vipa.clips.clip import Clip, ClipError, Hand, ObjectTrack, Side, Text
-from vipa.clips.depth import DepthImages, DepthVideo
+from vipa.clips.clip import Clip, ClipError, DepthFrames, Hand, ObjectTrack, Side, Text
+from vipa.clips.depth import depth_images, depth_video
 from vipa.clips.mano_hands import mano_hand, mano_layer
-from vipa.clips.reading import chunks, cut, existing_root, read_each
+from vipa.clips.reading import chunks, cut, each_file, existing_root, read_each
 from vipa.clips.sources import NO_OPTIONS, SourceOptions
 from vipa.clips.video import VideoFrames
 from vipa.geometry import Intrinsics, matrix_from_axis_angle, rigid
@@ -76,26 +76,27 @@ def _read(name: str, root: Path, video_path: Path, options: SourceOptions) -> It
     poses = read_log(log) if log and log.is_file() else None
     if poses is not None and len(poses) < n:
         n = len(poses)  # the video can be longer than the annotation
-    hands = [_hand(side, root, sequence, n, options) for side in ("right", "left")]
+    notes = {} if n == len(video) else {"frames": f"{n} of the video's {len(video)} frames have poses"}
+    hands = [_hand(side, root, sequence, n, options, notes) for side in ("right", "left")]
     clip = Clip(
         id=name,
         source="hoi4d",
         source_video=str(sequence),
         frames=video,
         timestamps=video.timestamps,
-        intrinsics=Intrinsics.from_matrix(K, *video.size, "calibrated"),
+        intrinsics=Intrinsics.from_recorded(K, (1920, 1080), video.size, "calibrated"),
         T_world_camera=None,
         hands=(),
-        depth=_depth(video_path.parent.parent / "align_depth", video),
+        depth=_depth(video_path.parent.parent / "align_depth", video, notes),
         licence=LICENCE,
-        notes={} if n == len(video) else {"frames": f"{n} of the video's {len(video)} frames have poses"},
+        notes=notes,
     )
     clip = cut(clip, 0, n, name)
     category = int(sequence.parts[2][1:]) if sequence.parts[2][1:].isdigit() else 0
     fields = {
         "T_world_camera": None if poses is None else poses[:n],
         "hands": tuple(h for h in hands if h is not None),
-        "objects": _objects(annotations, category, n, poses),
+        "objects": _objects(annotations, category, n, poses, notes),
         "texts": _texts(annotations, category, sequence.parts[6], clip.end),
     }
     if not fields["hands"]:
@@ -127,7 +128,9 @@ def _find(root: Path, tree: str, file: Path) -> Path:
     return hits[0]
 
 
-def _hand(side: Side, root: Path, sequence: Path, n: int, options: SourceOptions) -> Hand | None:
+def _hand(
+    side: Side, root: Path, sequence: Path, n: int, options: SourceOptions, notes: dict[str, str]
+) -> Hand | None:
     """Pickles <frame>.pickle, not zero padded, with gaps; manopth, flat mean, in the camera frame.
 
     `trans` is added outside the layer, whose hand is not centred: it is not the wrist.
@@ -138,12 +141,10 @@ def _hand(side: Side, root: Path, sequence: Path, n: int, options: SourceOptions
     files = {int(p.stem): p for p in folder.glob("*.pickle") if p.stem.isdigit() and int(p.stem) < n}
     known = np.zeros(n, bool)
     pose, betas, translation = np.zeros((n, 48)), np.zeros((n, 10)), np.zeros((n, 3))
-    for frame, path in files.items():
-        data = load_pickle(path)
-        pose[frame] = np.asarray(data["poseCoeff"], dtype=np.float64).reshape(48)
-        betas[frame] = np.asarray(data["beta"], dtype=np.float64).reshape(10)
-        translation[frame] = np.asarray(data["trans"], dtype=np.float64).reshape(3)
-        known[frame] = np.isfinite(pose[frame]).all() and np.isfinite(translation[frame]).all()
+    for frame, hand in enumerate(each_file([files.get(i) for i in range(n)], _pickle, notes)):
+        if hand is not None:
+            pose[frame], betas[frame], translation[frame] = hand
+            known[frame] = np.isfinite(np.concatenate(hand)).all()
     if not known.any():
         return None
     return mano_hand(
@@ -159,18 +160,28 @@ def _hand(side: Side, root: Path, sequence: Path, n: int, options: SourceOptions
     )
 
 
-def _depth(folder: Path, video: VideoFrames) -> DepthVideo | DepthImages | None:
+def _pickle(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """pose (48,), betas (10,), translation (3,) of one frame. ValueError naming the file and the entry."""
+    data = load_pickle(path)
+    out = []
+    for key, count in (("poseCoeff", 48), ("beta", 10), ("trans", 3)):
+        if not isinstance(data, dict) or np.size(data.get(key, ())) != count:
+            raise ValueError(f"{path}: {key} must have {count} numbers")
+        out.append(np.asarray(data[key], dtype=np.float64).ravel())
+    return out[0], out[1], out[2]
+
+
+def _depth(folder: Path, video: VideoFrames, notes: dict[str, str]) -> DepthFrames | None:
     """Millimetres, aligned with the colour image: the distributed AVI, or the PNGs that it is unpacked to."""
     images = sorted(folder.glob("*.png"))
     if images:
         by_number = {int(p.stem): p for p in images if p.stem.isdigit()}
-        return DepthImages(tuple(by_number.get(i) for i in range(len(video))), 1e-3, video.size)
-    path = folder / "depth_video.avi"
-    return DepthVideo(path, 1e-3) if path.is_file() and len(DepthVideo(path, 1e-3)) == len(video) else None
+        return depth_images([by_number.get(i) for i in range(len(video))], 1e-3, video.size, notes)
+    return depth_video(folder / "depth_video.avi", 1e-3, video.size, len(video), notes)
 
 
 def _objects(
-    annotations: Path | None, category: int, n: int, poses: np.ndarray | None
+    annotations: Path | None, category: int, n: int, poses: np.ndarray | None, notes: dict[str, str]
 ) -> tuple[ObjectTrack, ...] | None:
     """objpose/<frame>.json: centre (metres), Euler XYZ (radians), camera frame; the first is the category's."""
     name = CATEGORIES[category] if category < len(CATEGORIES) else ""
@@ -178,19 +189,26 @@ def _objects(
     if not files or poses is None:
         return (ObjectTrack(name),) if name else None
     tracks: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-    for path in files:
-        frame = int("".join(c for c in path.stem if c.isdigit()) or -1)
-        if not 0 <= frame < n:
-            continue
-        data = json.loads(path.read_text(encoding="utf-8"))
-        for k, item in enumerate(data.get("dataList") or data.get("objects") or ()):
-            label = name if k == 0 and name else str(item.get("label") or f"{name or 'object'} part {k}")
+    by_frame = {int("".join(c for c in path.stem if c.isdigit()) or -1): path for path in files}
+    for frame, items in enumerate(each_file([by_frame.get(i) for i in range(n)], _boxes, notes)):
+        for k, (own, T_camera_object, size) in enumerate(items or ()):
+            label = name if k == 0 and name else own or f"{name or 'object'} part {k + 1}"
             T, extent = tracks.setdefault(label, (np.full((n, 4, 4), np.nan), np.zeros(3)))
-            angles = [float(item["rotation"][a]) for a in "xyz"]
-            centre = [float(item["center"][a]) for a in "xyz"]
-            T[frame] = poses[frame] @ rigid(Rotation.from_euler("XYZ", angles).as_matrix(), np.array(centre))
-            extent[:] = [float(item["dimensions"][a]) for a in ("length", "width", "height")]
+            T[frame] = poses[frame] @ T_camera_object
+            extent[:] = size
     return tuple(ObjectTrack(label, T, extent=extent) for label, (T, extent) in tracks.items())
+
+
+def _boxes(path: Path) -> list[tuple[str, np.ndarray, list[float]]]:
+    """(label or "", T_camera_object, metres along its axes) of each object of one frame."""
+    data = json.loads(path.read_text(encoding="utf-8"))
+    out = []
+    for item in data.get("dataList") or data.get("objects") or ():
+        angles, centre = ([float(item[key][a]) for a in "xyz"] for key in ("rotation", "center"))
+        T = rigid(Rotation.from_euler("XYZ", angles).as_matrix(), np.array(centre))
+        size = [float(item["dimensions"][a]) for a in ("length", "width", "height")]
+        out.append((str(item.get("label") or "").lower(), T, size))
+    return out
 
 
 def _texts(annotations: Path | None, category: int, task: str, end: float) -> tuple[Text, ...]:

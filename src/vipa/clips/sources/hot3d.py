@@ -3,7 +3,7 @@
 import csv
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from vipa.clips.clip import Clip, ClipError, Frames, Hand, ObjectTrack, Side
 from vipa.clips.mano_hands import have_mano, mano_hand, mano_layer
-from vipa.clips.reading import chunks, existing_root, make_hand, read_each
+from vipa.clips.reading import chunks, existing_root, make_hand, read_each, sound_images
 from vipa.clips.sources import NO_OPTIONS, SourceOptions
 from vipa.clips.video import AbsentFrames, ImageFrames, UndistortedFrames
 from vipa.geometry import Intrinsics, invert, matrix_from_quaternion_wxyz, rigid, transform
@@ -26,12 +26,19 @@ ROOT/
     headset_trajectory.csv  dynamic_objects.csv
     umetrack_hand_pose_trajectory.jsonl  umetrack_hand_user_profile.json  mano_hand_pose_trajectory.jsonl
     camera_models.json                      Quest 3; for Aria write the same from the recording's calibration
-    frames/<stream id>/<timestamp in ns>.jpg|png   images of a stream, exported from recording.vrs
+    frames/<stream id>/<timestamp in ns>.jpg|png   images of a stream, exported from recording.vrs, not turned
+    masks/mask_qa_pass.csv  mask_hand_pose_available.csv  mask_object_pose_available.csv
+          mask_object_pose_quality.csv  mask_headset_pose_available.csv    optional: what they mark is unknown
   object_library/instance.json
 option view: a stream id (1201-1, 214-1, ...); the first of camera_models.json by default
 """
 
 SIDES: tuple[tuple[str, Side], ...] = (("0", "left"), ("1", "right"))
+HAND_MASKS = ("qa_pass", "hand_pose_available")
+OBJECT_MASKS = ("qa_pass", "object_pose_available", "object_pose_quality")
+HEADSET_MASKS = ("headset_pose_available",)
+"""Which of masks/mask_<name>.csv say that a pose is wrong or not there. What they mark False is unknown."""
+
 _NEAREST = 17e6  # nanoseconds: half a frame
 
 
@@ -43,6 +50,12 @@ class Camera:
     lens: Fisheye624
     size: tuple[int, int]
     T_device_camera: np.ndarray
+
+    def for_size(self, size: tuple[int, int]) -> "Camera":
+        """For pictures made smaller as a whole; ValueError for another shape, such as pictures that were turned."""
+        own = Intrinsics(self.lens.fx, self.lens.fy, self.lens.cx, self.lens.cy, *self.size, "calibrated")
+        new = own.for_size(*size)
+        return replace(self, lens=replace(self.lens, fx=new.fx, fy=new.fy, cx=new.cx, cy=new.cy), size=size)
 
 
 def read_clips(root: Path, options: SourceOptions = NO_OPTIONS) -> Iterator[Clip | ClipError]:
@@ -57,9 +70,15 @@ def _read(name: str, root: Path, folder: Path, options: SourceOptions) -> Iterat
     trajectory = next(iter(headset.values()))
     files = _images(folder, camera.stream)
     wanted = np.array(sorted(files) if files else sorted(trajectory), dtype=np.int64)
+    notes: dict[str, str] = {}
     wanted = wanted[nearest(wanted, trajectory) >= 0]
+    wanted = wanted[_marked_good(folder, HEADSET_MASKS, camera.stream, wanted, notes)]
     if not len(wanted):
         raise ValueError(f"{folder}: no frame of stream {camera.stream} has a headset pose")
+    if files:
+        sound, size = sound_images([files[t] for t in wanted], notes)
+        wanted = wanted[sound]
+        camera = camera.for_size(size)
     T_world_camera = _at(trajectory, wanted) @ camera.T_device_camera
     lens, (width, height) = camera.lens, camera.size
     pinhole = Intrinsics(lens.fx, lens.fy, lens.cx, lens.cy, width, height, "calibrated")
@@ -69,7 +88,9 @@ def _read(name: str, root: Path, folder: Path, options: SourceOptions) -> Iterat
     )
     if files:
         frames = UndistortedFrames(ImageFrames(tuple(files[t] for t in wanted)), lens, camera.size, pinhole)
-    hands, kind = _hands(folder, wanted, invert(T_world_camera), options)
+    good = _marked_good(folder, HAND_MASKS, camera.stream, wanted, notes)
+    hands, kind = _hands(folder, wanted, invert(T_world_camera), good, options)
+    good_objects = _marked_good(folder, OBJECT_MASKS, camera.stream, wanted, notes)
     clip = Clip(
         id=f"{name}_{camera.stream}",
         source="hot3d",
@@ -79,12 +100,16 @@ def _read(name: str, root: Path, folder: Path, options: SourceOptions) -> Iterat
         intrinsics=pinhole,
         T_world_camera=T_world_camera,
         hands=tuple(hands),
-        objects=_objects(root, folder, wanted),
+        objects=_objects(root, folder, wanted, good_objects),
         licence=LICENCE,
-        notes={"hands": kind, "images": "undistorted to a pinhole of the lens's focal length"},
+        notes={"hands": kind, "images": "undistorted to a pinhole of the lens's focal length"} | notes,
     )
     if not hands:
-        raise ValueError("no hand pose in umetrack_hand_pose_trajectory.jsonl or mano_hand_pose_trajectory.jsonl")
+        marks = ", ".join(f"{name} {said}" for name, said in notes.items() if name.startswith("mask_"))
+        raise ValueError(
+            "no hand pose in umetrack_hand_pose_trajectory.jsonl or mano_hand_pose_trajectory.jsonl"
+            + (f" that masks/ leaves: {marks}" if marks else "")
+        )
     yield from chunks(clip, options.seconds)
 
 
@@ -144,6 +169,40 @@ def _at(poses: dict[int, np.ndarray], wanted: np.ndarray) -> np.ndarray:
     return stack[nearest(wanted, poses)]
 
 
+def read_mask(path: Path, stream: str) -> dict[int, bool]:
+    """nanoseconds -> the mark of one camera stream. ValueError naming the file and the line that is no mark."""
+    out: dict[int, bool] = {}
+    with open(path, newline="", encoding="utf-8") as file:
+        for line, row in enumerate(csv.DictReader(file), 2):
+            mark = str(row.get("mask")).strip().lower()
+            try:
+                time = int(str(row["timestamp[ns]"]))
+                if mark not in ("true", "false") or "stream_id" not in row:
+                    raise ValueError(f"the mask is {row.get('mask')!r}")
+            except (KeyError, ValueError) as error:
+                raise ValueError(f"{path}, line {line}: not a time, a stream and True or False ({error})") from None
+            if row["stream_id"] == stream:
+                out[time] = mark == "true"
+    return out
+
+
+def _marked_good(
+    folder: Path, masks: tuple[str, ...], stream: str, wanted: np.ndarray, notes: dict[str, str]
+) -> np.ndarray:
+    """(frames,) bool: which no mask of the data set's own says False of; a frame that it says nothing of is good."""
+    good = np.ones(len(wanted), bool)
+    for name in masks:
+        path = folder / "masks" / f"mask_{name}.csv"
+        marks = read_mask(path, stream) if path.is_file() else {}
+        if marks and len(wanted):
+            rows, times = nearest(wanted, marks), sorted(marks)
+            bad = np.array([r >= 0 and not marks[times[r]] for r in rows])
+            if bad.any():
+                notes[path.stem] = f"rejects {bad.sum()} of {len(bad)} frames"
+            good &= ~bad
+    return good
+
+
 @lru_cache(maxsize=8)
 def read_hands(path: Path) -> dict[str, dict[int, dict]]:
     """hand index -> {nanoseconds -> pose} of a hand trajectory, one JSON object a line."""
@@ -166,9 +225,10 @@ def wrist_pose(pose: dict) -> np.ndarray:
 
 
 def _hands(
-    folder: Path, wanted: np.ndarray, T_camera_world: np.ndarray, options: SourceOptions
+    folder: Path, wanted: np.ndarray, T_camera_world: np.ndarray, good: np.ndarray, options: SourceOptions
 ) -> tuple[list[Hand], str]:
-    """MANO where the user has the model, UmeTrack's own forward kinematics otherwise."""
+    """MANO where the user has the model, UmeTrack's own forward kinematics otherwise. good: (frames,) bool, which
+    frames' hands can be believed."""
     mano = folder / "mano_hand_pose_trajectory.jsonl"
     use_mano = mano.is_file() and have_mano(options.mano)
     track = read_hands(mano if use_mano else folder / "umetrack_hand_pose_trajectory.jsonl")
@@ -176,7 +236,7 @@ def _hands(
     for index, side in SIDES:
         poses = track.get(index, {})
         rows = nearest(wanted, poses)
-        known = rows >= 0
+        known = (rows >= 0) & good
         if not known.any():
             continue
         times = sorted(poses)
@@ -206,7 +266,7 @@ def _hands(
     return hands, "MANO" if use_mano else "UmeTrack"
 
 
-def _objects(root: Path, folder: Path, wanted: np.ndarray) -> tuple[ObjectTrack, ...] | None:
+def _objects(root: Path, folder: Path, wanted: np.ndarray, good: np.ndarray) -> tuple[ObjectTrack, ...] | None:
     path = folder / "dynamic_objects.csv"
     if not path.is_file():
         return None
@@ -218,7 +278,7 @@ def _objects(root: Path, folder: Path, wanted: np.ndarray) -> tuple[ObjectTrack,
     for uid, poses in sorted(read_poses(path).items()):
         name = str(names.get(uid, {}).get("instance_name", uid)).replace("_", " ")
         mesh = library.with_name(f"{uid}.glb")
-        tracks.append(ObjectTrack(name, _at(poses, wanted), mesh=str(mesh) if mesh.is_file() else None))
+        tracks.append(ObjectTrack(name, np.where(good[:, None, None], _at(poses, wanted), np.nan), mesh=str(mesh) if mesh.is_file() else None))
     return tuple(tracks)
 
 

@@ -7,11 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from vipa.clips.clip import Clip, ClipError, Hand, ObjectTrack, Side, Text
 from vipa.clips.mano_hands import mano_hand, mano_layer
-from vipa.clips.reading import checked, chunks, cut, existing_root, read_each
+from vipa.clips.reading import checked, chunks, cut, existing_root, read_each, sound_images
 from vipa.clips.sources import NO_OPTIONS, SourceOptions
 from vipa.clips.video import ImageFrames
 from vipa.geometry import Intrinsics, invert, matrix_from_quaternion_wxyz
@@ -48,26 +47,28 @@ def _read(name: str, root: Path, path: Path, options: SourceOptions) -> Iterator
     ids = [int(i) for i in sorted(data["frame_id_list"]) if int(i) in files]
     if not ids:
         raise ValueError(f"{folder}: none of the {len(data['frame_id_list'])} images is here")
-    with Image.open(files[ids[0]]) as image:
-        size = image.size
+    notes: dict[str, str] = {}
+    sound, size = sound_images([files[i] for i in ids], notes)
+    ids = [ids[i] for i in sound]
     K = np.asarray(data["cam_intr"][camera][ids[0]], dtype=np.float64)
-    T_camera_world = np.stack([np.asarray(data["cam_extr"][camera][i], dtype=np.float64) for i in ids])
-    hands = [_hand(side, data["raw_mano"], ids, T_camera_world, options) for side in ("left", "right")]
+    T_camera_world = np.stack([_matrix(data["cam_extr"][camera].get(i)) for i in ids])
+    hands = [_hand(side, data["raw_mano"], ids, T_camera_world, options, notes) for side in ("left", "right")]
     recording = Clip(
         id=name,
         source="oakink2",
         source_video=path.stem,
         frames=ImageFrames(tuple(files[i] for i in ids)),
         timestamps=(np.array(ids) - ids[0]) / RATE,
-        intrinsics=Intrinsics.from_matrix(K, *size, "calibrated"),
+        intrinsics=Intrinsics.from_recorded(K, (848, 480), size, "calibrated"),
         T_world_camera=invert(T_camera_world),
         hands=tuple(h for h in hands if h is not None),
         objects=_objects(root, data, ids),
         licence=LICENCE,
+        notes=notes,
     )
     segments = _segments(root, path.stem)
     if not segments:
-        yield from chunks(replace(recording, notes={"segments": "no program; cut by time"}), options.seconds)
+        yield from chunks(replace(recording, notes=notes | {"segments": "no program; cut by time"}), options.seconds)
     for k, (left, right, sentence) in enumerate(segments):
         spans = [span for span in (left, right) if span]
         start = int(np.searchsorted(ids, min(s[0] for s in spans)))
@@ -77,6 +78,12 @@ def _read(name: str, root: Path, path: Path, options: SourceOptions) -> Iterator
                 yield from chunks(_step(recording, ids, start, stop, k, left, right, sentence), options.seconds)
             except ClipError as error:
                 yield error
+
+
+def _matrix(value: object) -> np.ndarray:
+    """(4, 4), NaN where it is not there or has another shape."""
+    T = np.asarray(value, dtype=np.float64)
+    return T if T.shape == (4, 4) else np.full((4, 4), np.nan)
 
 
 Span = tuple[int, int] | None
@@ -105,7 +112,7 @@ def _camera(cam_def: dict, view: str) -> tuple[str, str]:
 
 
 def _hand(
-    side: Side, raw: dict, ids: list[int], T_camera_world: np.ndarray, options: SourceOptions
+    side: Side, raw: dict, ids: list[int], T_camera_world: np.ndarray, options: SourceOptions, notes: dict[str, str]
 ) -> Hand | None:
     """World frame; 16 quaternions wxyz, manotorch centred on the wrist with a flat mean: tsl is the wrist."""
     prefix, n = f"{side[0]}h__", len(ids)
@@ -113,9 +120,13 @@ def _hand(
     known = np.zeros(n, bool)
     for row, i in enumerate(ids):
         if i in raw and raw[i].get(prefix + "pose_coeffs") is not None:
-            quaternions[row] = np.asarray(raw[i][prefix + "pose_coeffs"], dtype=np.float64).reshape(16, 4)
-            wrist[row] = np.asarray(raw[i][prefix + "tsl"], dtype=np.float64).reshape(3)
-            betas[row] = np.asarray(raw[i][prefix + "betas"], dtype=np.float64).reshape(10)
+            try:
+                quaternions[row] = np.asarray(raw[i][prefix + "pose_coeffs"], dtype=np.float64).reshape(16, 4)
+                wrist[row] = np.asarray(raw[i][prefix + "tsl"], dtype=np.float64).reshape(3)
+                betas[row] = np.asarray(raw[i][prefix + "betas"], dtype=np.float64).reshape(10)
+            except (KeyError, TypeError, ValueError) as error:
+                notes[f"{side} hand"] = f"frame {i} is unknown, its entry is damaged ({error})"
+                continue
             known[row] = np.isfinite(quaternions[row]).all() and np.linalg.norm(quaternions[row, 0]) > 0.5
     if not known.any():
         return None
@@ -140,11 +151,10 @@ def _objects(root: Path, data: dict, ids: list[int]) -> tuple[ObjectTrack, ...]:
         path = root / folder / "obj_desc.json"
         if path.is_file():
             names = {k: v["obj_name"] for k, v in json.loads(path.read_text(encoding="utf-8")).items()} | names
-    unknown = np.full((4, 4), np.nan)
     return tuple(
         ObjectTrack(
             str(names.get(obj, obj)),
-            np.stack([np.asarray(data["obj_transf"][obj].get(i, unknown), dtype=np.float64) for i in ids]),
+            np.stack([_matrix(data["obj_transf"][obj].get(i)) for i in ids]),
         )
         for obj in data["obj_list"]
         if obj in data["obj_transf"]

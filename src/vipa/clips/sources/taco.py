@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from vipa.clips.clip import Clip, ClipError, Hand, ObjectTrack, Side, Split, Text, end_of
-from vipa.clips.depth import DepthVideo
+from vipa.clips.depth import depth_video
 from vipa.clips.mano_hands import mano_hand, mano_layer
 from vipa.clips.reading import chunks, existing_root, numbers, obj_extent, read_each, rows
 from vipa.clips.sources import NO_OPTIONS, SourceOptions
@@ -49,6 +49,46 @@ def _triplet(folder: str) -> tuple[str, str, str, str]:
     return parts[0], parts[1], parts[2], "-".join(p.replace(" ", "-") for p in parts)
 
 
+WORDINGS = {
+    "brush": "brush {target} with {tool}",
+    "cut": "cut something {at} {target} with {tool}",
+    "dust": "dust {target} with {tool}",
+    "empty": "empty {tool} {to} {target}",
+    "hit": "hit {target} with {tool}",
+    "measure": "measure {target} with {tool}",
+    "pour in some": "pour some of what is {tool_at} {tool} {to} {target}",
+    "put in": "put something {to} {target} with {tool}",
+    "put out": "take something {off} {target} with {tool}",
+    "scrape off": "scrape something off {target} with {tool}",
+    "screw": "turn a screw on {target} with {tool}",
+    "skim off": "skim something off {target} with {tool}",
+    "smear": "smear something on {target} with {tool}",
+    "stir": "stir what is {at} {target} with {tool}",
+    "stir-fry": "stir-fry what is {at} {target} with {tool}",
+}
+"""TACO's 15 actions -> what is said of (verb, tool, target). With `empty` and `pour in some` things move from the tool
+to the target; the others are done to the target with the tool."""
+
+
+def wording(verb: str, tool: str, target: str) -> tuple[str | None, dict[str, str]]:
+    """What is done, in words, and what tool and target are called; no sentence for an unknown action.
+
+    Two of one kind are told apart: `one bowl` and `the other bowl`, called bowl and other bowl.
+    """
+    names = {"tool": tool, "target": target}
+    template = WORDINGS.get(" ".join(verb.lower().split()))
+    if template is None or not (tool and target):
+        return None, names
+    said = {role: f"the {name}" for role, name in names.items()}
+    if tool == target:
+        first, second = sorted(names, key=lambda role: template.index(f"{{{role}}}"))
+        said = {first: f"one {tool}", second: f"the other {tool}"}
+        names[second] = f"other {tool}"
+    flat = target == "plate"  # things lie on it; they are in all the others
+    words = {"at": "on", "to": "onto", "off": "off"} if flat else {"at": "in", "to": "into", "off": "out of"}
+    return template.format(**said, **words, tool_at="on" if tool == "plate" else "in"), names
+
+
 def _read(
     name: str, root: Path, folder: Path, splits: dict[str, Split], options: SourceOptions
 ) -> Iterator[Clip | ClipError]:
@@ -66,9 +106,12 @@ def _read(
     for stem, poses in object_poses.items():
         if len(poses) != n:
             raise ValueError(f"losing frames: {stem}.npy has {len(poses)} poses, the video has {n} frames")
-    hands = [_hand(side, folder, n, T_camera_world, options) for side in ("left", "right")]
-    names = {"tool": tool, "target": target}
+    notes: dict[str, str] = {}
+    hands = [_hand(side, folder, n, T_camera_world, options, notes) for side in ("left", "right")]
     depth = root / "Egocentric_Depth_Videos" / inside / "egocentric_depth.avi"
+    text, names = wording(verb, tool, target)
+    if text is None:
+        notes["texts"] = f"none: no wording for the action {folder.parent.name}"
     clip = Clip(
         id=name,
         source="taco",
@@ -78,11 +121,12 @@ def _read(
         intrinsics=intrinsics,
         T_world_camera=invert(T_camera_world),
         hands=tuple(h for h in hands if h is not None),
-        depth=DepthVideo(depth, 1 / 4000) if ego and depth.is_file() else None,
+        depth=depth_video(depth, 1 / 4000, video.size, n, notes) if ego else None,
         objects=tuple(_track(root, stem, poses, names, n) for stem, poses in object_poses.items()) or None,
-        texts=(Text(f"{verb} the {target} with the {tool}", 0.0, end_of(video.timestamps)),) if verb else (),
+        texts=(Text(text, 0.0, end_of(video.timestamps)),) if text else (),
         split=splits.get(folder.name),
         licence=LICENCE,
+        notes=notes,
     )
     if not clip.hands:
         raise ValueError(f"{folder}: no left_hand.pkl or right_hand.pkl")
@@ -95,7 +139,7 @@ def _ego(root: Path, inside: Path, video: VideoFrames, view: str | None) -> tupl
     T_camera_world = rows(
         load_npy(folder / "egocentric_frame_extrinsic.npy"), len(video), "egocentric_frame_extrinsic", (4, 4)
     )
-    return Intrinsics.from_matrix(K, *video.size, "calibrated"), T_camera_world
+    return Intrinsics.from_recorded(K, (1920, 1080), video.size, "calibrated"), T_camera_world
 
 
 def _allocentric(root: Path, inside: Path, video: VideoFrames, view: str | None) -> tuple[Intrinsics, np.ndarray]:
@@ -108,10 +152,12 @@ def _allocentric(root: Path, inside: Path, video: VideoFrames, view: str | None)
     K = np.array(camera["K"], dtype=np.float64).reshape(3, 3)
     width, height = (int(x) for x in camera["imgSize"])
     intrinsics = Intrinsics.from_matrix(K, width, height, "calibrated")
-    return intrinsics.resized(*video.size), np.repeat(T[None], len(video), 0)
+    return intrinsics.for_size(*video.size), np.repeat(T[None], len(video), 0)
 
 
-def _hand(side: Side, folder: Path, n: int, T_camera_world: np.ndarray, options: SourceOptions) -> Hand | None:
+def _hand(
+    side: Side, folder: Path, n: int, T_camera_world: np.ndarray, options: SourceOptions, notes: dict[str, str]
+) -> Hand | None:
     """World frame; manopth with centre_idx=0 and a flat mean: hand_trans is the wrist."""
     path = folder / f"{side}_hand.pkl"
     if not path.is_file():
@@ -125,8 +171,12 @@ def _hand(side: Side, folder: Path, n: int, T_camera_world: np.ndarray, options:
         row = k if len(keys) == n else int(key) - first
         if not 0 <= row < n:
             raise ValueError(f"{path}: frame {key} of a video of {n} frames")
-        pose[row] = np.asarray(data[key]["hand_pose"], dtype=np.float64).reshape(48)
-        wrist[row] = np.asarray(data[key]["hand_trans"], dtype=np.float64).reshape(3)
+        try:
+            pose[row] = np.asarray(data[key]["hand_pose"], dtype=np.float64).reshape(48)
+            wrist[row] = np.asarray(data[key]["hand_trans"], dtype=np.float64).reshape(3)
+        except (KeyError, TypeError, ValueError) as error:
+            notes[path.name] = f"frame {key} is unknown, its entry is damaged ({error})"
+            continue
         known[row] = np.isfinite(pose[row]).all() and np.isfinite(wrist[row]).all()
     return mano_hand(
         mano_layer(side, options.mano, True),

@@ -1,5 +1,6 @@
 """Taste-Rob: short videos of one task each, fixed camera, with a caption and nothing else (GAP-LAB-CUHK-SZ)."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,10 +34,15 @@ def read_clips(root: Path, options: SourceOptions = NO_OPTIONS) -> Iterator[Clip
     root = existing_root(root)
     paths = sorted(p for kind in SHEETS for p in (root / kind).rglob("*.mp4"))
     found = [("_".join(p.relative_to(root).with_suffix("").parts), p) for p in paths]
+    stems = Counter(p.stem for p in paths)  # ids repeat between scenes
     captions = read_captions(root / "captions.xlsx")
     test = read_test(root / "test.txt")
     return read_each(
-        "tasterob", root, LAYOUT, found, lambda name, path: _read(name, root, path, captions, test, options)
+        "tasterob",
+        root,
+        LAYOUT,
+        found,
+        lambda name, path: _read(name, root, path, captions, test, options, stems[path.stem] == 1),
     )
 
 
@@ -47,6 +53,7 @@ def _read(
     captions: dict[tuple[str, str, str], str],
     test: frozenset[str] | None,
     options: SourceOptions,
+    one_stem: bool,
 ) -> Iterator[Clip | ClipError]:
     kind, scene = path.relative_to(root).parts[:2]
     video = VideoFrames(path)
@@ -61,7 +68,7 @@ def _read(
         timestamps=video.timestamps,
         intrinsics=intrinsics,
         T_world_camera=np.repeat(np.eye(4)[None], len(video), 0),  # the camera stands still: it is the world
-        hands=tracked_hands(name, path, video, intrinsics, options),
+        hands=tracked_hands(name, path, video, intrinsics, options, one_stem),
         texts=(Text(caption, 0.0, end, "both" if kind == "DoubleHand" else None),) if caption else (),
         split=None if test is None else "test" if path.stem in test else "train",
         licence=LICENCE,

@@ -85,7 +85,7 @@ def scaled_intrinsics(K: np.ndarray, image: np.ndarray) -> tuple[Intrinsics, dic
         raise ValueError(f"intrinsics: the principal point must be positive, got {K[0, 2]}, {K[1, 2]}")
     scale = width / (2 * K[0, 2])
     picture = round(2 * K[1, 2] * scale)
-    if not -1 <= height - picture < 16:
+    if abs(height - picture) > 1 and height != -(-picture // 16) * 16:
         raise ValueError(
             f"intrinsics are for {2 * K[0, 2]:g} x {2 * K[1, 2]:g} pixels, the video has {width} x {height}: "
             "another shape"
