@@ -11,6 +11,7 @@ import numpy as np
 
 from vipa.clips.clip import Clip, ClipError, Frames, Hand, ObjectTrack, Side
 from vipa.clips.mano_hands import have_mano, mano_hand, mano_layer
+from vipa.clips.meshes import add_shapes
 from vipa.clips.reading import chunks, existing_root, make_hand, read_each
 from vipa.clips.sources import NO_OPTIONS, SourceOptions
 from vipa.clips.video import AbsentFrames, ImageFrames, UndistortedFrames
@@ -27,7 +28,7 @@ ROOT/
     umetrack_hand_pose_trajectory.jsonl  umetrack_hand_user_profile.json  mano_hand_pose_trajectory.jsonl
     camera_models.json                      Quest 3; for Aria write the same from the recording's calibration
     frames/<stream id>/<timestamp in ns>.jpg|png   images of a stream, exported from recording.vrs
-  object_library/instance.json
+  object_library/instance.json  <object id>.glb ...
 option view: a stream id (1201-1, 214-1, ...); the first of camera_models.json by default
 """
 
@@ -70,6 +71,7 @@ def _read(name: str, root: Path, folder: Path, options: SourceOptions) -> Iterat
     if files:
         frames = UndistortedFrames(ImageFrames(tuple(files[t] for t in wanted)), lens, camera.size, pinhole)
     hands, kind = _hands(folder, wanted, invert(T_world_camera), options)
+    notes = {"hands": kind, "images": "undistorted to a pinhole of the lens's focal length"}
     clip = Clip(
         id=f"{name}_{camera.stream}",
         source="hot3d",
@@ -79,9 +81,9 @@ def _read(name: str, root: Path, folder: Path, options: SourceOptions) -> Iterat
         intrinsics=pinhole,
         T_world_camera=T_world_camera,
         hands=tuple(hands),
-        objects=_objects(root, folder, wanted),
+        objects=_objects(root, folder, wanted, notes),
         licence=LICENCE,
-        notes={"hands": kind, "images": "undistorted to a pinhole of the lens's focal length"},
+        notes=notes,
     )
     if not hands:
         raise ValueError("no hand pose in umetrack_hand_pose_trajectory.jsonl or mano_hand_pose_trajectory.jsonl")
@@ -206,7 +208,9 @@ def _hands(
     return hands, "MANO" if use_mano else "UmeTrack"
 
 
-def _objects(root: Path, folder: Path, wanted: np.ndarray) -> tuple[ObjectTrack, ...] | None:
+def _objects(
+    root: Path, folder: Path, wanted: np.ndarray, notes: dict[str, str]
+) -> tuple[ObjectTrack, ...] | None:
     path = folder / "dynamic_objects.csv"
     if not path.is_file():
         return None
@@ -214,12 +218,12 @@ def _objects(root: Path, folder: Path, wanted: np.ndarray) -> tuple[ObjectTrack,
         next(iter(sorted(root.rglob("instance.json"))), None) or folder.parents[1] / "object_library/instance.json"
     )
     names = json.loads(library.read_text()) if library.is_file() else {}
-    tracks = []
+    tracks, meshes = [], []
     for uid, poses in sorted(read_poses(path).items()):
         name = str(names.get(uid, {}).get("instance_name", uid)).replace("_", " ")
-        mesh = library.with_name(f"{uid}.glb")
-        tracks.append(ObjectTrack(name, _at(poses, wanted), mesh=str(mesh) if mesh.is_file() else None))
-    return tuple(tracks)
+        tracks.append(ObjectTrack(name, _at(poses, wanted)))
+        meshes.append(library.with_name(f"{uid}.glb"))
+    return add_shapes(tracks, meshes, notes)
 
 
 def _images(folder: Path, stream: str) -> dict[int, Path]:

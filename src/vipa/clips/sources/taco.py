@@ -9,7 +9,8 @@ import numpy as np
 from vipa.clips.clip import Clip, ClipError, Hand, ObjectTrack, Side, Split, Text
 from vipa.clips.depth import DepthVideo
 from vipa.clips.mano_hands import mano_hand, mano_layer
-from vipa.clips.reading import chunks, existing_root, numbers, obj_extent, read_each, rows
+from vipa.clips.meshes import add_shapes
+from vipa.clips.reading import chunks, existing_root, numbers, read_each, rows
 from vipa.clips.sources import NO_OPTIONS, SourceOptions
 from vipa.clips.video import VideoFrames
 from vipa.geometry import Intrinsics, invert, matrix_from_axis_angle
@@ -69,6 +70,9 @@ def _read(
     hands = [_hand(side, folder, n, T_camera_world, options) for side in ("left", "right")]
     names = {"tool": tool, "target": target}
     depth = root / "Egocentric_Depth_Videos" / inside / "egocentric_depth.avi"
+    notes: dict[str, str] = {}
+    tracks = [_track(stem, poses, names, n) for stem, poses in object_poses.items()]
+    meshes = [root / "Object_Models" / f"{stem.partition('_')[2]}_cm.obj" for stem in object_poses]
     clip = Clip(
         id=name,
         source="taco",
@@ -79,10 +83,11 @@ def _read(
         T_world_camera=invert(T_camera_world),
         hands=tuple(h for h in hands if h is not None),
         depth=DepthVideo(depth, 1 / 4000) if ego and depth.is_file() else None,
-        objects=tuple(_track(root, stem, poses, names, n) for stem, poses in object_poses.items()) or None,
+        objects=add_shapes(tracks, meshes, notes, 0.01) or None,
         texts=(Text(f"{verb} the {target} with the {tool}", 0.0, n / video_rate(video)),) if verb else (),
         split=splits.get(folder.name),
         licence=LICENCE,
+        notes=notes,
     )
     if not clip.hands:
         raise ValueError(f"{folder}: no left_hand.pkl or right_hand.pkl")
@@ -147,15 +152,8 @@ def _hand(side: Side, folder: Path, n: int, T_camera_world: np.ndarray, options:
     )
 
 
-def _track(root: Path, stem: str, poses: np.ndarray, names: dict[str, str], n: int) -> ObjectTrack:
-    role, _, number = stem.partition("_")
-    mesh = root / "Object_Models" / f"{number}_cm.obj"
-    return ObjectTrack(
-        names.get(role) or stem,
-        rows(poses, n, f"{stem}.npy", (4, 4)),
-        extent=obj_extent(mesh, 0.01),
-        mesh=str(mesh) if mesh.is_file() else None,
-    )
+def _track(stem: str, poses: np.ndarray, names: dict[str, str], n: int) -> ObjectTrack:
+    return ObjectTrack(names.get(stem.partition("_")[0]) or stem, rows(poses, n, f"{stem}.npy", (4, 4)))
 
 
 def _splits(root: Path) -> dict[str, Split]:
