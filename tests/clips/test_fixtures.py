@@ -86,7 +86,12 @@ def same_objects(clip: Clip, truth: Clip) -> None:
     mine = {o.name: o for o in clip.objects or ()}
     for thing in truth.objects or ():
         assert thing.name in mine
-        for field in ("T_world_object", "boxes", "extent"):
+        assert thing.centre is None or mine[thing.name].centre is not None
+        if thing.centre is not None and mine[thing.name].surface is not None:
+            points = mine[thing.name].surface - thing.centre
+            assert (np.abs(points) < thing.extent / 2 + 1e-6).all()
+            assert np.allclose(np.ptp(points, axis=0), thing.extent, atol=0.015)
+        for field in ("T_world_object", "boxes", "extent", "centre"):
             value, own = getattr(mine[thing.name], field), getattr(thing, field)
             if value is not None and own is not None:
                 assert np.nanmax(np.abs(value - own)) < (0.01 if field == "boxes" else 1e-4)

@@ -108,7 +108,7 @@ def test_a_changed_section_reruns_its_stage_and_those_after_it_only(tmp_path):
     clips = [example_clip(0)]
     annotate(clips, tmp_path)
     changed = annotate(clips, tmp_path, AnnotateConfig(relations=RelationsConfig(gamma=0.5)))
-    assert set(changed.stage_seconds) == {"relations", "motion", "frames"}
+    assert set(changed.stage_seconds) == {"relations"}
     annotate(clips, tmp_path / "new", AnnotateConfig(relations=RelationsConfig(gamma=0.5)))
     assert files(tmp_path / "new") == {k: v for k, v in files(tmp_path).items() if not k.startswith("new")}
 

@@ -12,7 +12,7 @@ from vipa.geometry import Intrinsics, direction_words
 from vipa.hand3d.annotate import annotate_source
 from vipa.hand3d.dataset import Hand3D
 
-WITH_HANDS = ("arctic", "dexycb", "egodex", "fpha", "h2o", "hoi4d", "oakink2", "taco")
+WITH_HANDS = ("arctic", "dexycb", "egodex", "fpha", "h2o", "hoi4d", "hot3d", "oakink2", "taco")
 
 
 @pytest.mark.parametrize("name", WITH_HANDS)
@@ -35,7 +35,7 @@ def test_every_clip_is_annotated_or_refused_for_what_is_broken_in_it(name, tmp_p
         if clip.T_world_camera is None or track.T_world_object is None:
             continue
         wrist = clip.T_world_camera[last] @ [*clip.hand(r.hand).joints_camera[last, 0], 1.0]
-        offset = track.T_world_object[last, :3, 3] - wrist[:3]
+        offset = track.centres_world[last] - wrist[:3]
         truth = clip.T_world_camera[first, :3, :3].T @ offset
         assert np.linalg.norm(np.array(r.displacement) - truth) < (0.001 if r.method == "poses" else 0.04)
         if r.method == "poses":

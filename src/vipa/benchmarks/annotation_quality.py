@@ -14,7 +14,7 @@ from vipa.benchmarks.statistics import bootstrap_interval
 from vipa.clips.clip import Clip, ClipError
 from vipa.geometry import direction_words
 from vipa.hand3d.calibration import estimate_scale
-from vipa.hand3d.config import AnnotateConfig, RelationsConfig, ScaleConfig
+from vipa.hand3d.config import AnnotateConfig, HandsConfig, ObjectsConfig, RelationsConfig, ScaleConfig
 from vipa.hand3d.estimators import sample_frames
 from vipa.hand3d.localise import locate_objects
 from vipa.hand3d.objects import ClipBoxes, LocatedObject, from_poses
@@ -22,6 +22,8 @@ from vipa.hand3d.pointmaps import AnyMaps, DepthMaps, DepthPoints, PointMapEstim
 from vipa.hand3d.questions import answer_text, parse_answer
 from vipa.hand3d.relating import ClipGeometry, spatial_relations
 from vipa.hand3d.relations import Relation
+from vipa.hand3d.visibility import Sight
+from vipa.hand3d.wrists import locate_hands
 from vipa.hands.skeleton import WRIST
 
 
@@ -91,8 +93,8 @@ def measure(conditions: list[Condition], seeds: range, size: int) -> list[Qualit
         assert truth is not None
         for condition, tally in zip(conditions, tallies):
             if condition.degrade is None:
-                assert clip.T_world_camera is not None
-                tally.compare(clip, frames, from_poses(clip, frames.tolist(), clip.T_world_camera[frames]))
+                sight = Sight(clip, frames.tolist())
+                tally.compare(clip, frames, from_poses(clip, sight, ObjectsConfig().confidence))
                 continue
             if condition.estimator is None:
                 rng = np.random.default_rng(int(clip.id.rsplit("_", 1)[1]))
@@ -136,13 +138,14 @@ class _Tally:
     def compare(self, clip: Clip, frames: np.ndarray, found: list[LocatedObject]) -> None:
         """Objects at these frames, and what is answered about them, with the truth of the clip."""
         assert clip.T_world_camera is not None
-        poses, columns = clip.T_world_camera[frames], self.columns
-        for a, b in zip(found, from_poses(clip, frames.tolist(), poses)):
+        poses, columns, sight = clip.T_world_camera[frames], self.columns, Sight(clip, frames.tolist())
+        for a, track in zip(found, clip.objects or ()):
             seen = np.isfinite(a.boxes).all(-1)
             self.sights += int(seen.sum())
-            error = np.linalg.norm(a.centres - b.centres, axis=-1)[seen]
+            error = np.linalg.norm(a.centres - sight.centres(track), axis=-1)[seen]
             columns["centres"] += error[np.isfinite(error)].tolist()
-        for f in spatial_relations(clip, ClipGeometry(frames, poses, tuple(found)), RelationsConfig()):
+        geometry = ClipGeometry(frames, poses, tuple(found), locate_hands(clip, sight, HandsConfig()))
+        for f in spatial_relations(clip, geometry, RelationsConfig()):
             assert isinstance(f.relation, Relation)
             truth = true_displacement(clip, f.relation, f.frames[0], f.frames[-1])
             if np.isfinite(truth).all():
@@ -159,9 +162,9 @@ def true_displacement(clip: Clip, relation: Relation, first: int, last: int) -> 
     """From the wrist to the object's centre in frame `last`, in the camera of frame `first`, of the clip's truth."""
     assert clip.T_world_camera is not None
     hand, thing = clip.hand(relation.hand), next(t for t in clip.objects or () if t.name == relation.object)
-    assert hand is not None and thing.T_world_object is not None
+    assert hand is not None
     wrist = clip.T_world_camera[last] @ [*hand.joints_camera[last, WRIST], 1.0]
-    return clip.T_world_camera[first, :3, :3].T @ (thing.T_world_object[last, :3, 3] - wrist[:3])
+    return clip.T_world_camera[first, :3, :3].T @ (thing.centres_world[last] - wrist[:3])
 
 
 def film(seeds: range, size: int) -> Iterator[Clip]:

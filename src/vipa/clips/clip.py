@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
-from vipa.geometry import Intrinsics
+from vipa.geometry import Intrinsics, transform
 
 Side = Literal["left", "right"]
 Split = Literal["train", "validation", "test"]
@@ -67,7 +67,11 @@ class Hand:
 
 @dataclass(frozen=True)
 class ObjectTrack:
-    """One named object over the clip. Poses map the object's own frame to the world."""
+    """One named object over the clip. Poses map the object's own frame to the world.
+
+    An object with a hinge: `moving` marks the points of `surface` that turn, T_object_moving maps them from where
+    they are in `surface` (closed) to where they are in a frame; `centre` and `extent` are of the object closed.
+    """
 
     name: str
     T_world_object: Float[np.ndarray, "frames 4 4"] | None = None  # NaN where unknown
@@ -76,6 +80,29 @@ class ObjectTrack:
     mesh: str | None = None
     centre: Float[np.ndarray, "3"] | None = None  # geometric centre in the object's own frame; None: its origin
     surface: Float[np.ndarray, "points 3"] | None = None  # metres, own frame, spread over the mesh; None: no mesh
+    moving: Bool[np.ndarray, "points"] | None = None
+    T_object_moving: Float[np.ndarray, "frames 4 4"] | None = None
+
+    def surface_at(self, frame: int) -> Float[np.ndarray, "points 3"] | None:
+        """The surface in the object's own frame, metres, as it is in this frame of the clip."""
+        if self.surface is None or self.moving is None or self.T_object_moving is None:
+            return self.surface
+        moved = transform(self.T_object_moving[frame], self.surface)
+        return np.where(self.moving[:, None], moved, self.surface)
+
+    def centre_at(self, frame: int) -> Float[np.ndarray, "3"]:
+        """The geometric centre in the object's own frame, metres, in this frame of the clip."""
+        if self.T_object_moving is not None and (surface := self.surface_at(frame)) is not None:
+            return (surface.min(0) + surface.max(0)) / 2
+        return np.zeros(3) if self.centre is None else self.centre
+
+    @property
+    def centres_world(self) -> Float[np.ndarray, "frames 3"]:
+        """The geometric centre, metres, world; NaN where the pose is unknown. ValueError without poses."""
+        if self.T_world_object is None:
+            raise ValueError(f"object {self.name!r} has no poses")
+        own = np.array([self.centre_at(i) for i in range(len(self.T_world_object))])
+        return transform(self.T_world_object, own[:, None])[:, 0]
 
 
 @dataclass(frozen=True)
@@ -139,6 +166,9 @@ class Clip:
         for track in self.objects or ():
             check(f"object {track.name!r} T_world_object", track.T_world_object, (n, 4, 4))
             check(f"object {track.name!r} boxes", track.boxes, (n, 4))
+            check(f"object {track.name!r} T_object_moving", track.T_object_moving, (n, 4, 4))
+            for name in ("extent", "centre"):
+                check(f"object {track.name!r} {name}", getattr(track, name), (3,))
         if self.depth is not None and len(self.depth) != n:
             raise ClipError(self.id, f"depth has {len(self.depth)} frames, the video has {n}")
 

@@ -201,15 +201,6 @@ def runs(labels: Sequence[Label]) -> Iterator[tuple[int, int, Label]]:
             start = stop
 
 
-def obj_extent(path: Path, metres_per_unit: float) -> np.ndarray | None:
-    """(3,) metres: the size of a Wavefront OBJ mesh along its axes; None where the file is not there."""
-    if not path.is_file():
-        return None
-    with open(path, encoding="utf-8", errors="replace") as file:
-        vertices = np.array([line.split()[1:4] for line in file if line.startswith("v ")], dtype=np.float64)
-    return (vertices.max(0) - vertices.min(0)) * metres_per_unit if len(vertices) else None
-
-
 def make_hand(
     side: Side, joints_camera: np.ndarray, confidence: np.ndarray | None = None, mano: Mano | None = None
 ) -> Hand | None:
@@ -285,12 +276,9 @@ def _cut_hand(hand: Hand, rows: list[int]) -> Hand | None:
 
 
 def _cut_track(track: ObjectTrack, rows: list[int]) -> ObjectTrack:
-    poses, boxes = track.T_world_object, track.boxes
-    return replace(
-        track,
-        T_world_object=None if poses is None else poses[rows],
-        boxes=None if boxes is None else boxes[rows],
-    )
+    per_frame = ("T_world_object", "boxes", "T_object_moving")
+    values = {name: getattr(track, name) for name in per_frame}
+    return replace(track, **{name: value[rows] for name, value in values.items() if value is not None})
 
 
 def _borders(clip: Clip, seconds: float) -> list[int]:

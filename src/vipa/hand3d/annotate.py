@@ -23,7 +23,8 @@ from vipa.hand3d.work import ClipReport
 class Report:
     """One run of annotation. refused: clip and reason, in order of id. reasons: how often each kind of reason.
     hours_per_hour: of video. stage_seconds: wall time. stage_rates: sampled frames that went through the stage now
-    per second of CPU time, that is of one core. table_seconds: CPU time of writing the tables of all clips."""
+    per second of CPU time, that is of one core. table_seconds: CPU time of writing the tables of all clips. left_out:
+    of relations, frames in which a hand or an object is not asked about; of motions, moments without one; by reason."""
 
     out: str
     done: int
@@ -37,6 +38,7 @@ class Report:
     table_seconds: float
     reasons: dict[str, int]
     num_frames: int
+    left_out: dict[str, dict[str, int]] = field(default_factory=dict)
     config: dict = field(default_factory=dict)
 
     def summary(self) -> str:
@@ -50,6 +52,9 @@ class Report:
         for table, by_split in self.rows.items():
             parts = ", ".join(f"{split} {n}" for split, n in by_split.items())
             lines.append(f"  {table}: {parts or 'none'}")
+        for what, counts in self.left_out.items():
+            if counts:
+                lines.append(f"  left out of {what}: {', '.join(f'{why} {n}' for why, n in counts.items())}")
         return "\n".join(lines)
 
 
@@ -127,6 +132,10 @@ def finish(out: Path, config: AnnotateConfig, reports: list[ClipReport], started
         cpu.update(report.cpu_seconds)
         frames.update(dict.fromkeys(report.seconds, report.num_frames))
     table_seconds = time.process_time() - cpu_start
+    without: dict[str, Counter[str]] = {"relations": Counter(), "motions": Counter()}
+    for report in reports:
+        for what, counts in report.left_out.items():
+            without[what].update({why: n for why, n in counts.items() if why != "kept"})
     wall, video = time.perf_counter() - started, sum(r.video_seconds for r in reports)
     rows = {
         table: {split: sum(f["rows"] for f in files) for split, files in by_split.items()}
@@ -145,6 +154,7 @@ def finish(out: Path, config: AnnotateConfig, reports: list[ClipReport], started
         table_seconds=round(table_seconds, 3),
         reasons=dict(Counter(kind_of(r.reason) for r in reports if r.reason is not None).most_common()),
         num_frames=sum(r.num_frames for r in reports),
+        left_out={what: dict(counts.most_common()) for what, counts in without.items()},
         config=json.loads(config.to_json()),
     )
     atomic_write(out / "report.json", json.dumps(asdict(result), indent=1).encode())

@@ -12,8 +12,10 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from vipa.clips.clip import Clip, ClipError
-from vipa.hand3d.motion import wrist_path
+from vipa.hand3d.config import HandsConfig
+from vipa.hand3d.motion import wrists_in_camera
 from vipa.hand3d.store import atomic_write
+from vipa.hand3d.wrists import wrist_path
 from vipa.hands.skeleton import SIDES
 
 IMAGE = "observation.images.ego"
@@ -97,10 +99,11 @@ def hand_states(clip: Clip, rate: float) -> tuple[np.ndarray, np.ndarray, np.nda
     steps = np.arange(0.0, clock[-1] - 1.0 / rate + 1e-6, 1.0 / rate)
     frames = np.abs(clock[None] - steps[:, None]).argmin(1) if len(steps) else np.zeros(0, int)
     values = np.zeros((2, len(frames), 8), np.float32)
+    paths = {hand.side: wrist_path(clip, hand, HandsConfig()) for hand in clip.hands}
     for i, (frame, time) in enumerate(zip(frames, steps)):
-        for hand in clip.hands:
-            at = SIDES.index(hand.side)
-            path = wrist_path(clip, hand.side, np.array([time, time + 1.0 / rate]), int(frame))
+        for side, believed in paths.items():
+            at = SIDES.index(side)
+            path = wrists_in_camera(clip, believed, np.array([time, time + 1.0 / rate]), int(frame))
             for row, point in zip(values[:, i], path):
                 if np.isfinite(point).all():
                     row[3 * at : 3 * at + 3], row[6 + at] = point, 1.0

@@ -14,6 +14,7 @@ from vipa.hand3d.calibration import ScaleEstimate
 from vipa.hand3d.handmask import find_flesh, hand_mask
 from vipa.hand3d.objects import LocatedObject
 from vipa.hand3d.pointmaps import AnyMaps
+from vipa.hand3d.visibility import in_picture
 
 ACROSS = 32
 """Pixels of a box's longer side that are looked at: finer maps are thinned, so that a box costs at most so much."""
@@ -64,6 +65,8 @@ def locate_objects(
             still = max(STILL, unsure * float(np.nanmedian(followed[:, 2])))
             followed = settle(followed, confidence[j], boxes[j], poses, clip.intrinsics, still)
             followed = follow(followed, poses, still)
+        known &= in_picture(followed, clip.intrinsics)
+        followed = np.where(known[:, None], followed, np.nan)
         found.append(LocatedObject(name, followed, boxes[j], confidence[j] * known, extent, "points"))
     return found
 

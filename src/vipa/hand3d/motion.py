@@ -1,5 +1,7 @@
 """Wrist trajectories after an observation image, in its camera, and three tasks of them (section 3.2.1)."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,12 +9,12 @@ from jaxtyping import Float
 
 from vipa.clips.clip import Clip, Side, Text
 from vipa.geometry import invert, transform
-from vipa.hand3d.config import MotionConfig, RelationsConfig, digest
+from vipa.hand3d.config import HandsConfig, MotionConfig, digest
 from vipa.hand3d.motion_tokens import MotionCodec
 from vipa.hand3d.questions import plain_task
-from vipa.hand3d.relating import seen_wrists
+from vipa.hand3d.visibility import Sight
 from vipa.hand3d.wordings import MOTION_WORDINGS
-from vipa.hands.skeleton import WRIST
+from vipa.hand3d.wrists import REASONS, LocatedHand, WristPath, locate_hands
 
 MOTION_TASKS = ("instructional_generation", "contextual_prediction", "motion_translation")
 
@@ -33,50 +35,62 @@ class Motion:
     outside: float
 
 
-def find_motions(clip: Clip, config: MotionConfig, relations: RelationsConfig) -> tuple[list[Motion], dict]:
-    """Significant motions under each text, and counts of what was left out, by reason."""
-    counts = {"kept": 0, "still": 0, "outside": 0, "hand not seen": 0}
+def find_motions(clip: Clip, config: MotionConfig, hands: HandsConfig) -> tuple[list[Motion], dict[str, int]]:
+    """Significant motions under each text, and counts of what was left out, by reason.
+
+    The observation image shows each hand whose motion is told, and the wrist is believed all along (see `wrists`).
+    """
     if clip.T_world_camera is None:
         return [], {"no camera poses": 1}
     times = clip.timestamps - clip.timestamps[0]
+    counts: Counter[str] = Counter()
     motions: list[Motion] = []
-    seen = {h.side: np.isfinite(seen_wrists(clip, h, slice(None), relations).sum(-1)) for h in clip.hands}
+    moments = []
     for text in chunked(clip.texts, times[-1], config.chunk):
         for start in np.arange(text.start, text.end, config.stride):
             frame = int(np.argmin(np.abs(times - start)))
-            if abs(times[frame] - start) > config.stride / 2:
-                continue  # nothing was recorded there
-            steps = int(
-                np.floor(min(config.horizon, min(text.end, times[-1]) - times[frame]) * config.rate + 1e-6)
-            )
-            if steps < 2:
-                continue
-            ahead = times[frame] + np.arange(1, steps + 1) / config.rate
-            back = int(np.floor(min(config.history, times[frame]) * config.rate + 1e-6))
-            before = times[frame] - np.arange(back, -1, -1) / config.rate
-            future: dict[Side, np.ndarray] = {}
-            past: dict[Side, np.ndarray] = {}
-            for hand in clip.hands:
-                if text.hand not in (None, "both", hand.side):
-                    continue
-                if not seen[hand.side][frame]:
-                    continue
-                path = wrist_path(clip, hand.side, np.concatenate([before, ahead]), frame)
-                if np.isfinite(path[back:]).all():
-                    future[hand.side], past[hand.side] = path[back + 1 :], path[: back + 1]
-            if not future:
-                counts["hand not seen"] += 1
-                continue
-            moved = max(np.linalg.norm(future[s] - past[s][-1], axis=-1).max() for s in future)
-            outside = float(np.mean([config.codec.outside(future[s]) for s in future]))
-            if moved < config.least_movement:
-                counts["still"] += 1
-            elif outside > config.most_outside:
-                counts["outside"] += 1
-            else:
-                counts["kept"] += 1
-                motions.append(Motion(frame, text.text, config.rate, future, past, outside))
-    return motions, counts
+            if abs(times[frame] - start) <= config.stride / 2:  # else nothing was recorded there
+                moments.append((text, frame))
+    frames = sorted({frame for _, frame in moments})
+    located = locate_hands(clip, Sight(clip, frames), hands)
+    for text, frame in moments:
+        seconds = min(config.horizon, min(text.end, times[-1]) - times[frame])
+        steps = int(np.floor(seconds * config.rate + 1e-6))
+        if steps < 2:
+            continue
+        ahead = times[frame] + np.arange(1, steps + 1) / config.rate
+        back = int(np.floor(min(config.history, times[frame]) * config.rate + 1e-6))
+        before = times[frame] - np.arange(back, -1, -1) / config.rate
+        future: dict[Side, np.ndarray] = {}
+        past: dict[Side, np.ndarray] = {}
+        acting = [hand for hand in located if text.hand in (None, "both", hand.side)]
+        for hand in acting:
+            path = wrists_in_camera(clip, hand.path, np.concatenate([before, ahead]), frame)
+            if hand.reasons[frames.index(frame)] == 0 and np.isfinite(path[back:]).all():
+                future[hand.side], past[hand.side] = path[back + 1 :], path[: back + 1]
+        if not future:
+            counts[_why_not(acting, frames.index(frame))] += 1
+            continue
+        moved = max(np.linalg.norm(future[s] - past[s][-1], axis=-1).max() for s in future)
+        outside = float(np.mean([config.codec.outside(future[s]) for s in future]))
+        if moved < config.least_movement:
+            counts["still"] += 1
+        elif outside > config.most_outside:
+            counts["outside"] += 1
+        else:
+            counts["kept"] += 1
+            motions.append(Motion(frame, text.text, config.rate, future, past, outside))
+    return motions, dict(counts)
+
+
+def _why_not(hands: Sequence[LocatedHand], i: int) -> str:
+    """Why there is no motion: of the hand that came furthest."""
+    reasons = [int(hand.reasons[i]) for hand in hands]
+    if not reasons:
+        return "no hand"
+    if 0 in reasons:
+        return "hand lost on the way"
+    return f"hand {REASONS[max(reasons)]}"
 
 
 def chunked(texts: tuple[Text, ...], end: float, seconds: float) -> list[Text]:
@@ -91,19 +105,12 @@ def chunked(texts: tuple[Text, ...], end: float, seconds: float) -> list[Text]:
     return pieces
 
 
-def wrist_path(clip: Clip, side: Side, times: Float[np.ndarray, "k"], frame: int) -> Float[np.ndarray, "k 3"]:
-    """The wrist at these times (seconds since the first frame) in the camera of `frame`, metres.
-
-    Linear between frames; NaN next to a frame where the wrist is unknown.
-    """
-    hand = clip.hand(side)
-    assert hand is not None
+def wrists_in_camera(
+    clip: Clip, path: WristPath, times: Float[np.ndarray, "k"], frame: int
+) -> Float[np.ndarray, "k 3"]:
+    """The wrist at these times (seconds since the first frame) in the camera of `frame`, metres; NaN unknown."""
     assert clip.T_world_camera is not None
-    clock = clip.timestamps - clip.timestamps[0]
-    wrists = np.where(hand.confidence[:, WRIST, None] > 0, hand.joints_camera[:, WRIST], np.nan)
-    world = transform(clip.T_world_camera, wrists[:, None])[:, 0]
-    path = np.stack([np.interp(times, clock, world[:, axis]) for axis in range(3)], -1)
-    return transform(invert(clip.T_world_camera[frame]), path)
+    return transform(invert(clip.T_world_camera[frame]), path.at(times))
 
 
 def motion_task(motion: Motion, task: str, codec: MotionCodec, seed: int) -> tuple[str, str] | None:

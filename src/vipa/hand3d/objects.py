@@ -8,15 +8,16 @@ import numpy as np
 from jaxtyping import Float
 
 from vipa.clips.clip import Clip
-from vipa.geometry import invert, transform
 from vipa.hand3d.config import ObjectsConfig
+from vipa.hand3d.visibility import Sight
 
 
 @dataclass(frozen=True)
 class LocatedObject:
     """One object at the sampled frames of a clip.
 
-    centres: metres, each frame's camera, NaN where not known. confidence: 0 ... 1. method: poses or points.
+    centres: metres, each frame's camera, NaN where not known or not seen. confidence: 0 ... 1. method: poses or
+    points.
     """
 
     name: str
@@ -54,17 +55,25 @@ def clip_names(clip: Clip) -> list[str]:
     return [track.name for track in clip.objects or ()]
 
 
-def from_poses(clip: Clip, frames: Sequence[int], T_world_camera: np.ndarray) -> list[LocatedObject]:
-    """Objects whose poses the clip has: the origin of the object's own frame is its centre."""
+def from_poses(clip: Clip, sight: Sight, least_confidence: float) -> list[LocatedObject]:
+    """Objects whose poses the clip has, at the frames that are looked at; none without camera poses.
+
+    The confidence is the share of the object that the picture shows, 0 where its centre is outside. The centre is
+    known from `least_confidence` on. Boxes are the data set's, else around the object's outline.
+    """
     found = []
     for track in clip.objects or ():
-        if track.T_world_object is None:
+        if track.T_world_object is None or clip.T_world_camera is None:
             continue
-        world = track.T_world_object[list(frames), :3, 3]
-        centres = transform(invert(T_world_camera), world[:, None])[:, 0]
-        boxes = np.full((len(frames), 4), np.nan) if track.boxes is None else track.boxes[list(frames)]
-        seen = np.isfinite(centres).all(-1) & (np.isfinite(boxes).all(-1) | (track.boxes is None))
-        found.append(LocatedObject(track.name, centres, boxes, seen.astype(float), track.extent, "poses"))
+        centres = sight.centres(track)
+        confidence, boxes = sight.outlines(track)
+        confidence[~sight.inside(centres)] = 0.0
+        if track.boxes is not None:
+            boxes = track.boxes[sight.frames]
+            confidence[~np.isfinite(boxes).all(-1)] = 0.0
+        seen = (confidence > 0) & (confidence >= least_confidence)
+        centres = np.where(seen[:, None], centres, np.nan)
+        found.append(LocatedObject(track.name, centres, boxes, confidence, track.extent, "poses"))
     return found
 
 

@@ -1,17 +1,17 @@
 """From the geometry of a clip at its sampled frames to relations: what could be asked, all of it structured."""
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from vipa.clips.clip import Clip, Hand, Side, Text
+from vipa.clips.clip import Clip, Side, Text
 from vipa.geometry import transform
-from vipa.hand3d.calibration import joints_in_view
 from vipa.hand3d.config import RelationsConfig, digest
 from vipa.hand3d.objects import LocatedObject
 from vipa.hand3d.relations import AnyRelation, CameraMovement, Relation
-from vipa.hands.skeleton import WRIST
+from vipa.hand3d.wrists import REASONS, LocatedHand
 
 LEAD = 0.5
 """Seconds before a text begins at which its task can be asked about already."""
@@ -19,11 +19,12 @@ LEAD = 0.5
 
 @dataclass(frozen=True)
 class ClipGeometry:
-    """Where everything is at the sampled frames. T_world_camera: metres; None where camera poses are unknown."""
+    """Where everything is that the sampled frames show. T_world_camera: metres; None where camera poses are unknown."""
 
     frames: Int[np.ndarray, "n"]
     T_world_camera: Float[np.ndarray, "n 4 4"] | None
     objects: tuple[LocatedObject, ...]
+    hands: tuple[LocatedHand, ...]
 
 
 @dataclass(frozen=True)
@@ -46,18 +47,28 @@ def find_relations(clip: Clip, geometry: ClipGeometry, config: RelationsConfig) 
     ]
 
 
-def seen_wrists(clip: Clip, hand: Hand, frames, config: RelationsConfig) -> Float[np.ndarray, "n 3"]:
-    """Wrists at these frames in their own cameras, metres; NaN where the hand is out of view."""
-    seen = joints_in_view(hand, clip.intrinsics) >= config.joints_in_view
-    wrists = np.where(seen[:, None], hand.joints_camera[:, WRIST], np.nan)
-    return wrists[frames]
+def left_out(geometry: ClipGeometry) -> dict[str, int]:
+    """Frames in which a hand or an object is not asked about, over all hands and objects, by reason."""
+    counts: Counter[str] = Counter()
+    for hand in geometry.hands:
+        counts.update(f"hand {REASONS[reason]}" for reason in hand.reasons if reason)
+        counts["hand lost between two frames"] += max(int(hand.path.stretch.max()), 0)
+    for thing in geometry.objects:
+        unseen = ~np.isfinite(thing.centres).all(-1)
+        counts["object hidden or partly outside"] += int((unseen & (thing.confidence > 0)).sum())
+        counts["object not seen"] += int((unseen & (thing.confidence == 0)).sum())
+    return {reason: count for reason, count in counts.items() if count}
 
 
 def spatial_relations(clip: Clip, geometry: ClipGeometry, config: RelationsConfig) -> list[Found]:
-    """Each object from each hand, both in the last frame of a window."""
+    """Each object from each hand, both seen in the last frame of a window, which is what the question asks about.
+
+    Earlier frames lead up to it and may show neither: the answer is in the first one's camera, whose movement to the
+    last one the pictures themselves show.
+    """
     found = []
-    for hand in clip.hands:
-        wrists = seen_wrists(clip, hand, geometry.frames, config)
+    for hand in geometry.hands:
+        wrists = hand.wrists
         for thing in geometry.objects:
             for end in np.flatnonzero(np.isfinite(wrists).all(-1) & np.isfinite(thing.centres).all(-1)):
                 start = _window_start(clip, geometry, config, int(end), f"spatial {hand.side} {thing.name}")
@@ -75,7 +86,7 @@ def spatial_relations(clip: Clip, geometry: ClipGeometry, config: RelationsConfi
                     Found(
                         relation,
                         _frames(geometry, start, int(end)),
-                        float(hand.confidence[frame, WRIST]),
+                        float(hand.confidence[end]),
                         float(thing.confidence[end]),
                     )
                 )
@@ -84,13 +95,13 @@ def spatial_relations(clip: Clip, geometry: ClipGeometry, config: RelationsConfi
 
 def task_completions(clip: Clip, geometry: ClipGeometry, config: RelationsConfig) -> list[Found]:
     """Where a hand went from a window's last frame for its task: to the first touch of what the text names first,
-    from there to where it lets go; to the end of the text where contacts are not known."""
+    from there to where it lets go; to the end of the text where contacts are not known. The last frame shows the hand,
+    and one of the frames what it is to reach, where the text names that and its place is known."""
     if clip.T_world_camera is None or geometry.T_world_camera is None:
         return []
     found, names = [], [thing.name for thing in geometry.objects]
-    for hand in clip.hands:
-        wrists = seen_wrists(clip, hand, geometry.frames, config)
-        wrist_world = transform(clip.T_world_camera, hand.joints_camera[:, WRIST, None])[:, 0]
+    for hand in geometry.hands:
+        wrists, path = hand.wrists, hand.path
         for text in clip.texts:
             if text.hand not in (None, "both", hand.side):
                 continue
@@ -99,11 +110,13 @@ def task_completions(clip: Clip, geometry: ClipGeometry, config: RelationsConfig
                 if not text.start - LEAD <= clip.timestamps[frame] - clip.timestamps[0] < text.end:
                     continue
                 goal = task_goal(clip, hand.side, text, names, frame)
-                if goal is None or not np.isfinite(wrist_world[goal[0]]).all():
-                    continue
+                if goal is None or path.stretch[goal[0]] != path.stretch[frame]:
+                    continue  # where the hand went is not known
                 start = _window_start(clip, geometry, config, int(end), f"task {hand.side} {text.text}")
+                if goal[1] is not None and not _shown(geometry, goal[1], start, int(end)):
+                    continue
                 R_first_world = geometry.T_world_camera[start, :3, :3].T
-                displacement = R_first_world @ (wrist_world[goal[0]] - wrist_world[frame])
+                displacement = R_first_world @ (path.points[goal[0]] - path.points[frame])
                 if np.linalg.norm(displacement) < config.least_task_movement:
                     continue
                 relation = Relation(
@@ -114,8 +127,8 @@ def task_completions(clip: Clip, geometry: ClipGeometry, config: RelationsConfig
                     task=text.text,
                     gamma=config.gamma,
                 )
-                confidence = float(hand.confidence[frame, WRIST])
-                found.append(Found(relation, _frames(geometry, start, int(end)), confidence, None))
+                frames, confidence = _frames(geometry, start, int(end)), float(hand.confidence[end])
+                found.append(Found(relation, frames, confidence, None))
     return found
 
 
@@ -139,23 +152,24 @@ def task_goal(clip: Clip, side: Side, text: Text, names: list[str], frame: int) 
 
 
 def hand_movements(clip: Clip, geometry: ClipGeometry, config: RelationsConfig) -> list[Found]:
-    """From the wrist in one frame to the wrist one to window-1 samples later."""
+    """From the wrist in one frame to the wrist one to window-1 samples later, the hand seen in both, and not lost by
+    its tracker in between."""
     if geometry.T_world_camera is None:
         return []
     found = []
-    for hand in clip.hands:
-        wrists = seen_wrists(clip, hand, geometry.frames, config)
+    for hand in geometry.hands:
+        wrists = hand.wrists
         world = transform(geometry.T_world_camera, wrists[:, None])[:, 0]
         for end in range(1, len(wrists)):
             start = end - _draw(clip, end, f"hand {hand.side}", min(config.window - 1, end))
             displacement = geometry.T_world_camera[start, :3, :3].T @ (world[end] - world[start])
-            if not np.isfinite(displacement).all():
+            first, last = int(geometry.frames[start]), int(geometry.frames[end])
+            if not np.isfinite(displacement).all() or hand.path.stretch[first] != hand.path.stretch[last]:
                 continue
             if np.linalg.norm(displacement) < config.least_hand_movement:
                 continue
-            first, last = int(geometry.frames[start]), int(geometry.frames[end])
             relation = Relation("hand_movement", displacement, hand.side, gamma=config.gamma)
-            confidence = float(min(hand.confidence[first, WRIST], hand.confidence[last, WRIST]))
+            confidence = float(min(hand.confidence[start], hand.confidence[end]))
             found.append(Found(relation, (first, last), confidence, None))
     return found
 
@@ -183,6 +197,12 @@ def camera_movements(clip: Clip, geometry: ClipGeometry, config: RelationsConfig
 def contact_at(clip: Clip, side: Side, name: str, frame: int) -> bool | None:
     touch = None if clip.contacts is None else clip.contacts.get((side, name))
     return None if touch is None else bool(touch[frame])
+
+
+def _shown(geometry: ClipGeometry, name: str, start: int, end: int) -> bool:
+    """Whether one of the frames from sample `start` to `end` shows the object."""
+    things = [thing for thing in geometry.objects if thing.name == name]
+    return any(np.isfinite(thing.centres[start : end + 1]).all(-1).any() for thing in things)
 
 
 def _draw(clip: Clip, end: int, what: str, most: int) -> int:

@@ -9,7 +9,7 @@ import hashlib
 import io
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -27,12 +27,18 @@ from vipa.hand3d.motion import find_motions, motion_seed, motion_task
 from vipa.hand3d.objects import LocatedObject, clip_names, from_poses
 from vipa.hand3d.pointmaps import AnyMaps, PointMaps
 from vipa.hand3d.questions import answer_text, question_text
-from vipa.hand3d.relating import ClipGeometry, Found, find_relations
+from vipa.hand3d.relating import ClipGeometry, Found, find_relations, left_out
 from vipa.hand3d.relations import AnyRelation, CameraMovement, Relation
 from vipa.hand3d.store import ClipStore, StageOutput
+from vipa.hand3d.visibility import Sight
+from vipa.hand3d.wrists import LocatedHand, locate_hands, wrist_path
 
-STAGE_VERSIONS = {"words": 1, "points": 2, "scale": 3, "objects": 3, "relations": 2, "motion": 1, "frames": 1}
+STAGE_VERSIONS = {"words": 1, "points": 2, "scale": 3, "objects": 4, "relations": 3, "motion": 2, "frames": 1}
 """Raised when a stage's results change, so that old files count as out of date."""
+
+
+MAP_ERROR = 0.05
+"""Relative error of a network's depth, beyond that of its unit, that hides nothing."""
 
 
 class ClipStages:
@@ -53,9 +59,9 @@ class ClipStages:
             "words": (asdict(c.words), c.objects.names, c.endpoint.url, c.endpoint.model),
             "points": (asdict(c.points), asdict(c.objects), c.frames.rate, "words"),
             "scale": (asdict(c.scale), "points"),
-            "objects": (asdict(c.objects), "scale"),
+            "objects": (asdict(c.objects), asdict(c.hands), "scale"),
             "relations": (asdict(c.relations), "objects", "words"),
-            "motion": (asdict(c.motion), asdict(c.relations), "words"),
+            "motion": (asdict(c.motion), asdict(c.hands), "words"),
             "frames": (asdict(c.frames), "objects", "motion"),
         }.items():
             made_of = [keys.get(p, p) if isinstance(p, str) else p for p in parts]
@@ -69,7 +75,7 @@ class ClipStages:
         arrays = [c.timestamps, *([c.T_world_camera] if c.T_world_camera is not None else [])]
         arrays += [a for h in c.hands for a in (h.joints_camera, h.confidence)]
         for track in c.objects or ():
-            arrays += [a for a in (track.T_world_object, track.boxes) if a is not None]
+            arrays += [a for f in fields(track) if isinstance(a := getattr(track, f.name), np.ndarray)]
         arrays += list((c.contacts or {}).values())
         head = (c.source, c.id, c.source_video, c.intrinsics, c.depth is None, c.depth_is_metric, c.texts, c.split)
         names = [t.name for t in c.objects or ()], sorted(c.contacts or {}), [h.side for h in c.hands]
@@ -176,8 +182,9 @@ class ClipStages:
         """Camera poses and objects at the sampled frames."""
 
         def compute() -> StageOutput:
-            poses = self._poses()
-            located = self._locate(poses)
+            poses, sight = self._poses(), self._sight()
+            located = self._locate(poses, sight)
+            hands = locate_hands(self.clip, sight, self.config.hands)
             values = [
                 {
                     "name": o.name,
@@ -187,6 +194,7 @@ class ClipStages:
                 for o in located
             ]
             arrays = {f"{i}_{k}": getattr(o, k) for i, o in enumerate(located) for k in _OBJECT_ARRAYS}
+            arrays |= {f"{h.side}_{k}": getattr(h, k) for h in hands for k in _HAND_ARRAYS}
             return StageOutput(values, arrays | ({} if poses is None else {"poses": poses}))
 
         out = self._stage("objects", compute)
@@ -199,7 +207,23 @@ class ClipStages:
             )
             for i, v in enumerate(out.values)
         )
-        return ClipGeometry(self.frames, out.arrays.get("poses"), objects)
+        hands = tuple(
+            LocatedHand(
+                hand.side,
+                path=wrist_path(self.clip, hand, self.config.hands),
+                **{k: out.arrays[f"{hand.side}_{k}"] for k in _HAND_ARRAYS},
+            )
+            for hand in self.clip.hands
+        )
+        return ClipGeometry(self.frames, out.arrays.get("poses"), objects, hands)
+
+    def _sight(self) -> Sight:
+        """With the depth that the clip has in metres, or that of a calibrated map where one was needed anyway."""
+        clip, maps, scale = self.clip, self.maps if self.needs_points else None, self.scale
+        if maps is None or scale is None or (clip.depth is not None and clip.depth_is_metric):
+            return Sight(clip, self.frames.tolist())
+        unsure = MAP_ERROR + (scale.high - scale.low) / 2 / scale.scale
+        return Sight(clip, self.frames.tolist(), lambda i: maps.depth[i] * scale.scale, unsure)
 
     def _poses(self) -> np.ndarray | None:
         if self.clip.T_world_camera is not None:
@@ -211,10 +235,10 @@ class ClipStages:
         poses[:, :3, 3] *= self.scale.scale
         return poses
 
-    def _locate(self, poses: np.ndarray | None) -> tuple[LocatedObject, ...]:
+    def _locate(self, poses: np.ndarray | None, sight: Sight) -> tuple[LocatedObject, ...]:
         config, found = self.config.objects, []
-        if config.positions != "points" and poses is not None:
-            found = from_poses(self.clip, self.frames.tolist(), poses)
+        if config.positions != "points":
+            found = from_poses(self.clip, sight, config.confidence)
         if self.names and self.maps is not None and self.scale is not None:
             boxes, scores = self.estimators.boxes(self.clip, self.frames.tolist(), self.names)
             found += locate_objects(
@@ -223,9 +247,13 @@ class ClipStages:
         return tuple(found)
 
     @cached_property
-    def relations(self) -> list[dict[str, Any]]:
-        """Rows of the table `visual`, all but split, version and configuration."""
-        return self._stage("relations", lambda: StageOutput([self._row(f) for f in self._find()])).values
+    def relations(self) -> dict[str, Any]:
+        """rows: of the table `visual`, all but split, version and configuration; counts: what was left out."""
+
+        def compute() -> StageOutput:
+            return StageOutput({"rows": [self._row(f) for f in self._find()], "counts": left_out(self.geometry)})
+
+        return self._stage("relations", compute).values
 
     def _find(self) -> list[Found]:
         found = find_relations(self.clip, self.geometry, self.config.relations)
@@ -292,7 +320,7 @@ class ClipStages:
 
     def _motions(self) -> StageOutput:
         config, rows = self.config.motion, []
-        motions, counts = find_motions(self.clip, config, self.config.relations)
+        motions, counts = find_motions(self.clip, config, self.config.hands)
         for motion in motions:
             for task in config.tasks:
                 worded = motion_task(motion, task, config.codec, motion_seed(self.clip, motion, task, config.seed))
@@ -399,7 +427,9 @@ class ClipStages:
 
     def _kept_templates(self) -> dict[str, str]:
         """A note of how many questions the endpoint was to reword and did not, and the commonest reason."""
-        reasons = Counter(r["wording"].removeprefix(KEPT) for r in self.relations if r["wording"].startswith(KEPT))
+        reasons = Counter(
+            r["wording"].removeprefix(KEPT) for r in self.relations["rows"] if r["wording"].startswith(KEPT)
+        )
         if not reasons:
             return {}
         reason = reasons.most_common(1)[0][0]
@@ -410,6 +440,7 @@ KEPT = "template; "
 """Begins the `wording` of a question that was to be reworded and kept its template; the reason follows."""
 
 _OBJECT_ARRAYS = ("centres", "boxes", "confidence")
+_HAND_ARRAYS = ("wrists", "confidence", "reasons")
 
 
 def frame_id(clip_id: str, frame: int) -> str:

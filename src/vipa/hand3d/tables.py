@@ -59,7 +59,7 @@ def build_tables(out: Path, config: AnnotateConfig) -> dict[str, Any]:
             {k: row[k] for k in light}
             | {"clip_id": clip.row["id"], "source": clip.row["source"], "split": split[clip.row["id"]]}
             for clip in clips
-            for row in clip.read("relations").values
+            for row in clip.read("relations").values["rows"]
         ),
     )
     action = select_action(
@@ -84,7 +84,7 @@ def _rows(
     of_clip = {"clip_id": clip.row["id"], "source": clip.row["source"], "split": split}
     video = {"source_video": clip.row["source_video"]}
     used: set[str] = set()
-    for row in clip.read("relations").values:
+    for row in clip.read("relations").values["rows"]:
         if row["id"] in visual:
             used.update(row["frame_ids"])
             yield "visual", row | of_clip | video | made

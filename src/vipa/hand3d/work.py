@@ -18,7 +18,7 @@ DONE, REFUSED = "clip.json", "refused.json"
 @dataclass(frozen=True)
 class ClipReport:
     """What became of one clip. reason: None where it is done. seconds: wall time by stage computed now; cpu_seconds:
-    of this process (waiting for a disk or an endpoint costs none)."""
+    of this process (waiting for a disk or an endpoint costs none). left_out: of relations and of motions, by reason."""
 
     clip_id: str
     reason: str | None
@@ -27,6 +27,7 @@ class ClipReport:
     seconds: dict[str, float]
     counts: dict[str, int]
     cpu_seconds: dict[str, float] = field(default_factory=dict)
+    left_out: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 def clip_folder(out: Path, clip: Clip) -> Path:
@@ -66,10 +67,11 @@ def annotate_clip(clip: Clip | ClipError, out: Path, config: AnnotateConfig, est
     except Exception as error:
         reason = f"clip {clip.id!r}: {type(error).__name__}: {error}"
         return _refuse(folder, stages.clip_id, reason, clip.seconds, seconds)
-    counts = Counter(row["category"] for row in stages.relations)
+    counts = Counter(row["category"] for row in stages.relations["rows"])
     counts += Counter(row["task"] for row in stages.motions["rows"])
     frames = len(stages.frames) if stages.computed else 0
-    return ClipReport(stages.clip_id, None, frames, clip.seconds, seconds, dict(counts), cpu)
+    without = {"relations": stages.relations["counts"], "motions": stages.motions["counts"]}
+    return ClipReport(stages.clip_id, None, frames, clip.seconds, seconds, dict(counts), cpu, without)
 
 
 PARTS = {

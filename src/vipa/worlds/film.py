@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from vipa.clips.clip import Clip, Hand, ObjectTrack
+from vipa.clips.meshes import Mesh, sample_surface
 from vipa.geometry import Intrinsics, invert, project, transform
 from vipa.worlds.actions import perform
 from vipa.worlds.hand import HandPose, joints_world
 from vipa.worlds.motions import Performance
-from vipa.worlds.objects import surface_points
+from vipa.worlds.objects import surface_points, triangles
 from vipa.worlds.scene import Scene
 from vipa.worlds.studio import Shot, Studio
 
@@ -126,6 +127,7 @@ def film_clip(
                     transform(T_camera_object, surface_points(thing)), T_camera_object[:, :3, 3], intrinsics
                 ),
                 extent=thing.size,
+                surface=sample_surface(Mesh(*triangles(thing)))[0],
             )
         )
     name = f"tabletop_{seed:08d}"

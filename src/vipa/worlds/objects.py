@@ -287,3 +287,17 @@ def surface_points(thing: SceneObject) -> np.ndarray:
     else:
         unit = _mesh(thing.kind)[0]
     return unit * thing.size
+
+
+def triangles(thing: SceneObject) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices (n, 3), own frame, metres, and faces (m, 3) of the object's body, without a cup's handle."""
+    if thing.kind in ("box", "book"):
+        unit = np.stack(np.meshgrid(*[[-0.5, 0.5]] * 3, indexing="ij"), -1).reshape(-1, 3)
+        sides = ((0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3))
+        faces = np.array([t for a, b, c, e in sides for t in ((a, b, c), (a, c, e))])
+    elif thing.kind == "ball":
+        angle = np.linspace(-np.pi / 2, np.pi / 2, 13)
+        unit, faces = _lathe(0.5 * np.stack([np.cos(angle), np.sin(angle)], -1))
+    else:
+        unit, faces = _mesh(thing.kind)
+    return unit * thing.size, faces

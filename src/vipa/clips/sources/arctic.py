@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from vipa.clips.clip import Clip, ClipError, Hand, ObjectTrack, Side, Split, Text
 from vipa.clips.mano_hands import mano_hand, mano_layer
+from vipa.clips.meshes import add_shapes, mesh_shape
 from vipa.clips.reading import chunks, existing_root, read_each, rows, sound_images
 from vipa.clips.sources import NO_OPTIONS, SourceOptions
 from vipa.clips.video import Frames, ImageFrames, UndistortedFrames
@@ -22,6 +24,7 @@ ROOT/                                      (arctic_data/data, or any folder abov
   raw_seqs/s01/<object>_<grab|use>_01.mano.npy  .object.npy  .egocam.dist.npy
   images/s01/<object>_<grab|use>_01/<view>/00001.jpg    view 0: worn, 1 ... 8: fixed (option view; 0 by default)
   meta/misc.json
+  meta/object_vtemplates/<object>/mesh.obj  parts.json    for where an object's middle and its surface are
   splits_json/protocol_p2.json             where there is one, for the official split
 """
 
@@ -58,6 +61,7 @@ def _read(name: str, data: Path, folder: Path, view: int, options: SourceOptions
     frames, intrinsics, T_camera_world = camera(raw, sequence, misc, view, ImageFrames(paths), size, count, shown)
     hands = [_hand(side, mano, shown, T_camera_world, options) for side in ("left", "right")]
     thing, action = sequence.split("_")[:2]
+    notes = {"texts": "made from the sequence's name; the data set has no sentences"}
     clip = Clip(
         id=name,
         source="arctic",
@@ -67,7 +71,7 @@ def _read(name: str, data: Path, folder: Path, view: int, options: SourceOptions
         intrinsics=intrinsics,
         T_world_camera=invert(T_camera_world),
         hands=tuple(h for h in hands if h is not None),
-        objects=_objects(raw / f"{sequence}.object.npy", thing, count, shown),
+        objects=(_object(data, raw / f"{sequence}.object.npy", thing, count, shown, notes),),
         texts=(Text(f"{action} the {thing}", 0.0, (shown[-1] - shown[0] + 1) / RATE),),
         split=_split(data, subject, sequence),
         licence=LICENCE,
@@ -138,12 +142,28 @@ def _hand(
     )
 
 
-def _objects(path: Path, name: str, count: int, shown: list[int]) -> tuple[ObjectTrack, ...]:
-    """Rows of articulation (radians), axis-angle, and a translation in millimetres, though hands are in metres."""
+def _object(data: Path, path: Path, name: str, count: int, shown: list[int], notes: dict[str, str]) -> ObjectTrack:
+    """Rows of articulation (radians), axis-angle, and a translation in millimetres, though hands are in metres.
+
+    The pose is the base's. The mesh is in millimetres and closed; of its vertices those that parts.json marks turn
+    by the articulation about -z.
+    """
     if not path.is_file():
-        return (ObjectTrack(name),)
-    data = rows(load_npy(path), count, path.name, (7,))[shown]
-    return (ObjectTrack(name, rigid(matrix_from_axis_angle(data[:, 1:4]), data[:, 4:] / 1000)),)
+        return ObjectTrack(name)
+    values = rows(load_npy(path), count, path.name, (7,))[shown]
+    track = ObjectTrack(name, rigid(matrix_from_axis_angle(values[:, 1:4]), values[:, 4:] / 1000))
+    folder = data / "meta" / "object_vtemplates" / name
+    (track,) = add_shapes([track], [folder / "mesh.obj"], notes, 1e-3)
+    if track.surface is None or not (folder / "parts.json").is_file():
+        return track
+    vertex = mesh_shape(folder / "mesh.obj", 1e-3).vertex
+    try:
+        parts = np.array(json.loads((folder / "parts.json").read_text()), dtype=bool)[vertex]
+    except (ValueError, IndexError) as error:
+        notes["meshes"] = f"{name}: taken as closed, parts.json does not fit the mesh ({error})"
+        return track
+    turned = rigid(matrix_from_axis_angle(values[:, :1] * [0.0, 0.0, -1.0]), np.zeros((len(shown), 3)))
+    return replace(track, moving=parts, T_object_moving=turned)
 
 
 def _split(data: Path, subject: str, sequence: str) -> Split | None:

@@ -9,6 +9,7 @@ import yaml
 from vipa.clips.clip import Clip, ClipError, Hand, ObjectTrack, Side, Split, Text
 from vipa.clips.depth import depth_images
 from vipa.clips.mano_hands import have_mano, mano_hand, mano_layer
+from vipa.clips.meshes import add_shapes
 from vipa.clips.reading import chunks, each_file, existing_root, make_hand, read_each, sound_images
 from vipa.clips.sources import NO_OPTIONS, SourceOptions
 from vipa.clips.video import ImageFrames
@@ -27,6 +28,7 @@ ROOT/
     intrinsics/836212060125_640x480.yml ...
     extrinsics_<id>/extrinsics.yml
     mano_<id>/mano.yml
+  models/002_master_chef_can/textured_simple.obj ...     for where an object's middle and its surface are
 """
 
 RATE = 30.0
@@ -87,10 +89,9 @@ def _read(name: str, root: Path, camera: Path, options: SourceOptions) -> Iterat
     hand = _hand(side, labels, _betas(calibration, meta), options)
     if hand is None:
         raise ValueError("no hand is annotated in any frame")
-    objects = tuple(
-        ObjectTrack(object_name(int(ycb)), _track(labels, k, T_world_camera), mesh=YCB.get(int(ycb)))
-        for k, ycb in enumerate(meta["ycb_ids"])
-    )
+    ycb_ids = [int(ycb) for ycb in meta["ycb_ids"]]
+    tracks = [ObjectTrack(object_name(ycb), _track(labels, k, T_world_camera)) for k, ycb in enumerate(ycb_ids)]
+    meshes = [root / "models" / YCB[ycb] / "textured_simple.obj" if ycb in YCB else None for ycb in ycb_ids]
     depth = [camera / f"aligned_depth_to_color_{s}.png" for s in stems]
     grasped = object_name(int(meta["ycb_ids"][int(meta["ycb_grasp_ind"])]))
     clip = Clip(
@@ -103,7 +104,7 @@ def _read(name: str, root: Path, camera: Path, options: SourceOptions) -> Iterat
         T_world_camera=poses,
         hands=(hand,),
         depth=depth_images(depth, 1e-3, size, notes),
-        objects=objects,
+        objects=add_shapes(tracks, meshes, notes),
         texts=(Text(f"pick up the {grasped}", 0.0, n / RATE, side),),
         split=_split(sequence),
         licence=LICENCE,

@@ -1,6 +1,7 @@
 """FPHA: first-person hand actions with magnetic sensors on the right hand (guiggh/hand_pose_action)."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 from vipa.clips.clip import Clip, ClipError, ObjectTrack, Text
 from vipa.clips.depth import RegisteredDepth, depth_images
 from vipa.clips.mano_hands import fitted_mano
+from vipa.clips.meshes import add_shapes
 from vipa.clips.reading import chunks, existing_root, make_hand, read_each, sound_images
 from vipa.clips.sources import NO_OPTIONS, SourceOptions
 from vipa.clips.video import ImageFrames
@@ -122,28 +124,19 @@ def read_object_poses(path: Path, shown: list[int], notes: dict[str, str] | None
 def _objects(
     root: Path, inside: Path, shown: list[int], camera: Intrinsics, notes: dict[str, str]
 ) -> tuple[ObjectTrack, ...] | None:
-    """The object as boxes on the image: there is no world for its pose, since the head camera is not tracked."""
+    """The object as boxes on the image: there is no world for its pose, since the head camera is not tracked.
+    The mesh is in metres."""
     name = next((model for word, model in _MODELS.items() if word in inside.parts[1]), None)
     if name is None:
         return None
     paths = sorted(root.glob(f"Object_6D_pose_annotation_v1*/{inside}/object_pose.txt"))
     mesh = root / "Object_models" / f"{name}_model" / f"{name}_model.ply"
-    vertices = _ply_vertices(mesh) if paths and mesh.is_file() else None
-    boxes = None
-    if vertices is not None:
-        pixels = project(transform(read_object_poses(paths[0], shown, notes), vertices), camera.matrix)
-        boxes = np.concatenate([pixels.min(1), pixels.max(1)], -1)
-    return (ObjectTrack(name.replace("_", " "), boxes=boxes, mesh=str(mesh) if mesh.is_file() else None),)
-
-
-def _ply_vertices(path: Path) -> np.ndarray | None:
-    """(n, 3) metres of an ASCII PLY; None for a binary one."""
-    lines = path.read_bytes().decode("latin1").splitlines()
-    if "end_header" not in lines or not any(line.startswith("format ascii") for line in lines[:5]):
-        return None
-    count = next(int(line.split()[2]) for line in lines if line.startswith("element vertex"))
-    start = lines.index("end_header") + 1
-    return np.array([line.split()[:3] for line in lines[start : start + count]], dtype=np.float64)
+    (track,) = add_shapes([ObjectTrack(name.replace("_", " "))], [mesh], notes)
+    if track.surface is not None and paths:
+        T_camera_object = read_object_poses(paths[0], shown, notes)
+        pixels = project(transform(T_camera_object, track.surface), camera.matrix)
+        track = replace(track, boxes=np.concatenate([pixels.min(1), pixels.max(1)], -1))
+    return (track,)
 
 
 def read_table(path: Path, count: int, notes: dict[str, str] | None = None) -> dict[int, np.ndarray]:

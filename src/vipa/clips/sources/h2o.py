@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from vipa.clips.clip import Clip, ClipError, Hand, ObjectTrack, Side, Split, Text
 from vipa.clips.depth import depth_images
 from vipa.clips.mano_hands import have_mano, mano_hand, mano_layer
+from vipa.clips.meshes import add_shapes
 from vipa.clips.reading import (
     chunks,
     each_file,
@@ -21,7 +23,7 @@ from vipa.clips.reading import (
 )
 from vipa.clips.sources import NO_OPTIONS, SourceOptions
 from vipa.clips.video import ImageFrames
-from vipa.geometry import Intrinsics, matrix_from_axis_angle
+from vipa.geometry import Intrinsics, invert, matrix_from_axis_angle, transform
 
 LICENCE = "H2O: on request, non-commercial research"
 DOWNLOAD = "h2odataset.ethz.ch (registration), script of github.com/taeinkwon/h2odataset, mode 'ego' or 'all'"
@@ -33,11 +35,14 @@ ROOT/
         cam4/                      the worn camera (view cam0 ... cam3: the fixed ones)
           cam_intrinsics.txt
           rgb/000000.png ...       or rgb256/
-          depth/ cam_pose/ hand_pose/ hand_pose_mano/ obj_pose_RT/ action_label/
+          depth/ cam_pose/ hand_pose/ hand_pose_mano/ obj_pose/ obj_pose_RT/ action_label/
+  object/book/book.ply (or .obj) ...   meshes, where they are unpacked too
 """
 
 RATE = 30.0
 OBJECTS = ("", "book", "espresso", "lotion", "spray", "milk", "cocoa", "chips", "cappuccino")
+MESHES = ("", "book", "espresso", "lotion", "lotion_spray", "milk", "ovomaltine", "pringles", "starbucks")
+"""The same by the names of their mesh files."""
 _GRABBED = OBJECTS[1:]
 ACTIONS = (
     "",
@@ -92,7 +97,7 @@ def _read(name: str, root: Path, camera: Path, options: SourceOptions) -> Iterat
         T_world_camera=T_world_camera,
         hands=tuple(h for h in hands if h is not None),
         depth=depth,
-        objects=_objects(camera, stems, T_world_camera, notes),
+        objects=_objects(root, camera, stems, T_world_camera, notes),
         texts=_texts(camera, stems, times, notes),
         split=_split(subject, task),
         licence=LICENCE,
@@ -135,16 +140,29 @@ def _hand(
 
 
 def _objects(
-    camera: Path, stems: list[str], T_world_camera: np.ndarray, notes: dict[str, str]
+    root: Path, camera: Path, stems: list[str], T_world_camera: np.ndarray, notes: dict[str, str]
 ) -> tuple[ObjectTrack, ...] | None:
+    """Poses from obj_pose_RT; centre and size from the mesh, else from obj_pose: a class, then 21 points in the
+    camera (metres), the centre, 8 corners and the middles of 12 edges."""
     if not (camera / "obj_pose_RT").is_dir():
         return None
     data = _labels(camera / "obj_pose_RT", stems, 17, notes)
-    T_world_object = T_world_camera @ data[:, 1:].reshape(-1, 4, 4)
-    kinds = [int(k) for k in np.unique(np.nan_to_num(data[:, 0])) if 0 < k < len(OBJECTS)]
-    return tuple(
-        ObjectTrack(OBJECTS[k], np.where((data[:, 0] == k)[:, None, None], T_world_object, np.nan)) for k in kinds
-    )
+    T_camera_object = data[:, 1:].reshape(-1, 4, 4)
+    boxes = _labels(camera / "obj_pose", stems, 64, notes)
+    tracks, meshes = [], []
+    for k in (int(k) for k in np.unique(np.nan_to_num(data[:, 0])) if 0 < k < len(OBJECTS)):
+        here = data[:, 0] == k
+        track = ObjectTrack(OBJECTS[k], np.where(here[:, None, None], T_world_camera @ T_camera_object, np.nan))
+        if (both := here & (boxes[:, 0] == k)).any():
+            own = transform(invert(T_camera_object[both]), boxes[both, 1:].reshape(-1, 21, 3))
+            low, high = np.median(own[:, 1:9].min(1), 0), np.median(own[:, 1:9].max(1), 0)
+            track = replace(track, centre=np.median(own[:, 0], 0), extent=high - low)
+        tracks.append(track)
+        files = [
+            root / top / MESHES[k] / f"{MESHES[k]}.{e}" for top in ("object", "objects") for e in ("ply", "obj")
+        ]
+        meshes.append(next((path for path in files if path.is_file()), None))
+    return add_shapes(tracks, meshes, notes)
 
 
 def _texts(camera: Path, stems: list[str], times: np.ndarray, notes: dict[str, str]) -> tuple[Text, ...]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from vipa.clips.clip import Clip, ClipError, Frames, Hand, ObjectTrack, Side
 from vipa.clips.mano_hands import have_mano, mano_hand, mano_layer
+from vipa.clips.meshes import add_shapes
 from vipa.clips.reading import chunks, existing_root, make_hand, read_each, sound_images
 from vipa.clips.sources import NO_OPTIONS, SourceOptions
 from vipa.clips.video import AbsentFrames, ImageFrames, UndistortedFrames
@@ -29,7 +30,7 @@ ROOT/
     frames/<stream id>/<timestamp in ns>.jpg|png   images of a stream, exported from recording.vrs, not turned
     masks/mask_qa_pass.csv  mask_hand_pose_available.csv  mask_object_pose_available.csv
           mask_object_pose_quality.csv  mask_headset_pose_available.csv    optional: what they mark is unknown
-  object_library/instance.json
+  object_library/instance.json  <object id>.glb ...
 option view: a stream id (1201-1, 214-1, ...); the first of camera_models.json by default
 """
 
@@ -90,6 +91,7 @@ def _read(name: str, root: Path, folder: Path, options: SourceOptions) -> Iterat
         frames = UndistortedFrames(ImageFrames(tuple(files[t] for t in wanted)), lens, camera.size, pinhole)
     good = _marked_good(folder, HAND_MASKS, camera.stream, wanted, notes)
     hands, kind = _hands(folder, wanted, invert(T_world_camera), good, options)
+    notes |= {"hands": kind, "images": "undistorted to a pinhole of the lens's focal length"}
     good_objects = _marked_good(folder, OBJECT_MASKS, camera.stream, wanted, notes)
     clip = Clip(
         id=f"{name}_{camera.stream}",
@@ -100,9 +102,9 @@ def _read(name: str, root: Path, folder: Path, options: SourceOptions) -> Iterat
         intrinsics=pinhole,
         T_world_camera=T_world_camera,
         hands=tuple(hands),
-        objects=_objects(root, folder, wanted, good_objects),
+        objects=_objects(root, folder, wanted, good_objects, notes),
         licence=LICENCE,
-        notes={"hands": kind, "images": "undistorted to a pinhole of the lens's focal length"} | notes,
+        notes=notes,
     )
     if not hands:
         marks = ", ".join(f"{name} {said}" for name, said in notes.items() if name.startswith("mask_"))
@@ -266,7 +268,9 @@ def _hands(
     return hands, "MANO" if use_mano else "UmeTrack"
 
 
-def _objects(root: Path, folder: Path, wanted: np.ndarray, good: np.ndarray) -> tuple[ObjectTrack, ...] | None:
+def _objects(
+    root: Path, folder: Path, wanted: np.ndarray, good: np.ndarray, notes: dict[str, str]
+) -> tuple[ObjectTrack, ...] | None:
     path = folder / "dynamic_objects.csv"
     if not path.is_file():
         return None
@@ -274,12 +278,12 @@ def _objects(root: Path, folder: Path, wanted: np.ndarray, good: np.ndarray) -> 
         next(iter(sorted(root.rglob("instance.json"))), None) or folder.parents[1] / "object_library/instance.json"
     )
     names = json.loads(library.read_text()) if library.is_file() else {}
-    tracks = []
+    tracks, meshes = [], []
     for uid, poses in sorted(read_poses(path).items()):
         name = str(names.get(uid, {}).get("instance_name", uid)).replace("_", " ")
-        mesh = library.with_name(f"{uid}.glb")
-        tracks.append(ObjectTrack(name, np.where(good[:, None, None], _at(poses, wanted), np.nan), mesh=str(mesh) if mesh.is_file() else None))
-    return tuple(tracks)
+        tracks.append(ObjectTrack(name, np.where(good[:, None, None], _at(poses, wanted), np.nan)))
+        meshes.append(library.with_name(f"{uid}.glb"))
+    return add_shapes(tracks, meshes, notes)
 
 
 def _images(folder: Path, stream: str) -> dict[int, Path]:

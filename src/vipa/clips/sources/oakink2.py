@@ -10,6 +10,7 @@ import numpy as np
 
 from vipa.clips.clip import Clip, ClipError, Hand, ObjectTrack, Side, Text
 from vipa.clips.mano_hands import mano_hand, mano_layer
+from vipa.clips.meshes import add_shapes
 from vipa.clips.reading import checked, chunks, cut, existing_root, read_each, sound_images
 from vipa.clips.sources import NO_OPTIONS, SourceOptions
 from vipa.clips.video import ImageFrames
@@ -24,7 +25,7 @@ LAYOUT = """\
 ROOT/
   data/<sequence>/<camera serial>/000000.jpg ... (or png)
   anno_preview/<sequence>.pkl
-  object_raw/obj_desc.json  (or object_repair/)
+  object_raw/obj_desc.json  align_ds/<object id>/*.obj or *.ply  (or object_repair/)
   program/desc_info/<sequence>.json  program/program_info/<sequence>.json
 option view: a camera's name (egocentric, allocentric_top, ...); the worn camera by default
 """
@@ -62,13 +63,15 @@ def _read(name: str, root: Path, path: Path, options: SourceOptions) -> Iterator
         intrinsics=Intrinsics.from_recorded(K, (848, 480), size, "calibrated"),
         T_world_camera=invert(T_camera_world),
         hands=tuple(h for h in hands if h is not None),
-        objects=_objects(root, data, ids),
+        objects=_objects(root, data, ids, notes),
         licence=LICENCE,
         notes=notes,
     )
     segments = _segments(root, path.stem)
     if not segments:
-        yield from chunks(replace(recording, notes=notes | {"segments": "no program; cut by time"}), options.seconds)
+        yield from chunks(
+            replace(recording, notes=notes | {"segments": "no program; cut by time"}), options.seconds
+        )
     for k, (left, right, sentence) in enumerate(segments):
         spans = [span for span in (left, right) if span]
         start = int(np.searchsorted(ids, min(s[0] for s in spans)))
@@ -145,20 +148,29 @@ def _hand(
     )
 
 
-def _objects(root: Path, data: dict, ids: list[int]) -> tuple[ObjectTrack, ...]:
+def _objects(root: Path, data: dict, ids: list[int], notes: dict[str, str]) -> tuple[ObjectTrack, ...]:
     names = {}
     for folder in ("object_raw", "object_repair", "object_preview"):
         path = root / folder / "obj_desc.json"
         if path.is_file():
             names = {k: v["obj_name"] for k, v in json.loads(path.read_text(encoding="utf-8")).items()} | names
-    return tuple(
-        ObjectTrack(
-            str(names.get(obj, obj)),
-            np.stack([_matrix(data["obj_transf"][obj].get(i)) for i in ids]),
-        )
-        for obj in data["obj_list"]
-        if obj in data["obj_transf"]
-    )
+    tracks, meshes = [], []
+    for obj in data["obj_list"]:
+        if obj in data["obj_transf"]:
+            poses = [_matrix(data["obj_transf"][obj].get(i)) for i in ids]
+            tracks.append(ObjectTrack(str(names.get(obj, obj)), np.stack(poses)))
+            meshes.append(_mesh(root, str(obj)))
+    return add_shapes(tracks, meshes, notes)
+
+
+def _mesh(root: Path, obj: str) -> Path | None:
+    """The repaired scan of an object, which is closed, else the raw one."""
+    for folder in ("object_repair", "object_raw", "object_preview"):
+        for kind in ("obj", "ply"):
+            files = sorted((root / folder / "align_ds" / Path(obj).name).glob(f"*.{kind}"))
+            if files:
+                return files[0]
+    return None
 
 
 def _segments(root: Path, sequence: str) -> list[tuple[Span, Span, str]]:

@@ -9,7 +9,8 @@ import numpy as np
 from vipa.clips.clip import Clip, ClipError, Hand, ObjectTrack, Side, Split, Text, end_of
 from vipa.clips.depth import depth_video
 from vipa.clips.mano_hands import mano_hand, mano_layer
-from vipa.clips.reading import chunks, existing_root, numbers, obj_extent, read_each, rows
+from vipa.clips.meshes import add_shapes
+from vipa.clips.reading import chunks, existing_root, numbers, read_each, rows
 from vipa.clips.sources import NO_OPTIONS, SourceOptions
 from vipa.clips.video import VideoFrames
 from vipa.geometry import Intrinsics, invert, matrix_from_axis_angle
@@ -112,6 +113,8 @@ def _read(
     text, names = wording(verb, tool, target)
     if text is None:
         notes["texts"] = f"none: no wording for the action {folder.parent.name}"
+    tracks = [_track(stem, poses, names, n) for stem, poses in object_poses.items()]
+    meshes = [root / "Object_Models" / f"{stem.partition('_')[2]}_cm.obj" for stem in object_poses]
     clip = Clip(
         id=name,
         source="taco",
@@ -122,7 +125,7 @@ def _read(
         T_world_camera=invert(T_camera_world),
         hands=tuple(h for h in hands if h is not None),
         depth=depth_video(depth, 1 / 4000, video.size, n, notes) if ego else None,
-        objects=tuple(_track(root, stem, poses, names, n) for stem, poses in object_poses.items()) or None,
+        objects=add_shapes(tracks, meshes, notes, 0.01) or None,
         texts=(Text(text, 0.0, end_of(video.timestamps)),) if text else (),
         split=splits.get(folder.name),
         licence=LICENCE,
@@ -192,15 +195,8 @@ def _hand(
     )
 
 
-def _track(root: Path, stem: str, poses: np.ndarray, names: dict[str, str], n: int) -> ObjectTrack:
-    role, _, number = stem.partition("_")
-    mesh = root / "Object_Models" / f"{number}_cm.obj"
-    return ObjectTrack(
-        names.get(role) or stem,
-        rows(poses, n, f"{stem}.npy", (4, 4)),
-        extent=obj_extent(mesh, 0.01),
-        mesh=str(mesh) if mesh.is_file() else None,
-    )
+def _track(stem: str, poses: np.ndarray, names: dict[str, str], n: int) -> ObjectTrack:
+    return ObjectTrack(names.get(stem.partition("_")[0]) or stem, rows(poses, n, f"{stem}.npy", (4, 4)))
 
 
 def _splits(root: Path) -> dict[str, Split]:
