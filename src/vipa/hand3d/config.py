@@ -67,6 +67,30 @@ class ObjectsConfig:
 
 
 @dataclass(frozen=True)
+class ContactsConfig:
+    """When a hand counts as holding or pushing an object, for clips with poses and no contacts (see `contacts`).
+
+    near, far: metres from a finger joint to the surface at which it may touch, and at which it surely does not; joints
+    lie 8-15 mm inside the flesh, poses and meshes are millimetres off. moving: metres per second from which a hand
+    moves; slip: how much of that it may move against the object while both move together; shortest: seconds of it.
+    settled: metres within which fingers stay that hold. closing: seconds before and after a touch in which a hand that
+    is near is on its way. smoothing: seconds, of speeds; jitter of tracked joints is gone, movements of 0.3 s are not.
+    gap: seconds of unknown poses to bridge. joint_confidence: joints at or below it are unknown.
+    """
+
+    near: float = 0.025
+    far: float = 0.035
+    moving: float = 0.05
+    slip: float = 0.35
+    shortest: float = 0.1
+    settled: float = 0.008
+    closing: float = 0.5
+    smoothing: float = 0.08
+    gap: float = 0.2
+    joint_confidence: float = 0.0
+
+
+@dataclass(frozen=True)
 class RelationsConfig:
     """Which pairs of hand and object, and which movements, become relations.
 
