@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from vipa.clips.clip import Clip, ClipError, DepthFrames, Hand, Mano, ObjectTrack, Side, Text
+from vipa.clips.clip import Clip, ClipError, DepthFrames, Hand, Mano, ObjectTrack, Side
 from vipa.clips.video import FrameSubset
 from vipa.geometry import project
 
@@ -157,7 +157,7 @@ class DepthSubset:
 
 
 def cut(clip: Clip, start: int, stop: int, clip_id: str) -> Clip:
-    """Frames start .. stop-1 of a recording as a clip of its own; times start at 0, texts are clipped to it."""
+    """Frames start .. stop-1 of a recording as a clip of its own; times start at 0, texts keep their own ends (see `Text`)."""
     index = tuple(range(start, stop))
     begin = clip.timestamps[start]
     end = clip.timestamps[stop] if stop < len(clip) else clip.timestamps[-1] + 1 / clip.rate
@@ -172,7 +172,7 @@ def cut(clip: Clip, start: int, stop: int, clip_id: str) -> Clip:
         objects=None if clip.objects is None else tuple(_cut_track(t, start, stop) for t in clip.objects),
         contacts=None if clip.contacts is None else {k: v[start:stop] for k, v in clip.contacts.items()},
         texts=tuple(
-            Text(t.text, max(t.start, begin) - begin, min(t.end, end) - begin, t.hand)
+            replace(t, start=float(t.start - begin), end=float(t.end - begin))
             for t in clip.texts
             if t.start < end and t.end > begin
         ),

@@ -91,11 +91,40 @@ class ContactsConfig:
 
 
 @dataclass(frozen=True)
+class GoalsConfig:
+    """Where a hand goes for a task (see `goals`). Metres, seconds, metres per second.
+
+    A stop is a minimum of the wrist's speed, smoothed over `smoothing`, below `slow` and `ratio` times slower than what
+    comes before and after; speeds below `jitter` count as rest. A rest that lasts until the hand is lost must be seen
+    for `dwell`. gap: of unknown wrists, bridged. away: least distance from now. slack: how late texts may end.
+
+    Nearer to where the text began than `home`, or that share of the hand's reach, a stop is a return to rest; with
+    `rest` in its place for a stop that lasts beyond the text, as recordings end. A hand that stays within `idle`, or
+    within that share of what the other one does, is not meant by a text that names none.
+    """
+
+    smoothing: float = 0.08
+    slow: float = 0.15
+    ratio: float = 3.0
+    jitter: float = 0.03
+    dwell: float = 0.3
+    gap: float = 0.3
+    away: float = 0.05
+    slack: float = 0.5
+    home: float = 0.05
+    home_share: float = 0.25
+    rest: float = 0.10
+    rest_share: float = 0.5
+    idle: float = 0.05
+    idle_share: float = 0.25
+
+
+@dataclass(frozen=True)
 class RelationsConfig:
     """Which pairs of hand and object, and which movements, become relations.
 
     gamma: threshold of a direction word. window: most consecutive frames shown. joints_in_view: of 21, for a
-    hand to count as seen. Movements below the least ones (metres, radians) are trivial and left out.
+    hand to count as seen. goals: of tasks. Movements below the least ones (metres, radians) are trivial and left out.
     """
 
     gamma: float = GAMMA
@@ -104,7 +133,7 @@ class RelationsConfig:
     least_hand_movement: float = 0.03
     least_camera_movement: float = 0.02
     least_camera_rotation: float = 0.05
-    least_task_movement: float = 0.05
+    goals: GoalsConfig = field(default_factory=GoalsConfig)
     seed: int = 0
 
 
@@ -190,6 +219,7 @@ class AnnotateConfig:
     points: PointsConfig = field(default_factory=PointsConfig)
     scale: ScaleConfig = field(default_factory=ScaleConfig)
     objects: ObjectsConfig = field(default_factory=ObjectsConfig)
+    contacts: ContactsConfig = field(default_factory=ContactsConfig)
     relations: RelationsConfig = field(default_factory=RelationsConfig)
     motion: MotionConfig = field(default_factory=MotionConfig)
     words: WordsConfig = field(default_factory=WordsConfig)

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from vipa.clips.clip import Clip, Hand, Side, Text
+from vipa.clips.clip import Clip, Hand, Side
 from vipa.geometry import transform
 from vipa.hand3d.calibration import joints_in_view
 from vipa.hand3d.config import RelationsConfig, digest
+from vipa.hand3d.goals import TaskGoals
 from vipa.hand3d.objects import LocatedObject
 from vipa.hand3d.relations import AnyRelation, CameraMovement, Relation
 from vipa.hands.skeleton import WRIST
@@ -83,59 +84,38 @@ def spatial_relations(clip: Clip, geometry: ClipGeometry, config: RelationsConfi
 
 
 def task_completions(clip: Clip, geometry: ClipGeometry, config: RelationsConfig) -> list[Found]:
-    """Where a hand went from a window's last frame for its task: to the first touch of what the text names first,
-    from there to where it lets go; to the end of the text where contacts are not known."""
+    """Where a hand went from a window's last frame for its task (see `goals`)."""
     if clip.T_world_camera is None or geometry.T_world_camera is None:
         return []
-    found, names = [], [thing.name for thing in geometry.objects]
+    found, goals = [], TaskGoals(clip, [thing.name for thing in geometry.objects], config.goals)
     for hand in clip.hands:
         wrists = seen_wrists(clip, hand, geometry.frames, config)
-        wrist_world = transform(clip.T_world_camera, hand.joints_camera[:, WRIST, None])[:, 0]
+        wrist_world = goals.wrists[hand.side]
         for text in clip.texts:
-            if text.hand not in (None, "both", hand.side):
-                continue
             for end in np.flatnonzero(np.isfinite(wrists).all(-1)):
                 frame = int(geometry.frames[end])
                 if not text.start - LEAD <= clip.timestamps[frame] - clip.timestamps[0] < text.end:
                     continue
-                goal = task_goal(clip, hand.side, text, names, frame)
-                if goal is None or not np.isfinite(wrist_world[goal[0]]).all():
+                goal = goals.goal(hand.side, text, frame)
+                if goal is None or not np.isfinite(wrist_world[[frame, goal.frame]]).all():
                     continue
                 start = _window_start(clip, geometry, config, int(end), f"task {hand.side} {text.text}")
                 R_first_world = geometry.T_world_camera[start, :3, :3].T
-                displacement = R_first_world @ (wrist_world[goal[0]] - wrist_world[frame])
-                if np.linalg.norm(displacement) < config.least_task_movement:
+                displacement = R_first_world @ (wrist_world[goal.frame] - wrist_world[frame])
+                if np.linalg.norm(displacement) < config.goals.away:
                     continue
                 relation = Relation(
                     "task_completion",
                     displacement,
                     hand.side,
-                    goal[1],
+                    goal.object,
                     task=text.text,
                     gamma=config.gamma,
+                    goal=goal.kind,
                 )
                 confidence = float(hand.confidence[frame, WRIST])
                 found.append(Found(relation, _frames(geometry, start, int(end)), confidence, None))
     return found
-
-
-def task_goal(clip: Clip, side: Side, text: Text, names: list[str], frame: int) -> tuple[int, str | None] | None:
-    """(frame at which the hand has done this text's next step, object to reach); None where it does not act."""
-    lower = text.text.lower()
-    mentioned = sorted((n for n in names if n.lower() in lower), key=lambda n: lower.index(n.lower()))
-    times = clip.timestamps - clip.timestamps[0]
-    last = int(np.flatnonzero(times <= text.end + 1e-6)[-1])
-    touch = (clip.contacts or {}).get((side, mentioned[0])) if mentioned else None
-    if touch is None:
-        if clip.contacts and mentioned:  # contacts are known, and this hand never touches the thing
-            return None
-        return (last, mentioned[0] if mentioned else None) if last > frame else None
-    if not touch[frame]:
-        later = np.flatnonzero(touch[frame : last + 1])
-        return (frame + int(later[0]), mentioned[0]) if len(later) else None
-    apart = np.flatnonzero(~touch[frame : last + 1])
-    goal = frame + int(apart[0]) - 1 if len(apart) else last
-    return (goal, mentioned[1] if len(mentioned) > 1 else None) if goal > frame else None
 
 
 def hand_movements(clip: Clip, geometry: ClipGeometry, config: RelationsConfig) -> list[Found]:
@@ -181,8 +161,9 @@ def camera_movements(clip: Clip, geometry: ClipGeometry, config: RelationsConfig
 
 
 def contact_at(clip: Clip, side: Side, name: str, frame: int) -> bool | None:
-    touch = None if clip.contacts is None else clip.contacts.get((side, name))
-    return None if touch is None else bool(touch[frame])
+    """None where it is not known."""
+    touch = (clip.contacts or {}).get((side, name))
+    return None if touch is None or np.isnan(touch[frame]) else bool(touch[frame])
 
 
 def _draw(clip: Clip, end: int, what: str, most: int) -> int:

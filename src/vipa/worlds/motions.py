@@ -6,7 +6,7 @@ A held object and the hands that hold it move rigidly together.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -40,10 +40,10 @@ class Performance:
     texts: tuple[Text, ...]
 
     def until(self, frames: int) -> "Performance":
-        """The first `frames` frames: phrases are cut at the end, an instruction not done by then is dropped."""
+        """The first `frames` frames: phrases may end later (see `Text`), an instruction not done by then is dropped."""
         last = float(self.times[frames - 1])
         texts = tuple(
-            replace(text, end=min(text.end, last))
+            text
             for text in self.texts
             if text.start < last and (text.end <= last + LEAVING or " hand" in text.text)
         )
