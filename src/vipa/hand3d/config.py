@@ -98,9 +98,9 @@ class GoalsConfig:
     comes before and after; speeds below `jitter` count as rest. A rest that lasts until the hand is lost must be seen
     for `dwell`. gap: of unknown wrists, bridged. away: least distance from now. slack: how late texts may end.
 
-    Nearer to where the text began than `home`, or that share of the hand's reach, a stop is a return to rest; with
-    `rest` in its place for a stop that lasts beyond the text, as recordings end. A hand that stays within `idle`, or
-    within that share of what the other one does, is not meant by a text that names none.
+    A stop nearer to where the text began than `home`, or than that share of the hand's reach, is taken for a return to
+    rest; with `rest` in the place of `home` for a stop that lasts beyond the text, as recordings end. A stop within
+    `homeward` radians of the straight way back may be a pause on it, and is no goal either. A hand that stays within `idle`, or within that share of what the other one does, is not meant by a text that names none.
     """
 
     smoothing: float = 0.08
@@ -112,9 +112,9 @@ class GoalsConfig:
     away: float = 0.05
     slack: float = 0.5
     home: float = 0.05
-    home_share: float = 0.25
     rest: float = 0.10
-    rest_share: float = 0.5
+    home_share: float = 0.5
+    homeward: float = 0.5
     idle: float = 0.05
     idle_share: float = 0.25
 

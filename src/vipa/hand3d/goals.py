@@ -119,8 +119,12 @@ class TaskGoals:
             stays = stop.left is None or self.times[stop.left] > text.end
             if origin is None:
                 return None if stays else stop.arrival  # it may have gone back to rest
-            home = max(c.rest, c.rest_share * reach) if stays else max(c.home, c.home_share * reach)
-            return stop.arrival if np.linalg.norm(path[stop.arrival] - origin) >= home else None
+            home = max(c.rest if stays else c.home, c.home_share * reach)
+            if np.linalg.norm(path[stop.arrival] - origin) < home:
+                return None
+            way, back = path[stop.arrival] - path[frame], origin - path[frame]
+            homeward = way @ back > np.cos(c.homeward) * np.linalg.norm(way) * np.linalg.norm(back)
+            return None if homeward and np.linalg.norm(back) >= c.home else stop.arrival
         return None
 
     def _stops(self, side: Side) -> tuple[Stop, ...]:
