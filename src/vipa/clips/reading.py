@@ -159,13 +159,13 @@ class DepthSubset:
 def cut(clip: Clip, start: int, stop: int, clip_id: str) -> Clip:
     """Frames start .. stop-1 of a recording as a clip of its own; times start at 0, texts keep their own ends (see `Text`)."""
     index = tuple(range(start, stop))
-    begin = clip.timestamps[start]
-    end = clip.timestamps[stop] if stop < len(clip) else clip.timestamps[-1] + 1 / clip.rate
+    times = clip.timestamps - clip.timestamps[0]
+    begin, end = times[start], times[stop] if stop < len(clip) else times[-1] + 1 / clip.rate
     return replace(
         clip,
         id=clip_id,
         frames=FrameSubset(clip.frames, index),
-        timestamps=clip.timestamps[start:stop] - begin,
+        timestamps=times[start:stop] - begin,
         T_world_camera=None if clip.T_world_camera is None else clip.T_world_camera[start:stop],
         hands=tuple(h for h in (_cut_hand(hand, start, stop) for hand in clip.hands) if h is not None),
         depth=None if clip.depth is None else DepthSubset(clip.depth, index),
