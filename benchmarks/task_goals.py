@@ -22,7 +22,7 @@ from vipa.geometry import invert, project, transform
 from vipa.hand3d.config import ContactsConfig, RelationsConfig
 from vipa.hand3d.contacts import contacts_from_geometry
 from vipa.hand3d.estimators import sample_frames
-from vipa.hand3d.goals import Goal, TaskGoals
+from vipa.hand3d.goals import Goal, TaskGoals, world_wrists
 from vipa.hand3d.paths import true_runs
 from vipa.hand3d.questions import answer_text, question_text
 from vipa.hand3d.relating import ClipGeometry, task_completions
@@ -78,7 +78,7 @@ def find_labels(clips: Iterator[Clip], starts: dict[str, dict[str, np.ndarray]],
     for clip in clips:
         frames = sample_frames(clip, rate)
         assert clip.T_world_camera is not None
-        goals = TaskGoals(clip, [track.name for track in clip.objects or ()], config.goals)
+        goals = TaskGoals(clip, [track.name for track in clip.objects or ()], world_wrists(clip), config.goals)
         texts = {text.text: text for text in clip.texts}
         for found in task_completions(clip, ClipGeometry(frames, clip.T_world_camera[frames], ()), config):
             r, frame = found.relation, found.frames[-1]
@@ -100,13 +100,14 @@ def find_labels(clips: Iterator[Clip], starts: dict[str, dict[str, np.ndarray]],
 def labels(
     source: tyro.conf.Positional[str],
     root: tyro.conf.Positional[Path],
-    sheet: Path | None = None, seconds: tuple[float, ...] = (10.0, 2.0),
+    sheet: Path | None = None,
+    seconds: tuple[float, ...] = (10.0, 2.0),
     rate: float = 1.0,
 ) -> None:
     """Figures and every label of a source. seconds: lengths of the clips that recordings are cut into; rate: questions a second."""
     starts: dict[str, dict[str, np.ndarray]] = {}
     for clip in read(source, root, 1e6):
-        wrists = TaskGoals(clip, (), RelationsConfig().goals).wrists
+        wrists = world_wrists(clip)
         known = {side: path[np.isfinite(path).all(-1)] for side, path in wrists.items()}
         starts[clip.source_video] = {side: path[0] for side, path in known.items() if len(path)}
     print("| seconds | labels | asked away from the start | of those back to it | at a cut | at the clip's end |")
@@ -116,7 +117,9 @@ def labels(
         away = [label for label in found if label.away]
         back, ends = sum(label.back for label in away), [label for label in found if label.left < EDGE]
         print(f"| {s:g} | {len(found)} | {len(away)} | {back} | {sum(e.cut for e in ends)} | {len(ends)} |")
-    print("\n| seconds | clip | hand | asked at | goal at | kind | cm from the start: now, goal | degrees from the way back |")
+    print(
+        "\n| seconds | clip | hand | asked at | goal at | kind | cm from the start: now, goal | degrees from the way back |"
+    )
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for s, found in every.items():
         for label in found:
@@ -205,7 +208,8 @@ def degraded(clip: Clip, shape: str, jitter: float, offset: float, rng: np.rando
     """The film as a data set gives it. shape: surface or extent. jitter: metres, of each joint and frame; offset: metres
     by which each object's poses are off, the same in all frames."""
     hands = tuple(
-        replace(h, joints_camera=h.joints_camera + rng.normal(0, jitter, h.joints_camera.shape)) for h in clip.hands
+        replace(h, joints_camera=h.joints_camera + rng.normal(0, jitter, h.joints_camera.shape))
+        for h in clip.hands
     )
 
     def moved(track: ObjectTrack) -> ObjectTrack:

@@ -13,7 +13,7 @@ from vipa.clips.video import ArrayFrames
 from vipa.geometry import invert, transform
 from vipa.hand3d.config import GoalsConfig, RelationsConfig
 from vipa.hand3d.example import example_clip
-from vipa.hand3d.goals import TaskGoals, mentioned_names
+from vipa.hand3d.goals import TaskGoals, mentioned_names, world_wrists
 from vipa.hand3d.relating import ClipGeometry, task_completions
 from vipa.worlds.film import film_clip
 from vipa.worlds.motions import minimum_jerk
@@ -47,8 +47,12 @@ def clip_of(wrists: dict, text: Text, jitter: float = 0.0):
     return replace(clip, frames=frames, hands=tuple(hands), contacts=None, objects=None, texts=(text,))
 
 
+def task_goals(clip, names: list[str]) -> TaskGoals:
+    return TaskGoals(clip, names, world_wrists(clip), GoalsConfig())
+
+
 def goals_of(clip, side="right", every: int = 3) -> dict[int, int]:
-    goals = TaskGoals(clip, [], GoalsConfig())
+    goals = task_goals(clip, [])
     found = {f: goals.goal(side, clip.texts[0], f) for f in range(0, len(clip), every)}
     assert all(g.kind == "stop" and g.object is None for g in found.values() if g)
     return {f: g.frame for f, g in found.items() if g}
@@ -79,7 +83,9 @@ def test_a_recording_that_ends_on_the_way_home_or_short_of_it_has_no_goal_there(
 
 
 def test_a_pause_on_the_straight_way_back_is_no_goal():
-    path = visits((REST, 0, 0.3), (PLATE, 1.2, 2.0), (0.35 * REST + 0.65 * PLATE, 2.5, 2.9), (REST, 3.6, 5), seconds=5)
+    path = visits(
+        (REST, 0, 0.3), (PLATE, 1.2, 2.0), (0.35 * REST + 0.65 * PLATE, 2.5, 2.9), (REST, 3.6, 5), seconds=5
+    )
     assert max(goals_of(clip_of({"right": path}, Text("press the button", 0.0, 5.0)))) < 1.3 * RATE
 
 
@@ -121,12 +127,12 @@ def test_the_idle_hand_is_not_asked_about_and_a_named_one_is():
 
 def test_what_is_not_known_of_a_touch_is_neither_reached_nor_let_go():
     clip = example_clip()
-    goals = TaskGoals(clip, ["red cup", "plate"], GoalsConfig())
+    goals = task_goals(clip, ["red cup", "plate"])
     assert (goals.goal("right", clip.texts[0], 5).frame, goals.goal("right", clip.texts[0], 30).frame) == (20, 50)
     touch = clip.contacts["right", "red cup"].astype(float)
     touch[15:20] = touch[51:] = np.nan
     unsure = replace(clip, contacts={("right", "red cup"): touch})
-    goals = TaskGoals(unsure, ["red cup", "plate"], GoalsConfig())
+    goals = task_goals(unsure, ["red cup", "plate"])
     for frame in (5, 30):
         goal = goals.goal("right", clip.texts[0], frame)
         assert goal is None or goal.kind == "stop"
@@ -135,7 +141,7 @@ def test_what_is_not_known_of_a_touch_is_neither_reached_nor_let_go():
 def test_a_hold_that_ends_with_the_clip_is_not_let_go():
     clip = example_clip()
     held = replace(clip, contacts={("right", "red cup"): clip.timestamps - 3.0 >= 2})
-    goal = TaskGoals(held, ["red cup", "plate"], GoalsConfig()).goal("right", clip.texts[0], 30)
+    goal = task_goals(held, ["red cup", "plate"]).goal("right", clip.texts[0], 30)
     assert goal is None or goal.kind == "stop"
 
 
@@ -151,9 +157,11 @@ def test_stops_of_films_are_where_a_hand_has_done_something():
     for seed in seeds_of("validation")[:12]:
         clip = film_clip(seed, rate=30.0, size=(32, 32))
         instructions = tuple(replace(t, hand=None) for t in clip.texts if not t.text.startswith(("the ", "both ")))
-        goals = TaskGoals(replace(clip, contacts=None, objects=None, texts=instructions), [], GoalsConfig())
+        goals = task_goals(replace(clip, contacts=None, objects=None, texts=instructions), [])
         for side, path in goals.wrists.items():
-            done = [t.end for t in clip.texts if t.text.startswith(("the ", "both ")) and not t.text.endswith("back")]
+            done = [
+                t.end for t in clip.texts if t.text.startswith(("the ", "both ")) and not t.text.endswith("back")
+            ]
             worked = np.searchsorted(goals.times, done).clip(0, len(clip) - 1)
             for text in instructions:
                 for frame in range(0, len(clip), 10):
@@ -170,10 +178,10 @@ def test_stops_of_films_are_where_a_hand_has_done_something():
 def test_real_recordings_that_begin_and_end_at_rest_never_send_a_hand_back_to_it_or_to_a_cut(seconds):
     whole = {}
     for clip in load_source("egodex").read_clips(REAL, SourceOptions(seconds=1e6)):
-        whole[clip.source_video] = {s: p[0] for s, p in TaskGoals(clip, [], GoalsConfig()).wrists.items()}
+        whole[clip.source_video] = {s: p[0] for s, p in task_goals(clip, []).wrists.items()}
     asked = away = 0
     for clip in load_source("egodex").read_clips(REAL, SourceOptions(seconds=seconds)):
-        goals, every = TaskGoals(clip, [], GoalsConfig()), np.arange(0, len(clip), 5)
+        goals, every = task_goals(clip, []), np.arange(0, len(clip), 5)
         geometry = ClipGeometry(every, clip.T_world_camera[every], ())
         for found in task_completions(clip, geometry, RelationsConfig()):
             side, frame = found.relation.hand, found.frames[-1]

@@ -100,7 +100,8 @@ class GoalsConfig:
 
     A stop nearer to where the text began than `home`, or than that share of the hand's reach, is taken for a return to
     rest; with `rest` in the place of `home` for a stop that lasts beyond the text, as recordings end. A stop within
-    `homeward` radians of the straight way back may be a pause on it, and is no goal either. A hand that stays within `idle`, or within that share of what the other one does, is not meant by a text that names none.
+    `homeward` radians of the straight way back may be a pause on it, and is no goal either. A hand that stays within
+    `idle`, or within that share of what the other one does, is not meant by a text that names none.
     """
 
     smoothing: float = 0.08

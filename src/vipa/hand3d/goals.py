@@ -7,7 +7,7 @@ rest, and texts are cut where clips are.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 
 import numpy as np
 from jaxtyping import Float
@@ -39,25 +39,21 @@ class Stop:
 
 
 class TaskGoals:
-    """The goals of one clip's hands. names: the objects that a text can mean."""
+    """The goals of one clip's hands. names: the objects that a text can mean. wrists: metres, in the world, NaN where
+    unknown (short gaps are bridged)."""
 
-    def __init__(self, clip: Clip, names: Sequence[str], config: GoalsConfig):
-        assert clip.T_world_camera is not None
+    def __init__(
+        self,
+        clip: Clip,
+        names: Sequence[str],
+        wrists: dict[Side, Float[np.ndarray, "frames 3"]],
+        config: GoalsConfig,
+    ):
         self.clip, self.names, self.config = clip, list(names), config
         self.times = clip.timestamps - clip.timestamps[0]
         self.frame_time = 1.0 / clip.rate
+        self.wrists = {side: bridged(path, self.times, config.gap) for side, path in wrists.items()}
         self.stops = cache(self._stops)
-
-    @cached_property
-    def wrists(self) -> dict[Side, Float[np.ndarray, "frames 3"]]:
-        """In the world, metres, short gaps bridged; NaN where unknown."""
-        T, out = self.clip.T_world_camera, {}
-        assert T is not None
-        for hand in self.clip.hands:
-            known = hand.confidence[:, WRIST, None] > 0
-            world = transform(T, np.where(known, hand.joints_camera[:, WRIST], np.nan)[:, None])[:, 0]
-            out[hand.side] = bridged(world, self.times, self.config.gap)
-        return out
 
     def goal(self, side: Side, text: Text, frame: int) -> Goal | None:
         """Where this hand goes from `frame` for this text; None where it does nothing for it, or that is not known."""
@@ -101,7 +97,11 @@ class TaskGoals:
         """The wrist's greatest distance in metres, while the text lasts, from `origin` or from where it is seen first."""
         path = self.wrists[side][(self.times >= text.start - 1e-6) & (self.times <= text.end + 1e-6)]
         path = path[np.isfinite(path).all(-1)]
-        return float(np.linalg.norm(path - (path[0] if origin is None else origin), axis=-1).max()) if len(path) else 0.0
+        return (
+            float(np.linalg.norm(path - (path[0] if origin is None else origin), axis=-1).max())
+            if len(path)
+            else 0.0
+        )
 
     def _next_stop(self, side: Side, text: Text, frame: int) -> int | None:
         """The frame of arrival at the next place where the hand stops, away from `frame` and from the text's start."""
@@ -145,6 +145,17 @@ class TaskGoals:
                 if first > 0:
                     found.append(Stop(start + first, start + after if seen_to_leave else None))
         return tuple(found)
+
+
+def world_wrists(clip: Clip) -> dict[Side, Float[np.ndarray, "frames 3"]]:
+    """Every hand's wrist in the world, metres; NaN where it is unknown."""
+    assert clip.T_world_camera is not None
+    out: dict[Side, np.ndarray] = {}
+    for hand in clip.hands:
+        known = hand.confidence[:, WRIST, None] > 0
+        wrists = np.where(known, hand.joints_camera[:, WRIST], np.nan)
+        out[hand.side] = transform(clip.T_world_camera, wrists[:, None])[:, 0]
+    return out
 
 
 def mentioned_names(text: str, names: Sequence[str]) -> list[str]:

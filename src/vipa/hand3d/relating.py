@@ -9,7 +9,7 @@ from vipa.clips.clip import Clip, Hand, Side
 from vipa.geometry import transform
 from vipa.hand3d.calibration import joints_in_view
 from vipa.hand3d.config import RelationsConfig, digest
-from vipa.hand3d.goals import TaskGoals
+from vipa.hand3d.goals import TaskGoals, world_wrists
 from vipa.hand3d.objects import LocatedObject
 from vipa.hand3d.relations import AnyRelation, CameraMovement, Relation
 from vipa.hands.skeleton import WRIST
@@ -87,7 +87,8 @@ def task_completions(clip: Clip, geometry: ClipGeometry, config: RelationsConfig
     """Where a hand went from a window's last frame for its task (see `goals`)."""
     if clip.T_world_camera is None or geometry.T_world_camera is None:
         return []
-    found, goals = [], TaskGoals(clip, [thing.name for thing in geometry.objects], config.goals)
+    names = [thing.name for thing in geometry.objects]
+    found, goals = [], TaskGoals(clip, names, world_wrists(clip), config.goals)
     for hand in clip.hands:
         wrists = seen_wrists(clip, hand, geometry.frames, config)
         wrist_world = goals.wrists[hand.side]

@@ -57,7 +57,9 @@ class Relation:
             raise ValueError("relation: a spatial relation needs an object")
         if self.category == "task_completion":
             if self.goal not in get_args(GoalKind):
-                raise ValueError(f"relation: task completion needs a goal of {get_args(GoalKind)}, got {self.goal!r}")
+                raise ValueError(
+                    f"relation: task completion needs a goal of {get_args(GoalKind)}, got {self.goal!r}"
+                )
             if self.object is None and (self.task is None or self.goal != "stop"):
                 raise ValueError("relation: task completion needs an object, or a task that ends in a stop")
 
