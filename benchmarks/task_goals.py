@@ -104,7 +104,7 @@ def labels(
     seconds: tuple[float, ...] = (10.0, 2.0),
     rate: float = 1.0,
 ) -> None:
-    """Figures and every label of a source. seconds: lengths of the clips that recordings are cut into; rate: questions a second."""
+    """Figures and every label of a source. seconds: lengths of clips that recordings are cut into; rate: questions a second."""
     starts: dict[str, dict[str, np.ndarray]] = {}
     for clip in read(source, root, 1e6):
         wrists = world_wrists(clip)
@@ -118,7 +118,8 @@ def labels(
         back, ends = sum(label.back for label in away), [label for label in found if label.left < EDGE]
         print(f"| {s:g} | {len(found)} | {len(away)} | {back} | {sum(e.cut for e in ends)} | {len(ends)} |")
     print(
-        "\n| seconds | clip | hand | asked at | goal at | kind | cm from the start: now, goal | degrees from the way back |"
+        "\n| seconds | clip | hand | asked at | goal at | kind | cm from the start: now, goal "
+        "| degrees from the way back |"
     )
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for s, found in every.items():
@@ -205,8 +206,8 @@ def compare(clip: Clip, errors: Errors) -> None:
 
 
 def degraded(clip: Clip, shape: str, jitter: float, offset: float, rng: np.random.Generator) -> Clip:
-    """The film as a data set gives it. shape: surface or extent. jitter: metres, of each joint and frame; offset: metres
-    by which each object's poses are off, the same in all frames."""
+    """The film as a data set gives it. shape: surface or extent. jitter: metres, of each joint and frame; offset:
+    metres by which each object's poses are off, the same in all frames."""
     hands = tuple(
         replace(h, joints_camera=h.joints_camera + rng.normal(0, jitter, h.joints_camera.shape))
         for h in clip.hands
@@ -227,8 +228,8 @@ def contacts(films: int = 40) -> None:
     from vipa.worlds.seeds import seeds_of
 
     print(
-        "| rate | shape | jitter, offset | touches | missed | false | onset: median [5 %, 95 %] | end: median [5 %, 95 %] "
-        "| beyond 0.2 s | unknown | wrong frames |\n" + "| --- " * 11 + "|"
+        "| rate | shape | jitter, offset | touches | missed | false | onset: median [5 %, 95 %] "
+        "| end: median [5 %, 95 %] | beyond 0.2 s | unknown | wrong frames |\n" + "| --- " * 11 + "|"
     )
     for rate in (30.0, 10.0):
         clips = [film_clip(seed, rate=rate) for seed in seeds_of("validation")[:films]]

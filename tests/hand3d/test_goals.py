@@ -1,6 +1,7 @@
-"""Where a hand goes next: hands on paths of known stops, the tabletop's films, and real recordings where there are some."""
+"""Where a hand goes next: hands on paths of known stops, the tabletop's films, real recordings."""
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ def visits(*stays: tuple[np.ndarray, float, float], seconds: float) -> np.ndarra
     """(frames, 3): a wrist that stays at each place from a time to a time, and moves smoothly in between."""
     t = np.arange(round(seconds * RATE)) / RATE
     path = np.tile(stays[0][0], (len(t), 1)).astype(float)
-    for (a, _, leave), (b, arrive, _) in zip(stays, stays[1:]):
+    for (a, _, leave), (b, arrive, _) in pairwise(stays):
         path += minimum_jerk((t - leave) / (arrive - leave))[:, None] * (b - a)
     return path
 
@@ -152,7 +153,7 @@ def test_names_are_found_as_whole_words_in_the_order_of_the_sentence():
 
 
 def test_stops_of_films_are_where_a_hand_has_done_something():
-    """Without contacts: goals are near where the film's hand has reached, grasped, moved, tilted or set down something."""
+    """Without contacts: goals are near where the film's hand has grasped, moved, tilted or set down something."""
     near = total = 0
     for seed in seeds_of("validation")[:12]:
         clip = film_clip(seed, rate=30.0, size=(32, 32))

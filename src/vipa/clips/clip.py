@@ -84,8 +84,8 @@ class ObjectTrack:
 class Text:
     """What happens between two times, in words.
 
-    start, end: seconds since the clip's first frame; before it, or after the clip's last, where the clip is cut out of a
-    recording and shows a part of what the text says. hand: whose doing it is, as the source or else the words say
+    start, end: seconds since the clip's first frame; before it, or after the clip's last, where the clip is cut out of
+    a recording and shows a part of what the text says. hand: whose doing it is, as the source or else the words say
     ("with the right hand"); None where neither does.
     """
 
@@ -108,7 +108,7 @@ _BOTH = re.compile(r"\b(?:both|two) (?:of (?:the|your|his|her|their) )?hands\b|\
 
 
 def acting_hand(sentence: str) -> ActingHand | None:
-    """Which hand a sentence says is at work; None where it names none, or only as a thing ("a ring on the left hand")."""
+    """Which hand a sentence says is at work; None where it names none, or one as a thing ("a ring on the left hand")."""
     lower = sentence.lower()
     if _BOTH.search(lower):
         return "both"

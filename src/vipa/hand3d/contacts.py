@@ -69,7 +69,7 @@ def touches(clip: Clip, hand: Hand, track: ObjectTrack, config: ContactsConfig) 
 
 
 def surface_distance(points: Float[np.ndarray, "*b 3"], track: ObjectTrack) -> Float[np.ndarray, "*b"]:
-    """Metres from points in the object's frame to its surface; to the box of its extent, 0 inside, where it has none."""
+    """Metres from points in the object's frame to its surface; without one to the box of its extent, 0 inside."""
     if track.surface is not None:
         return cKDTree(track.surface).query(points)[0]
     assert track.extent is not None

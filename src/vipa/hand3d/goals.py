@@ -94,7 +94,7 @@ class TaskGoals:
         return self.wrists[side][known[0]] if len(known) else None
 
     def _reach(self, side: Side, text: Text, origin: np.ndarray | None = None) -> float:
-        """The wrist's greatest distance in metres, while the text lasts, from `origin` or from where it is seen first."""
+        """The wrist's greatest distance in metres, while the text lasts, from `origin` or where it is seen first."""
         path = self.wrists[side][(self.times >= text.start - 1e-6) & (self.times <= text.end + 1e-6)]
         path = path[np.isfinite(path).all(-1)]
         return (
