@@ -36,10 +36,16 @@ def test_chunks_cover_every_frame_once(frames, sizes):
     assert len({p.id for p in pieces}) == len(pieces)
 
 
-def test_a_cut_clips_its_texts_and_starts_at_zero():
+def test_a_cut_starts_at_zero_and_its_texts_keep_their_own_ends_also_outside_of_it():
     piece = cut(make_clip(30), 10, 20, "p")
     assert piece.timestamps[0] == 0
-    assert [(t.text, t.start, t.end) for t in piece.texts] == [("a", 0.0, 0.5), ("b", 0.5, 1.0)]
+    assert [(t.text, t.start, t.end) for t in piece.texts] == [("a", -1.0, 0.5), ("b", 0.5, 2.0)]
+
+
+def test_texts_count_from_the_first_frame_whatever_its_time_is():
+    clip = make_clip(30)
+    late = replace(clip, timestamps=clip.timestamps + 7.0)
+    assert cut(late, 10, 20, "p").texts == cut(clip, 10, 20, "p").texts
 
 
 def test_a_piece_without_its_hand_in_view_is_left_out():

@@ -50,7 +50,7 @@ def test_every_relation_equals_the_truth_of_the_clip(tmp_path):
             assert 1 <= len(indices) <= 4
         elif r.category == "task_completion":
             goal = 20 if last < 20 else 50  # the first touch, then the last
-            assert r.object == ("red cup" if last < 20 else "plate")
+            assert (r.object, r.goal) == ("red cup", "touch" if last < 20 else "release")
             truth = R_first_world @ (world(goal) - world(last))
         elif r.category == "hand_movement":
             assert len(indices) == 2

@@ -187,9 +187,14 @@ def test_only_questions_that_kept_their_meaning_pass():
     assert "missing" in same_meaning(r, "Where is the red cup from the right hand?")
     assert "added" in same_meaning(r, "Where is the red cup, up or down, from the left hand?")
     assert "number" in same_meaning(r, "Where is the red cup from the left hand, 3 cm away?")
-    task = Relation("task_completion", np.ones(3), "right", "red cup", task="put the red cup on the blue plate")
+    task = Relation(
+        "task_completion", np.ones(3), "right", "red cup", task="put the red cup on the blue plate", goal="touch"
+    )
     assert same_meaning(task, "How should the right hand move to put the red cup on the blue plate?") is None
     assert "lost" in same_meaning(task, "How should the right hand move for the red cup?")
+    stop = Relation("task_completion", np.ones(3), "right", task="fold the towel", goal="stop")
+    assert same_meaning(stop, "To fold the towel, where will the right hand go next?") is None
+    assert same_meaning(stop, "How must the right hand move to reach the towel and fold it?") is not None
     turn = CameraMovement(np.ones(3), np.ones(3), "rotation")
     assert same_meaning(turn, "By what angle did the camera rotate?") is None
     assert same_meaning(turn, "Where did the camera travel to?") is not None

@@ -48,7 +48,7 @@ def test_what_is_no_answer_is_refused(text):
 def test_there_are_twenty_different_wordings_of_every_kind_with_their_fields():
     fields = {
         "spatial_relation": ("{hand}", "{object}"),
-        "task_completion": ("{task}", "{hand}"),
+        **dict.fromkeys(("task_completion", "task_release", "task_stop"), ("{task}", "{hand}")),
         "hand_movement": ("{hand}",),
         "instructional_generation": ("{task}", "{hands}"),
         "contextual_prediction": ("{task}", "{motion}"),
@@ -69,12 +69,29 @@ def test_the_seed_picks_the_wording_and_all_wordings_come_up():
 
 
 def test_a_task_becomes_part_of_the_sentence():
-    r = relation(category="task_completion", task="Put the red cup on the plate.")
+    r = relation(category="task_completion", task="Put the red cup on the plate.", goal="touch")
     for seed in range(60):
         text = question_text(r, seed)
         assert "put the red cup on the plate" in text
         assert ".." not in text
         assert ".?" not in text
+
+
+def test_a_question_says_a_touch_only_where_its_goal_is_one():
+    task = "Fold the towel."
+    asked = {
+        goal: {
+            question_text(relation(category="task_completion", object=thing, task=task, goal=goal), seed)
+            for seed in range(300)
+        }
+        for goal, thing in (("touch", "red cup"), ("release", "red cup"), ("stop", None))
+    }
+    assert any("reach the red cup" in q for q in asked["touch"])
+    assert not any("reach" in q or "for the red cup" in q for q in asked["release"] | asked["stop"])
+    assert all("lets go of" in q or "let go of" in q for q in asked["release"] if "red cup" in q)
+    assert any("let go of the red cup" in q for q in asked["release"])
+    assert all("next" in q and "must" not in q and "should" not in q for q in asked["stop"])
+    assert not asked["stop"] & (asked["touch"] | asked["release"])
 
 
 def test_camera_words_say_where_the_view_goes():
@@ -100,5 +117,9 @@ def test_a_relation_without_its_parts_is_refused():
     assert len(CATEGORIES) == 4
     with pytest.raises(ValueError, match="needs an object"):
         relation(object=None)
+    with pytest.raises(ValueError, match="needs a goal"):
+        relation(category="task_completion", task="fold the towel")
+    with pytest.raises(ValueError, match="ends in a stop"):
+        relation(category="task_completion", task="fold the towel", object=None, goal="touch")
     with pytest.raises(ValueError, match="finite"):
         relation((np.nan, 0, 0))

@@ -19,7 +19,7 @@ from vipa.benchmarks.results import Hand3DResult, KindScores, Mean
 from vipa.benchmarks.resuming import AnswerLog
 from vipa.geometry.directions import DIRECTION_WORDS
 from vipa.hand3d.dataset import Hand3D
-from vipa.hand3d.questions import STILL, parse_answer, wording_name
+from vipa.hand3d.questions import STILL, parse_answer, question_kind
 from vipa.hand3d.records import VisualRecord
 from vipa.hand3d.relations import TURN_WORDS
 
@@ -70,11 +70,11 @@ def score(records: Sequence[VisualRecord], answers: Sequence[str]) -> list[Score
     """Every record with the score of its answer."""
     largest: dict[str, float] = defaultdict(float)
     for record in records:
-        kind = wording_name(record.relation)
+        kind = question_kind(record.relation)
         largest[kind] = max(largest[kind], _amount(record, kind))
     scored = []
     for record, answer in zip(records, answers, strict=True):
-        kind = wording_name(record.relation)
+        kind = question_kind(record.relation)
         amount, top = _amount(record, kind), largest[kind]
         error, points, parsed = max(amount, top - amount), 0, False
         try:
@@ -171,7 +171,7 @@ class ConstantAnswerer:
         amounts: dict[str, list[float]] = defaultdict(list)
         votes: dict[str, list[tuple[int, int, int]]] = defaultdict(list)
         for record in records:
-            kind = wording_name(record.relation)
+            kind = question_kind(record.relation)
             amounts[kind].append(_amount(record, kind))
             votes[kind].append(signs(record.relation.directions, kind))
         self.answers: dict[str, str] = {}
@@ -189,7 +189,7 @@ class ConstantAnswerer:
         return {"baseline": "constant", "answers": self.answers}
 
     def __call__(self, records: Sequence[VisualRecord]) -> list[str]:
-        return [self.answers.get(wording_name(record.relation), "") for record in records]
+        return [self.answers.get(question_kind(record.relation), "") for record in records]
 
 
 def _amount(record: VisualRecord, kind: str) -> float:

@@ -1,8 +1,9 @@
 """Clip: the one typed record of a human video. Whatever a source does not know is None, never made up."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, cast
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
@@ -11,6 +12,7 @@ from vipa.geometry import Intrinsics, transform
 
 Side = Literal["left", "right"]
 Split = Literal["train", "validation", "test"]
+ActingHand = Literal["left", "right", "both"]
 
 
 class ClipError(ValueError):
@@ -107,12 +109,42 @@ class ObjectTrack:
 
 @dataclass(frozen=True)
 class Text:
-    """What happens between two times of the clip, in words."""
+    """What happens between two times, in words.
+
+    start, end: seconds since the clip's first frame; before it, or after the clip's last, where the clip is cut out of
+    a recording and shows a part of what the text says. hand: whose doing it is, as the source or else the words say
+    ("with the right hand"); None where neither does.
+    """
 
     text: str
-    start: float  # seconds since the clip's first frame
+    start: float
     end: float
-    hand: Literal["left", "right", "both"] | None = None
+    hand: ActingHand | None = None
+
+    def __post_init__(self) -> None:
+        if self.hand is None:
+            object.__setattr__(self, "hand", acting_hand(self.text))
+
+
+_HAND = re.compile(
+    r"(?P<before>\b(?:on|onto|around|over|off|of|to|into|from)\s+)?(?:(?:the|your|his|her|their|my|its)\s+)?"
+    r"\b(?P<side>left|right)(?:[ -]hand(?!ed)s?\b(?!'s|[ -](?:side|edge|corner|half|end|part|drawer|door|page))"
+    r"|(?=\s+and\s+(?:the\s+|your\s+)?(?:left|right)[ -]hands?\b))"
+)
+_BOTH = re.compile(r"\b(?:both|two) (?:of (?:the|your|his|her|their) )?hands\b|\bbimanual")
+
+
+def acting_hand(sentence: str) -> ActingHand | None:
+    """Which hand a sentence says is at work; None where it names none, or one as a thing ("a ring on the left hand")."""
+    lower = sentence.lower()
+    if _BOTH.search(lower):
+        return "both"
+    found = list(_HAND.finditer(lower))
+    sides = {m["side"] for m in found}
+    if len(sides) == 2:
+        return "both"
+    acting = {m["side"] for m in found if m["before"] is None}
+    return cast(ActingHand, acting.pop()) if acting else None
 
 
 def end_of(times: Float[np.ndarray, "frames"]) -> float:
@@ -139,7 +171,8 @@ class Clip:
     depth: DepthFrames | None = None
     depth_is_metric: bool = True
     objects: tuple[ObjectTrack, ...] | None = None
-    contacts: dict[tuple[Side, str], Bool[np.ndarray, "frames"]] | None = None  # (hand, object name)
+    contacts: dict[tuple[Side, str], Bool[np.ndarray, "frames"] | Float[np.ndarray, "frames"]] | None = None
+    """By (hand, object name): True or 1 touches, False or 0 does not, NaN not known."""
     texts: tuple[Text, ...] = ()
     split: Split | None = None
     licence: str = "unknown"
@@ -169,6 +202,8 @@ class Clip:
             check(f"object {track.name!r} T_object_moving", track.T_object_moving, (n, 4, 4))
             for name in ("extent", "centre"):
                 check(f"object {track.name!r} {name}", getattr(track, name), (3,))
+        for (side, name), touch in (self.contacts or {}).items():
+            check(f"contacts of the {side} hand with {name!r}", touch, (n,))
         if self.depth is not None and len(self.depth) != n:
             raise ClipError(self.id, f"depth has {len(self.depth)} frames, the video has {n}")
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
-from vipa.clips.clip import Clip, ClipError, DepthFrames, Hand, Mano, ObjectTrack, Side, Text
+from vipa.clips.clip import Clip, ClipError, DepthFrames, Hand, Mano, ObjectTrack, Side
 from vipa.clips.video import FrameSubset
 from vipa.geometry import project
 
@@ -235,7 +235,7 @@ class DepthSubset:
 
 
 def cut(clip: Clip, start: int, stop: int, clip_id: str, kept: np.ndarray | None = None) -> Clip:
-    """Frames start .. stop-1 of a recording as a clip of its own; times start at 0, texts are clipped to it.
+    """Frames start .. stop-1 of a recording as a clip of its own; times start at 0, texts keep their ends (see `Text`).
 
     kept: (frames,) bool of the recording: only these of them; ClipError where there is none.
     """
@@ -243,20 +243,20 @@ def cut(clip: Clip, start: int, stop: int, clip_id: str, kept: np.ndarray | None
     if not index:
         raise ClipError(clip_id, "no frame of it can be used")
     rows = list(index)
-    begin = clip.timestamps[rows[0]]
-    end = clip.timestamps[stop] if stop < len(clip) else clip.end
+    times = clip.timestamps - clip.timestamps[0]
+    begin, end = times[rows[0]], times[stop] if stop < len(clip) else clip.end - clip.timestamps[0]
     return replace(
         clip,
         id=clip_id,
         frames=FrameSubset(clip.frames, index),
-        timestamps=clip.timestamps[rows] - begin,
+        timestamps=times[rows] - begin,
         T_world_camera=None if clip.T_world_camera is None else clip.T_world_camera[rows],
         hands=tuple(h for h in (_cut_hand(hand, rows) for hand in clip.hands) if h is not None),
         depth=None if clip.depth is None else DepthSubset(clip.depth, index),
         objects=None if clip.objects is None else tuple(_cut_track(t, rows) for t in clip.objects),
         contacts=None if clip.contacts is None else {k: v[rows] for k, v in clip.contacts.items()},
         texts=tuple(
-            Text(t.text, max(t.start, begin) - begin, min(t.end, end) - begin, t.hand)
+            replace(t, start=float(t.start - begin), end=float(t.end - begin))
             for t in clip.texts
             if t.start < end and t.end > begin
         ),

@@ -83,11 +83,65 @@ class HandsConfig:
 
 
 @dataclass(frozen=True)
+class ContactsConfig:
+    """When a hand counts as holding or pushing an object, for clips with poses and no contacts (see `contacts`).
+
+    near, far: metres from a finger joint to the surface at which it may touch, and at which it surely does not; joints
+    lie 8-15 mm inside the flesh, poses and meshes are millimetres off. moving: metres per second from which a hand
+    moves; slip: how much of that it may move against the object while both move together; shortest: seconds of it.
+    settled: metres within which fingers stay that hold. closing: seconds before and after a touch in which a hand that
+    is near is on its way. smoothing: seconds, of speeds; jitter of tracked joints is gone, movements of 0.3 s are not.
+    gap: seconds of unknown poses to bridge. joint_confidence: joints at or below it are unknown.
+    """
+
+    near: float = 0.025
+    far: float = 0.035
+    moving: float = 0.05
+    slip: float = 0.35
+    shortest: float = 0.1
+    settled: float = 0.008
+    closing: float = 0.5
+    smoothing: float = 0.08
+    gap: float = 0.2
+    joint_confidence: float = 0.0
+
+
+@dataclass(frozen=True)
+class GoalsConfig:
+    """Where a hand goes for a task (see `goals`). Metres, seconds, metres per second.
+
+    A stop is a minimum of the wrist's speed, smoothed over `smoothing`, below `slow` and `ratio` times slower than what
+    comes before and after; speeds below `jitter` count as rest. A rest that lasts until the hand is lost must be seen
+    for `dwell`. gap: of unknown wrists, bridged. away: least distance from now. slack: how late texts may end.
+
+    A stop nearer to where the text began than `home`, or than that share of the hand's reach, is taken for a return to
+    rest; with `rest` in the place of `home` for a stop that lasts beyond the text, as recordings end. A stop within
+    `homeward` radians of the straight way back may be a pause on it, and is no goal either. A hand that stays within
+    `idle`, or within that share of what the other one does, is not meant by a text that names none.
+    """
+
+    smoothing: float = 0.08
+    slow: float = 0.15
+    ratio: float = 3.0
+    jitter: float = 0.03
+    dwell: float = 0.3
+    gap: float = 0.3
+    away: float = 0.05
+    slack: float = 0.5
+    home: float = 0.05
+    rest: float = 0.10
+    home_share: float = 0.5
+    homeward: float = 0.5
+    idle: float = 0.05
+    idle_share: float = 0.25
+
+
+@dataclass(frozen=True)
 class RelationsConfig:
     """Which pairs of hand and object, and which movements, become relations.
 
-    gamma: threshold of a direction word. window: most consecutive frames shown. Movements below the least ones
-    (metres, radians) are trivial and left out.
+    gamma: threshold of a direction word. window: most consecutive frames shown. goals: of tasks. Movements below the
+    least ones (metres, radians) are trivial and left out.
     """
 
     gamma: float = GAMMA
@@ -95,7 +149,7 @@ class RelationsConfig:
     least_hand_movement: float = 0.03
     least_camera_movement: float = 0.02
     least_camera_rotation: float = 0.05
-    least_task_movement: float = 0.05
+    goals: GoalsConfig = field(default_factory=GoalsConfig)
     seed: int = 0
 
 
@@ -182,6 +236,7 @@ class AnnotateConfig:
     scale: ScaleConfig = field(default_factory=ScaleConfig)
     objects: ObjectsConfig = field(default_factory=ObjectsConfig)
     hands: HandsConfig = field(default_factory=HandsConfig)
+    contacts: ContactsConfig = field(default_factory=ContactsConfig)
     relations: RelationsConfig = field(default_factory=RelationsConfig)
     motion: MotionConfig = field(default_factory=MotionConfig)
     words: WordsConfig = field(default_factory=WordsConfig)

@@ -8,13 +8,28 @@ import numpy as np
 
 from vipa.clips.clip import Clip, Text
 from vipa.hand3d.endpoint import Endpoint, json_answer
-from vipa.hand3d.questions import question_text
+from vipa.hand3d.paths import true_runs
+from vipa.hand3d.questions import question_text, wording_name
 from vipa.hand3d.relations import AnyRelation, CameraMovement
 
 MOST_NAMES = 12
 KIND_WORDS = {
     "spatial_relation": {"where", "direction", "position", "location", "located", "far", "way", "distance"},
     "task_completion": {"move", "go", "movement", "motion", "direction", "way", "far", "reach", "travel"},
+    "task_release": {
+        "move",
+        "go",
+        "movement",
+        "motion",
+        "direction",
+        "way",
+        "far",
+        "travel",
+        "let",
+        "lets",
+        "release",
+    },
+    "task_stop": {"next", "stop", "stops"},
     "hand_movement": {"move", "moved", "go", "went", "movement", "motion", "travel", "travelled", "traveled"},
     "camera_rotation": {"turn", "turned", "rotate", "rotated", "rotation", "degrees", "angle"},
     "camera_translation": {"move", "moved", "go", "went", "movement", "motion", "shift", "shifted", "travel"},
@@ -77,11 +92,10 @@ def texts_by_template(clip: Clip) -> tuple[Text, ...]:
     """Texts that contacts tell of themselves: reaching for what is touched next, moving what is held."""
     times, texts = clip.timestamps - clip.timestamps[0], []
     for (side, name), touch in sorted((clip.contacts or {}).items()):
-        edges = np.flatnonzero(np.diff(np.concatenate([[0], touch.astype(int), [0]])))
         before = 0.0
-        for first, after in zip(edges[::2], edges[1::2]):
+        for first, after in true_runs(np.asarray(touch) == 1):
             start, end = float(times[first]), float(times[after - 1])
-            if start > before:
+            if start > before and touch[first - 1] == 0:  # that it begins here is known
                 texts.append(Text(f"reach for the {name}", max(before, start - 2.0), start, side))
             if end > start:
                 texts.append(Text(f"move the {name}", start, end, side))
@@ -116,7 +130,7 @@ def same_meaning(relation: AnyRelation, text: str) -> str | None:
         allowed = set(
             re.findall(r"[a-z]+", f"{relation.task or ''} {relation.object or ''} {relation.hand}".lower())
         )
-        kind = KIND_WORDS[relation.category]
+        kind = KIND_WORDS[wording_name(relation)]
         if relation.category == "task_completion" and relation.task:
             missing = set(re.findall(r"[a-z]{4,}", relation.task.lower())) - words
             if len(missing) > 1:

@@ -40,10 +40,17 @@ class ParsedAnswer:
 
 
 def wording_name(relation: AnyRelation) -> str:
-    """The key of `VISUAL_WORDINGS` that this relation is asked with."""
+    """The key of `VISUAL_WORDINGS` that this relation is asked with: what the question says must be so."""
     if isinstance(relation, CameraMovement):
         return f"camera_{relation.aspect}"
+    if relation.goal is not None and relation.goal != "touch":
+        return f"task_{relation.goal}"
     return relation.category
+
+
+def question_kind(relation: AnyRelation) -> str:
+    """What is scored together: the category, and of camera movements what is asked about."""
+    return f"camera_{relation.aspect}" if isinstance(relation, CameraMovement) else relation.category
 
 
 def question_text(relation: AnyRelation, seed: int | np.random.Generator) -> str:

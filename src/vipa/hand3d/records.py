@@ -6,9 +6,9 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
-from vipa.hand3d.relations import AnyRelation, CameraMovement, Category, Relation
+from vipa.hand3d.relations import AnyRelation, CameraMovement, Category, GoalKind, Relation
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class VisualRecord:
     hand: Literal["left", "right"] | None
     object: str | None
     task: str | None
+    goal: GoalKind | None  # what happens where the task takes the hand: task_completion only
     displacement: list[float]  # metres, the first frame's camera (OpenCV)
     distance: float  # metres
     directions: list[str]
@@ -62,6 +63,7 @@ class VisualRecord:
             self.task,
             self.contact,
             self.gamma,
+            self.goal,
         )
 
 
@@ -149,7 +151,7 @@ _COLUMNS: dict[str, dict[str, pa.DataType]] = {
     "visual": {
         **dict.fromkeys(("id", "clip_id", "source", "source_video", "split", "category"), _text),
         "frame_ids": _texts,
-        **dict.fromkeys(("question", "answer", "hand", "object", "task"), _text),
+        **dict.fromkeys(("question", "answer", "hand", "object", "task", "goal"), _text),
         "displacement": _reals, "distance": _real, "directions": _texts, "contact": pa.bool_(),
         "rotation": _reals, "degrees": _real, "aspect": _text,
         **dict.fromkeys(("gamma", "hand_confidence", "object_confidence", "scale", "scale_spread"), _real),

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from vipa.clips.clip import Clip, Side, Text
+from vipa.clips.clip import Clip, Side
 from vipa.geometry import transform
 from vipa.hand3d.config import RelationsConfig, digest
+from vipa.hand3d.goals import TaskGoals
 from vipa.hand3d.objects import LocatedObject
 from vipa.hand3d.relations import AnyRelation, CameraMovement, Relation
 from vipa.hand3d.wrists import REASONS, LocatedHand
@@ -94,61 +95,44 @@ def spatial_relations(clip: Clip, geometry: ClipGeometry, config: RelationsConfi
 
 
 def task_completions(clip: Clip, geometry: ClipGeometry, config: RelationsConfig) -> list[Found]:
-    """Where a hand went from a window's last frame for its task: to the first touch of what the text names first,
-    from there to where it lets go; to the end of the text where contacts are not known. The last frame shows the hand,
-    and one of the frames what it is to reach, where the text names that and its place is known."""
+    """Where a hand went from a window's last frame for its task (see `goals`). The last frame shows the hand, and one
+    of the frames what it is to reach, where the goal names that and its place is known."""
     if clip.T_world_camera is None or geometry.T_world_camera is None:
         return []
-    found, names = [], [thing.name for thing in geometry.objects]
+    names = [thing.name for thing in geometry.objects]
+    paths = {hand.side: hand.path.points for hand in geometry.hands}
+    found, goals = [], TaskGoals(clip, names, paths, config.goals)
     for hand in geometry.hands:
-        wrists, path = hand.wrists, hand.path
+        wrists, stretch, wrist_world = hand.wrists, hand.path.stretch, goals.wrists[hand.side]
         for text in clip.texts:
-            if text.hand not in (None, "both", hand.side):
-                continue
             for end in np.flatnonzero(np.isfinite(wrists).all(-1)):
                 frame = int(geometry.frames[end])
                 if not text.start - LEAD <= clip.timestamps[frame] - clip.timestamps[0] < text.end:
                     continue
-                goal = task_goal(clip, hand.side, text, names, frame)
-                if goal is None or path.stretch[goal[0]] != path.stretch[frame]:
-                    continue  # where the hand went is not known
+                goal = goals.goal(hand.side, text, frame)
+                if goal is None or not np.isfinite(wrist_world[[frame, goal.frame]]).all():
+                    continue
+                if len({s for s in stretch[frame : goal.frame + 1] if s >= 0}) > 1:
+                    continue  # the tracker lost it on the way
                 start = _window_start(clip, geometry, config, int(end), f"task {hand.side} {text.text}")
-                if goal[1] is not None and not _shown(geometry, goal[1], start, int(end)):
+                if goal.object is not None and not _shown(geometry, goal.object, start, int(end)):
                     continue
                 R_first_world = geometry.T_world_camera[start, :3, :3].T
-                displacement = R_first_world @ (path.points[goal[0]] - path.points[frame])
-                if np.linalg.norm(displacement) < config.least_task_movement:
+                displacement = R_first_world @ (wrist_world[goal.frame] - wrist_world[frame])
+                if np.linalg.norm(displacement) < config.goals.away:
                     continue
                 relation = Relation(
                     "task_completion",
                     displacement,
                     hand.side,
-                    goal[1],
+                    goal.object,
                     task=text.text,
                     gamma=config.gamma,
+                    goal=goal.kind,
                 )
                 frames, confidence = _frames(geometry, start, int(end)), float(hand.confidence[end])
                 found.append(Found(relation, frames, confidence, None))
     return found
-
-
-def task_goal(clip: Clip, side: Side, text: Text, names: list[str], frame: int) -> tuple[int, str | None] | None:
-    """(frame at which the hand has done this text's next step, object to reach); None where it does not act."""
-    lower = text.text.lower()
-    mentioned = sorted((n for n in names if n.lower() in lower), key=lambda n: lower.index(n.lower()))
-    times = clip.timestamps - clip.timestamps[0]
-    last = int(np.flatnonzero(times <= text.end + 1e-6)[-1])
-    touch = (clip.contacts or {}).get((side, mentioned[0])) if mentioned else None
-    if touch is None:
-        if clip.contacts and mentioned:  # contacts are known, and this hand never touches the thing
-            return None
-        return (last, mentioned[0] if mentioned else None) if last > frame else None
-    if not touch[frame]:
-        later = np.flatnonzero(touch[frame : last + 1])
-        return (frame + int(later[0]), mentioned[0]) if len(later) else None
-    apart = np.flatnonzero(~touch[frame : last + 1])
-    goal = frame + int(apart[0]) - 1 if len(apart) else last
-    return (goal, mentioned[1] if len(mentioned) > 1 else None) if goal > frame else None
 
 
 def hand_movements(clip: Clip, geometry: ClipGeometry, config: RelationsConfig) -> list[Found]:
@@ -195,8 +179,9 @@ def camera_movements(clip: Clip, geometry: ClipGeometry, config: RelationsConfig
 
 
 def contact_at(clip: Clip, side: Side, name: str, frame: int) -> bool | None:
-    touch = None if clip.contacts is None else clip.contacts.get((side, name))
-    return None if touch is None else bool(touch[frame])
+    """None where it is not known."""
+    touch = (clip.contacts or {}).get((side, name))
+    return None if touch is None or np.isnan(touch[frame]) else bool(touch[frame])
 
 
 def _shown(geometry: ClipGeometry, name: str, start: int, end: int) -> bool:

@@ -4,7 +4,7 @@ Structure first, words second: `questions` makes sentences of these records and 
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Float
@@ -15,6 +15,8 @@ from vipa.geometry.directions import GAMMA
 
 RelationCategory = Literal["spatial_relation", "task_completion", "hand_movement"]
 Category = Literal["spatial_relation", "task_completion", "hand_movement", "camera_movement"]
+GoalKind = Literal["touch", "release", "stop"]
+"""What happens where a task takes a hand: it touches `object`, it lets go of it, or it is only seen to stop."""
 CATEGORIES: tuple[Category, ...] = (
     "spatial_relation",
     "task_completion",
@@ -30,12 +32,13 @@ class Relation:
     """Where a target is from a hand, or where a hand went, in the first frame's camera (section 3.2.1).
 
     spatial_relation: from the hand's wrist to the object's centre, both in the last frame.
-    task_completion: from the hand's wrist now (last frame shown) to where the task needs it.
+    task_completion: from the hand's wrist now (last frame shown) to where the task takes it next (see `GoalKind`).
     hand_movement: from the wrist in the first frame to the wrist in the last.
 
     displacement: metres, OpenCV axes of the first frame's camera. object: name without article, required by
-    spatial_relation. task: what is to be done, for task_completion. contact: None where it is not known.
-    Raises ValueError for a displacement that is not three finite numbers or an object that is missing.
+    spatial_relation and by goals that touch or let go of one. task: what is to be done, goal: what happens there, both
+    for task_completion. contact: None where it is not known.
+    Raises ValueError for a displacement that is not three finite numbers, or an object or a goal that is missing.
     """
 
     category: RelationCategory
@@ -45,14 +48,20 @@ class Relation:
     task: str | None = None
     contact: bool | None = None
     gamma: float = GAMMA
+    goal: GoalKind | None = None
 
     def __post_init__(self) -> None:
         if np.shape(self.displacement) != (3,) or not np.isfinite(self.displacement).all():
             raise ValueError(f"relation: displacement must be three finite metres, got {self.displacement}")
         if self.object is None and self.category == "spatial_relation":
             raise ValueError("relation: a spatial relation needs an object")
-        if self.object is None and self.task is None and self.category == "task_completion":
-            raise ValueError("relation: task completion needs a task or an object")
+        if self.category == "task_completion":
+            if self.goal not in get_args(GoalKind):
+                raise ValueError(
+                    f"relation: task completion needs a goal of {get_args(GoalKind)}, got {self.goal!r}"
+                )
+            if self.object is None and (self.task is None or self.goal != "stop"):
+                raise ValueError("relation: task completion needs an object, or a task that ends in a stop")
 
     @property
     def distance(self) -> float:

@@ -1,6 +1,6 @@
 """The stages of annotation: pure functions of (clip, configuration), each with its file per clip.
 
-points -> scale -> objects -> relations ->
+contacts -> words -> points -> scale -> objects -> relations ->
                               motion    -> the tables of the data set
                               frames    ->
 """
@@ -19,6 +19,7 @@ from PIL import Image
 from vipa.clips.clip import Clip, ClipError, Text
 from vipa.hand3d.calibration import ScaleEstimate, estimate_scale
 from vipa.hand3d.config import AnnotateConfig, digest
+from vipa.hand3d.contacts import contacts_from_geometry
 from vipa.hand3d.describe import names_by_model, reworded, texts_by_model, texts_by_template
 from vipa.hand3d.endpoint import EndpointError
 from vipa.hand3d.estimators import Estimators, sample_frames
@@ -33,7 +34,9 @@ from vipa.hand3d.store import ClipStore, StageOutput
 from vipa.hand3d.visibility import Sight
 from vipa.hand3d.wrists import LocatedHand, locate_hands, wrist_path
 
-STAGE_VERSIONS = {"words": 1, "points": 2, "scale": 3, "objects": 4, "relations": 3, "motion": 2, "frames": 1}
+STAGE_VERSIONS = {
+    "contacts": 1, "words": 2, "points": 2, "scale": 3, "objects": 4, "relations": 4, "motion": 3, "frames": 1
+}  # fmt: skip
 """Raised when a stage's results change, so that old files count as out of date."""
 
 
@@ -56,11 +59,12 @@ class ClipStages:
         """What each stage's file must have been made from."""
         c, keys = self.config, {}
         for stage, parts in {
-            "words": (asdict(c.words), c.objects.names, c.endpoint.url, c.endpoint.model),
+            "contacts": (asdict(c.contacts),),
+            "words": (asdict(c.words), c.objects.names, c.endpoint.url, c.endpoint.model, "contacts"),
             "points": (asdict(c.points), asdict(c.objects), c.frames.rate, "words"),
             "scale": (asdict(c.scale), "points"),
             "objects": (asdict(c.objects), asdict(c.hands), "scale"),
-            "relations": (asdict(c.relations), "objects", "words"),
+            "relations": (asdict(c.relations), "objects", "contacts", "words"),
             "motion": (asdict(c.motion), asdict(c.hands), "words"),
             "frames": (asdict(c.frames), "objects", "motion"),
         }.items():
@@ -100,11 +104,30 @@ class ClipStages:
         return sample_frames(self.source_clip, self.config.frames.rate)
 
     @cached_property
+    def touched_clip(self) -> Clip:
+        """The clip with its contacts, its own or those that the poses of its hands and objects tell."""
+        clip = self.source_clip
+        if clip.contacts is not None:
+            return clip
+
+        def compute() -> StageOutput:
+            contacts = contacts_from_geometry(clip, self.config.contacts)
+            if contacts is None:
+                return StageOutput(None)
+            return StageOutput(list(map(list, contacts)), {str(i): a for i, a in enumerate(contacts.values())})
+
+        out = self._stage("contacts", compute)
+        if out.values is None:
+            return clip
+        contacts = {(side, name): out.arrays[str(i)] for i, (side, name) in enumerate(out.values)}
+        return replace(clip, contacts=contacts)
+
+    @cached_property
     def described(self) -> dict[str, Any]:
         """names of objects, texts, and where the texts are from."""
 
         def compute() -> StageOutput:
-            endpoint, clip = self.estimators.endpoint, self.source_clip
+            endpoint, clip = self.estimators.endpoint, self.touched_clip
             names, texts, origin = clip_names(clip), clip.texts, "clip"
             if self.config.objects.names == "endpoint" and not names:
                 assert endpoint is not None
@@ -121,7 +144,7 @@ class ClipStages:
     @cached_property
     def clip(self) -> Clip:
         """The clip with its texts, its own or those that describe it."""
-        return replace(self.source_clip, texts=tuple(Text(**text) for text in self.described["texts"]))
+        return replace(self.touched_clip, texts=tuple(Text(**text) for text in self.described["texts"]))
 
     @cached_property
     def names(self) -> list[str]:
@@ -286,6 +309,7 @@ class ClipStages:
             "hand": None if isinstance(r, CameraMovement) else r.hand,
             "object": None if isinstance(r, CameraMovement) else r.object,
             "task": None if isinstance(r, CameraMovement) else r.task,
+            "goal": None if isinstance(r, CameraMovement) else r.goal,
             "displacement": [float(x) for x in displacement],
             "distance": r.distance,
             "directions": list(r.directions),

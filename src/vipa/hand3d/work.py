@@ -75,6 +75,7 @@ def annotate_clip(clip: Clip | ClipError, out: Path, config: AnnotateConfig, est
 
 
 PARTS = {
+    "contacts": "touched_clip",
     "words": "described",
     "points": "maps",
     "scale": "scale",

@@ -40,10 +40,11 @@ class Performance:
     texts: tuple[Text, ...]
 
     def until(self, frames: int) -> "Performance":
-        """The first `frames` frames: phrases are cut at the end, an instruction not done by then is dropped."""
+        """The first `frames` frames. Phrases keep their ends, also later ones (see `Text`); an instruction not done by
+        then is dropped, one whose hands only leave ends with them."""
         last = float(self.times[frames - 1])
         texts = tuple(
-            replace(text, end=min(text.end, last))
+            text if " hand" in text.text else replace(text, end=min(text.end, last))
             for text in self.texts
             if text.start < last and (text.end <= last + LEAVING or " hand" in text.text)
         )

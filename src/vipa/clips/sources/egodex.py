@@ -1,12 +1,14 @@
 """EgoDex: egocentric video recorded with Apple Vision Pro, with its own hand tracking."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import h5py
 import numpy as np
 
-from vipa.clips.clip import Clip, ClipError, Hand, ObjectTrack, Side, Split, Text, end_of
+from vipa.clips.clip import ActingHand, Clip, ClipError, Hand, ObjectTrack, Side, Split, Text, end_of
 from vipa.clips.mano_hands import fitted_mano
 from vipa.clips.reading import chunks, existing_root, make_hand, read_each, rows
 from vipa.clips.sources import NO_OPTIONS, SourceOptions
@@ -108,7 +110,20 @@ def _texts(attributes: dict, end: float) -> tuple[Text, ...]:
     """Reversible tasks have two descriptions; which one holds is a string, '1' or '2'."""
     second = attributes.get("llm_type") == "reversible" and str(attributes.get("which_llm_description")) == "2"
     text = attributes.get("llm_description2" if second else "llm_description") or attributes.get("description")
-    return (Text(str(text), 0.0, end),) if text else ()
+    return (Text(str(text), 0.0, end, _hand_said(attributes)),) if text else ()
+
+
+def _hand_said(attributes: dict) -> ActingHand | None:
+    """Some recordings name the hand among "key:value, ..." of the scene or the object: "table:metal, hand:right"."""
+    for key in ("environment", "object"):
+        for name, value in re.findall(r"([^,:]+):([^,:]+)", str(attributes.get(key, "")).lower()):
+            if name.strip(" _").removesuffix("s") in ("hand", "acting_hand", "active_hand"):
+                sides = set(re.findall(r"left|right|both|two", value))
+                if sides in ({"left"}, {"right"}):
+                    return cast(ActingHand, sides.pop())
+                if sides:
+                    return "both"
+    return None
 
 
 def _objects(attributes: dict) -> tuple[ObjectTrack, ...] | None:

@@ -51,6 +51,41 @@ TASK_COMPLETION = (
     "Give the movement of the {hand} hand that is needed to {task}.",
 )
 
+TASK_RELEASE = (
+    "Task: {task}. How must the {hand} hand move to where it lets go of the {object}?",
+    "Task: {task}. Where must the {hand} hand go before it lets go of the {object}?",
+    "Task: {task}. Where does the {hand} hand let go of the {object}?",
+    "Task: {task}. What movement of the {hand} hand is needed before it lets go of the {object}?",
+    *(wording for wording in TASK_COMPLETION if "{object}" not in wording),
+)
+"""Of a hand that holds or pushes the object, to where it lets go of it."""
+
+TASK_STOP = (
+    "Task: {task}. Where does the {hand} hand go next?",
+    "Task: {task}. Where does the {hand} hand stop next?",
+    "Task: {task}. In which direction and how far does the {hand} hand go next?",
+    "Task: {task}. Which way does the {hand} hand go next, and how far?",
+    "Task: {task}. How far does the {hand} hand go next, and in which direction?",
+    "Task: {task}. How does the {hand} hand move to where it stops next?",
+    "Task: {task}. What is the next place of the {hand} hand?",
+    "Task: {task}. Give the direction and distance to where the {hand} hand stops next.",
+    "Task: {task}. Describe where the {hand} hand goes next.",
+    "Task: {task}. Tell me where the {hand} hand goes next.",
+    "The task is to {task}. Where does the {hand} hand go next?",
+    "The task is to {task}. Where does the {hand} hand stop next?",
+    "The task is to {task}. Which way does the {hand} hand go next, and how far?",
+    "The task is to {task}. What is the next place of the {hand} hand?",
+    "To {task}, where does the {hand} hand go next?",
+    "To {task}, where does the {hand} hand stop next?",
+    "To {task}, which way does the {hand} hand go next, and how far?",
+    "To {task}, what is the next place of the {hand} hand?",
+    "To {task}, how does the {hand} hand move to where it stops next?",
+    "Where does the {hand} hand go next for this task: {task}?",
+    "Where does the {hand} hand stop next for this task: {task}?",
+    "Which way and how far does the {hand} hand go next for this task: {task}?",
+)
+"""Of a hand that is seen to stop somewhere; what it does there is not known."""
+
 HAND_MOVEMENT = (
     "How did the {hand} hand move?",
     "How did the {hand} hand move between the two images?",
@@ -128,6 +163,8 @@ CAMERA_TRANSLATION = (
 VISUAL_WORDINGS: dict[str, tuple[str, ...]] = {
     "spatial_relation": SPATIAL_RELATION,
     "task_completion": TASK_COMPLETION,
+    "task_release": TASK_RELEASE,
+    "task_stop": TASK_STOP,
     "hand_movement": HAND_MOVEMENT,
     "camera_rotation": CAMERA_ROTATION,
     "camera_translation": CAMERA_TRANSLATION,

@@ -201,7 +201,9 @@ def _metric(picture: Picture, rng: np.random.Generator) -> Turn | None:
         relation = Relation("spatial_relation", displacement, side, thing.name)
     else:
         verb = _choice(("reach", "pick up", "push", "touch"), rng)
-        relation = Relation("task_completion", displacement, side, thing.name, f"{verb} the {thing.name}")
+        relation = Relation(
+            "task_completion", displacement, side, thing.name, f"{verb} the {thing.name}", goal="touch"
+        )
     return Turn(question_text(relation, rng), answer_text(relation), (thing.centre, hand.centre))
 
 

@@ -1,0 +1,47 @@
+"""Paths of points over time: short gaps bridged, speeds behind a smoothing window, stretches of frames."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+
+def bridged(points: Float[np.ndarray, "frames *b 3"], times: np.ndarray, gap: float) -> np.ndarray:
+    """Points with gaps (NaN) of at most `gap` seconds between two known frames filled linearly."""
+    out = points.reshape(len(points), -1, 3).copy()
+    known = np.isfinite(out).all(-1)
+    for j in np.flatnonzero(~known.all(0)):
+        for start, stop in true_runs(~known[:, j]):
+            if start > 0 and stop < len(out) and times[stop] - times[start - 1] <= gap + 1e-6:
+                part = (times[start:stop, None] - times[start - 1]) / (times[stop] - times[start - 1])
+                out[start:stop, j] = (1 - part) * out[start - 1, j] + part * out[stop, j]
+    return out.reshape(points.shape)
+
+
+def speeds(points: Float[np.ndarray, "frames *b 3"], times: np.ndarray, sigma: float) -> np.ndarray:
+    """(frames, *b) metres per second of paths smoothed over `sigma` seconds; NaN where a point is unknown or alone."""
+    paths = points.reshape(len(points), -1, 3)
+    known = np.isfinite(paths).all(-1)
+    out = np.full(known.shape, np.nan)
+    for starts_alike in np.unique(known, axis=1).T:  # points that are known at the same frames go together
+        alike = np.flatnonzero((known == starts_alike[:, None]).all(0))
+        for start, stop in true_runs(starts_alike):
+            if stop - start > 1:
+                path = _smoothed(paths[start:stop, alike], times[start:stop], sigma)
+                out[start:stop, alike] = np.linalg.norm(np.gradient(path, times[start:stop], axis=0), axis=-1)
+    return out.reshape(points.shape[:-1])
+
+
+def _smoothed(paths: Float[np.ndarray, "frames points 3"], times: np.ndarray, sigma: float) -> np.ndarray:
+    """Under a Gaussian. At its ends a path goes on as its reflection through the end point: steady stays steady."""
+    step = float(np.median(np.diff(times)))
+    reach = min(int(np.ceil(3 * sigma / step)), len(paths) - 1)
+    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) * step / sigma) ** 2)
+    longer = np.pad(paths, [(reach, reach), (0, 0), (0, 0)], mode="reflect", reflect_type="odd")
+    return sum(w * longer[k : k + len(paths)] for k, w in enumerate(weights / weights.sum()))
+
+
+def true_runs(mask: Bool[np.ndarray, "frames"]) -> Iterator[tuple[int, int]]:
+    """(start, stop) of each stretch of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], np.asarray(mask).astype(int), [0]])))
+    yield from zip(edges[::2].tolist(), edges[1::2].tolist())
