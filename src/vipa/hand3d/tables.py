@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -51,6 +52,8 @@ def build_tables(out: Path, config: AnnotateConfig) -> dict[str, Any]:
     A reader that comes in between sees the data set as it was, or is told that there is none yet.
     """
     clips = finished_clips(out / "work")
+    for clip in clips:
+        _require_conventions(clip, config)
     split = splits(config.mix, (clip.row for clip in clips))
     light = ("id", "category", "hand", "object", "directions")
     visual = select_visual(
@@ -75,6 +78,22 @@ def build_tables(out: Path, config: AnnotateConfig) -> dict[str, Any]:
             for table, row in _rows(clip, split[clip.row["id"]], visual, action):
                 writers.add(table, row["split"], row)
     return writers.publish(config)
+
+
+def _require_conventions(clip: FinishedClip, config: AnnotateConfig) -> None:
+    """ValueError where a clip of an earlier run means something else by its direction words or motion tokens."""
+    gammas = {row["gamma"] for row in clip.read("relations").values} - {config.relations.gamma}
+    motion = next((r for r in clip.read("motion").values["rows"] if r["task"] != "motion_translation"), None)
+    other = False
+    if motion is not None:
+        future = {side: np.array(motion[side]) for side in ("left", "right") if motion[side] is not None}
+        other = config.motion.codec.to_text(future) != motion["response"]
+    if gammas or other:
+        what = f"gamma {min(gammas)}, now {config.relations.gamma}" if gammas else "another codec of motion tokens"
+        raise ValueError(
+            f"clip {clip.row['id']!r} was annotated before with {what}: annotate all clips of a data set with the "
+            "same, or choose another --out"
+        )
 
 
 def _rows(

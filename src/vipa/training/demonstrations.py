@@ -47,9 +47,9 @@ class Demonstrations(ModelLoss):
         episode = read_episode(self._paths[key])
         return {view: episode.views[view].read(range(len(episode))) for view in self.contract.views}
 
-    def read(self, group: Group) -> np.ndarray:
-        places = [image.split("/") for image in group]
-        return np.stack([self._images(key)[view][int(t)] for key, t, view in places])
+    def read(self, group: Group) -> list[np.ndarray]:
+        places = [image.split("/", 2) for image in group]
+        return [self._images(key)[view][int(t)] for key, t, view in places]
 
     def inputs(self, rng: np.random.Generator, rows: np.ndarray) -> tuple[dict[str, Any], list[Group], int]:
         chosen = [self._rows[row] for row in rows]

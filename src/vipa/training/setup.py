@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from vipa.hand3d.conventions import Conventions
 from vipa.models import ActionHeadConfig, VipaForConditionalGeneration, VipaProcessor
 from vipa.models.packed_attention import PACKED_TURNS
 from vipa.robots.contract import ActionContract
@@ -37,6 +38,7 @@ def build(
             contract = component.contract
             extras[CONTRACT] = json.loads(contract.to_json())
             _fit_action_head(model, contract)
+        _learn_conventions(model, component, run.start)
         components.append(component)
     encoded = [EncodedImages.of(model, processor, c.groups(), c.read, views=c.views) for c in components]
     return model, processor, Mixture(list(zip(components, encoded)), run.seed, device), extras
@@ -53,6 +55,21 @@ def _component(spec: DataSpec, packer: Packer, width: int) -> Component:
 
         return FoundationQuestions(spec, load_pictures(spec.path), packer, width)
     return Demonstrations(spec, packer)
+
+
+def _learn_conventions(model: VipaForConditionalGeneration, component: Component, start: str) -> None:
+    """The model keeps what its data mean by motion tokens and direction words. ValueError where it learned another
+    meaning before, or has no such tokens."""
+    config, taught, data = model.config, component.conventions, f"the data {component.spec.path}"
+    if taught.codec is not None and (config.motion_token_start is None or config.motion_bins != taught.codec.bins):
+        have = f"{config.motion_bins} bins an axis" if config.motion_token_start is not None else "none"
+        raise ValueError(
+            f"motion tokens: {data} has {taught.codec.bins} bins an axis, the vocabulary of {start} has {have}: "
+            "annotate with as many bins, or make the start with such a codec (docs/model.md)"
+        )
+    learned = Conventions.from_json(config.conventions, start)
+    learned.require(taught, f"the start {start}", data)
+    config.conventions = learned.filled(taught).to_json()
 
 
 def _fit_action_head(model: VipaForConditionalGeneration, contract: ActionContract) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vipa.models import VipaForConditionalGeneration
-from vipa.training.data import DataSpec, text_inputs
+from vipa.training.data import DataSpec, ModelLoss, text_inputs
 from vipa.training.features import Group
 from vipa.training.foundation.pictures import Pictures
 from vipa.training.foundation.questions import Picture, Turn, sample_turns
@@ -31,7 +31,7 @@ class Pointing(nn.Module):
         self.asked = nn.Linear(width, 4)  # of the asked thing and its anchor, from a prompt's last token
 
 
-class FoundationQuestions:
+class FoundationQuestions(ModelLoss):
     """A row is a single picture, or two pictures of a sequence with what changed between them. width: of the model's
     hidden states."""
 
