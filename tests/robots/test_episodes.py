@@ -73,7 +73,7 @@ def test_a_folder_opens_with_its_contract(tmp_path, rng):
     opened = open_episodes(tmp_path)
     assert opened.contract.views == ("agent", "wrist")
     assert sum(1 for _ in opened.samples()) == 5
-    assert next(opened.samples())["action"].shape == (8, 7)
+    assert [len(s["action"]) for s in opened.samples()] == [5, 4, 3, 2, 1]
 
 
 def test_statistics_count_each_real_action_as_often_as_the_loss_and_no_padding(rng):
@@ -83,9 +83,9 @@ def test_statistics_count_each_real_action_as_often_as_the_loss_and_no_padding(r
     seen = np.concatenate([chunk[real] for chunk, real in (e.chunk(t, 8) for t in range(5))])
     assert action.count == len(seen) == 1 + 2 + 3 + 4 + 5
     assert state.count == 5
-    np.testing.assert_allclose(action.mean, seen.mean(0))
+    np.testing.assert_allclose(action.mean, seen.mean(0), rtol=1e-5)
     weights = np.arange(1, 6)[:, None]
-    np.testing.assert_allclose(action.mean, (weights * e.action).sum(0) / weights.sum())
+    np.testing.assert_allclose(action.mean, (weights * e.action).sum(0) / weights.sum(), rtol=1e-5)
 
 
 def test_an_empty_folder_is_an_error(tmp_path):

@@ -1,5 +1,6 @@
 """A random nano, a few foundation pictures and a small Hand3D-like folder: what the training tests run on."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from vipa.training.foundation.pictures import render_pictures
 from vipa.training.foundation.questions import sample_turns
 from vipa.training.foundation.tokenizer import train_tokenizer
 from vipa.training.stages import TrainRun
+
+sys.path.insert(0, str(Path(__file__).parent))  # pytest runs in importlib mode
 
 
 @pytest.fixture(scope="session")

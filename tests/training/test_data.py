@@ -65,6 +65,7 @@ class Frames:
 def episodes(folder, *sizes):
     """Two views of different shape."""
     contract = tabletop_contract(("agent", "observation/wrist"))
+    folder.mkdir()
     contract.save(folder / "contract.json")
     rng = np.random.default_rng(0)
     for number in range(2):

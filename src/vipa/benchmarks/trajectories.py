@@ -127,7 +127,7 @@ def evaluate_trajectories(
     records = select([r for r in data.action(split) if has_motion(r)], limit)
     protocol = {
         "benchmark": "trajectories",
-        "hand3d": data_identity(data),
+        "hand3d": data_identity(data, "action", split),
         "split": split,
         "records": len(records),
         "answerer": answerer.identity,

@@ -157,7 +157,7 @@ def evaluate_translations(
     records = select([r for r in data.action(split) if r.task == TASK], limit)
     protocol = {
         "benchmark": "translations",
-        "hand3d": data_identity(data),
+        "hand3d": data_identity(data, "action", split),
         "split": split,
         "records": len(records),
         "answerer": translator.identity,

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from vipa.hand3d.conventions import Conventions
 from vipa.models import VipaForConditionalGeneration
+from vipa.robots.contract import Scheme
 from vipa.training.features import EncodedImages, Group, ReadImages
 from vipa.training.packing import Conversation, PackedBatch, Packer
 
@@ -29,6 +30,7 @@ class DataSpec:
     `episodes` (a folder of robot demonstrations). batch: samples a step: pairs of question and answer, for
     `foundation` pictures (with fresh questions each time), for `episodes` demonstration steps. weight: of its loss in
     the sum. turns: most pairs that share one image prefix. noise_draws: flow-matching draws per demonstration step.
+    normalisation: of the robot's actions and states. ValueError for a number below 1.
     """
 
     kind: ComponentKind
@@ -37,6 +39,12 @@ class DataSpec:
     weight: float = 1.0
     turns: int = 12
     noise_draws: int = 4
+    normalisation: Scheme = "quantiles"
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "turns", "noise_draws"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"data {self.path}: {name} must be at least 1, got {getattr(self, name)}")
 
 
 class Component(Protocol):

@@ -61,7 +61,12 @@ def require_same(out: Path, record: dict[str, Any]) -> None:
             f"{path}: does not say (in this program's form) what run left the progress or model beside it: choose "
             "another --out, or delete the folder to start over"
         ) from None
-    differences = list(_differences(there, record["decides"]))
+    require_equal(path, there, record["decides"])
+
+
+def require_equal(path: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
+    """ValueError naming every field in which what `path` says differs from a new run."""
+    differences = list(_differences(there, here))
     if differences:
         raise ValueError(
             f"{path}: this folder holds another run: {'; '.join(differences)}. Choose another --out, or delete the "

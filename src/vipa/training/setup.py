@@ -25,7 +25,7 @@ def build(
 ) -> tuple[VipaForConditionalGeneration, VipaProcessor, Mixture, dict[str, Any]]:
     """Model on the run's device, processor, mixture, and the JSON files that are saved with the model."""
     torch.manual_seed(run.seed)
-    device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if run.device == "auto" else run.device)
+    device = _device(run.device)
     model, processor = load_start(run.start)
     torch.nn.Module.to(model, device=device, dtype=torch.float32)
     model.set_attn_implementation({"text_config": PACKED_TURNS})
@@ -42,6 +42,19 @@ def build(
         components.append(component)
     encoded = [EncodedImages.of(model, processor, c.groups(), c.read, views=c.views) for c in components]
     return model, processor, Mixture(list(zip(components, encoded)), run.seed, device), extras
+
+
+def _device(name: str) -> torch.device:
+    """ValueError for one that this machine does not have. auto: a GPU where there is one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.zeros(1, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"device {name!r} cannot be used here ({reason}); `vipa doctor` says what this machine has"
+        ) from None
 
 
 def _component(spec: DataSpec, packer: Packer, width: int) -> Component:

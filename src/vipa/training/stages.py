@@ -47,6 +47,11 @@ class TrainRun:
     compile: bool = False
 
     def __post_init__(self) -> None:
+        if not self.data or self.save_every < 1 or self.log_every < 1:
+            raise ValueError(
+                f"run {self.name!r}: it needs data, and save_every and log_every of at least 1, got "
+                f"{len(self.data)} components, {self.save_every}, {self.log_every}"
+            )
         if self.steps < 1 or not 0 <= self.warmup <= 1 or self.learning_rate <= 0:
             raise ValueError(
                 f"run {self.name!r}: steps must be >= 1, warmup in 0..1 and learning_rate > 0, got "
