@@ -98,7 +98,8 @@ class TranslationResult:
     def load(cls, path: Path) -> "TranslationResult":
         """From its JSON file. ValueError for a file of another form."""
         data = _read(path, "silent")
-        return cls(**data | {"scores": {name: Mean(**mean) for name, mean in data["scores"].items()}})
+        data["scores"] = {name: Mean(**mean) for name, mean in data["scores"].items()}
+        return cls(**data)
 
 
 def _read(path: Path, field: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 The samples of a step follow from (run seed, component, step) alone, so a resumed run sees what it would have seen.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -56,7 +56,10 @@ class Component(Protocol):
         """Every group of images that may be asked for."""
         ...
 
-    read: ReadImages
+    def read(self, group: Group) -> Sequence[np.ndarray]:
+        """The images of a group; see `ReadImages`."""
+        ...
+
     views: bool  # the images of a group are views of one instant, not frames of a clip
     conventions: Conventions  # that a model learns from it
 
@@ -85,8 +88,11 @@ class Component(Protocol):
 class ModelLoss:
     """The model's own loss, over rows in any order."""
 
-    readout: nn.Module | None = None
     conventions = Conventions()
+
+    @property
+    def readout(self) -> nn.Module | None:
+        return None
 
     def __len__(self) -> int:
         raise NotImplementedError

@@ -81,7 +81,7 @@ def stage1(preset: Preset, data: Path, out: Path, start: str | None = None) -> T
         warmup=0.03,
     )
     if preset == "nano":
-        spec = DataSpec("hand3d_visual", data, batch=22, turns=8)  # about 8 image prefixes a step
+        spec = DataSpec("hand3d_visual", data, batch=20, turns=8)  # about 8 image prefixes a step
         run = replace(run, data=(spec,), trained=NANO_STAGE1_PARTS, steps=1_200, learning_rate=7e-4)
     return run
 
@@ -100,7 +100,7 @@ def stage2(preset: Preset, data: Path, out: Path, start: str | None = None) -> T
         warmup=0.03,
     )
     if preset == "nano":
-        spec = DataSpec("hand3d_action", data, batch=24, turns=4)
+        spec = DataSpec("hand3d_action", data, batch=22, turns=4)  # likewise
         run = replace(run, data=(spec,), steps=1_400, learning_rate=7e-4)
     return run
 
