@@ -30,7 +30,7 @@ WIDE = MotionCodec((-1.0, -1.0, 0.0), (1.0, 1.0, 2.0))
 
 def clips(*sizes):
     for seed, size in zip(TRAIN, sizes):
-        yield replace(film_clip(seed, size=size, seconds=5), split="train")
+        yield replace(film_clip(seed, size=size, seconds=4, rate=5.0), split="train")
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +164,7 @@ def test_the_true_answers_of_any_volume_err_by_half_a_bin(wide, tmp_path):
 
 def test_clips_of_an_earlier_annotation_with_other_tokens_do_not_join_a_data_set(wide, tmp_path):
     shutil.copytree(wide, tmp_path / "both")
-    other = replace(film_clip(TRAIN[1], seconds=5), split="train")
+    other = replace(film_clip(TRAIN[1], seconds=4, rate=5.0), split="train")
     for config, said in (
         (AnnotateConfig(), "gamma 0.5, now 0.3"),
         (AnnotateConfig(relations=RelationsConfig(gamma=0.5)), "another codec"),

@@ -63,10 +63,11 @@ class VipaModel(VipaWeights, InternVLModel):
         autocast is around: what is cached in training is what an evaluation or a policy computes.
         """
         check_images(self.config, pixel_values, spatial_pixel_values, semantic_features, spatial_features)
-        if pixel_values is None and spatial_pixel_values is None:
+        pixels = spatial_pixel_values if pixel_values is None else pixel_values
+        if pixels is None:
             return self._encode(None, None, clip_lengths, semantic_features, spatial_features)
         rounded = self.config.encoder_precision == "bf16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=rounded):
+        with torch.autocast(pixels.device.type, torch.bfloat16, enabled=rounded):
             semantic, spatial = self._encode(
                 pixel_values, spatial_pixel_values, clip_lengths, semantic_features, spatial_features
             )

@@ -125,7 +125,7 @@ class Turns(ModelLoss):
     ):
         if not conversations:
             raise ValueError(f"{spec.path}: no {spec.kind} records to train on")
-        self.spec, self.conversations, self.read, self.packer = spec, conversations, read, packer
+        self.spec, self.conversations, self._read, self.packer = spec, conversations, read, packer
         self.conventions = conventions
         sizes = np.array([len(conversation.turns) for conversation in conversations])
         self._starts = np.cumsum(sizes) - sizes  # row of a conversation's first pair
@@ -136,6 +136,9 @@ class Turns(ModelLoss):
 
     def groups(self) -> Iterable[Group]:
         return (conversation.images for conversation in self.conversations)
+
+    def read(self, group: Group) -> Sequence[np.ndarray]:
+        return self._read(group)
 
     def order(self, rng: np.random.Generator) -> np.ndarray:
         """Pairs of a conversation shuffled and cut into packs of about equal size; then the packs shuffled."""
