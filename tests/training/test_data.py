@@ -15,6 +15,7 @@ from vipa.hand3d.config import AnnotateConfig, MotionConfig, RelationsConfig
 from vipa.hand3d.conventions import Conventions
 from vipa.hand3d.dataset import Hand3D
 from vipa.hand3d.motion_tokens import MotionCodec
+from vipa.models.configuration import vipa_config_of
 from vipa.robots.episodes import Episode, write_episode
 from vipa.robots.policy import Observation
 from vipa.robots.tabletop import tabletop_contract
@@ -205,6 +206,11 @@ def test_the_card_and_an_export_say_what_tokens_mean(wide, tmp_path):
 )
 def test_shipped_stages_say_what_they_learned(stage, said):
     assert Conventions.from_json(load_nano(stage)[0].config.conventions, stage) == said
+
+
+def test_parts_of_a_trained_model_keep_what_it_learned():
+    config = load_nano("stage2")[0].config
+    assert vipa_config_of(config, None, {"kind": "none"}).conventions == config.conventions
 
 
 def test_a_configuration_with_half_a_codec_is_named():

@@ -55,7 +55,7 @@ def test_the_pretended_card_notices_what_a_real_one_would():
         assert weight.weight.grad.device.type == "cuda"
 
 
-@pytest.mark.parametrize("kind", ["foundation", "hand3d_visual", "hand3d_action", "episodes"])
+@pytest.mark.parametrize("kind", ["foundation", "hand3d_action", "episodes"])
 def test_a_stage_trains_on_the_device_as_on_the_cpu(run, pictures, hand3d_path, demonstrations, tmp_path, kind):
     if kind == "episodes":
         pytest.importorskip("vipa.models.noise", reason="a CPU generator draws for tensors of any device there")

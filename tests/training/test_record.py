@@ -43,25 +43,30 @@ def test_how_a_run_is_computed_and_where_its_files_lie_may_change_when_it_goes_o
     monkeypatch.chdir(moved)
     spec = replace(stopped.data[0], path=Path("data"))
     other = replace(
-        stopped, start="start", data=(spec,), out=Path("run"), log_every=2, save_every=5, threads=2, device="cpu"
+        stopped,
+        start="start",
+        data=(spec,),
+        out=Path("run"),
+        log_every=2,
+        save_every=5,
+        threads=None,
+        device="cpu",
     )
     train(other)
     assert steps_logged(other) == [1, 2, 3, 4, 6]
 
 
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
+def test_what_decides_the_result_is_refused_by_name(stopped):
+    for change, said in (
         ({"seed": 1}, "seed was 0, is 1"),
         ({"steps": 7}, "steps was 6, is 7"),
         ({"betas": (0.9, 0.999)}, r"betas\[1\] was 0.98, is 0.999"),
         ({"gradient_clip": 0.5}, "gradient_clip was 1.0, is 0.5"),
         ({"precision": "fp32"}, "precision was bf16, is fp32"),
-    ],
-)
-def test_what_decides_the_result_is_refused_by_name(stopped, change, said):
-    with pytest.raises(ValueError, match=said):
-        train(replace(stopped, **change))
+        ({"data": (replace(stopped.data[0], turns=2),)}, r"data\[0\].turns was 3, is 2"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            train(replace(stopped, **change))
 
 
 def test_data_that_changed_in_its_place_is_refused(stopped, tmp_path):
@@ -103,21 +108,19 @@ def test_annotating_again_with_other_words_makes_another_data_set(hand3d_path, t
     assert hash_of(tmp_path / "same") != hash_of(hand3d_path)
 
 
-@pytest.mark.parametrize(
-    ("wrong", "said"),
-    [
+def test_a_start_that_fails_leaves_the_folder_to_the_corrected_command(run):
+    for wrong, said in (
         ({"trained": ("fusions",)}, "fusions"),
         ({"start": "nano:stage9"}, "no stage"),
         ({"start": "nowhere"}, "no model here"),
+        ({"device": "card"}, "device 'card' cannot be used here"),
         ({"data": (DataSpec("foundation", Path("nowhere"), 2),)}, "no foundation data"),
         ({"data": (DataSpec("hand3d_visual", Path("nowhere"), 2),)}, "annotate first"),
         ({"data": (DataSpec("episodes", Path("nowhere"), 2),)}, "no episodes data"),
-    ],
-)
-def test_a_start_that_fails_leaves_the_folder_to_the_corrected_command(run, wrong, said):
-    with pytest.raises(ValueError, match=said):
-        train(replace(run, **wrong))
-    assert not run.out.exists()
+    ):
+        with pytest.raises(ValueError, match=said):
+            train(replace(run, **wrong))
+        assert not run.out.exists()
     assert train(run).steps == 6
 
 
@@ -167,10 +170,8 @@ def test_a_learning_rate_that_blows_up_saves_nothing(run):
     assert not (run.out / "model").exists()
 
 
-@pytest.mark.parametrize(
-    "damage", [b"", b"version https://git-lfs.github.com/spec/v1\n", b"PK\x03\x04 half a file"]
-)
-def test_damaged_progress_is_named(stopped, damage):
-    (stopped.out / "progress.pt").write_bytes(damage)
-    with pytest.raises(ValueError, match=r"progress.pt: cannot be gone on from .* delete it to start over"):
-        train(stopped)
+def test_damaged_progress_is_named(stopped):
+    for damage in (b"", b"version https://git-lfs.github.com/spec/v1\n", b"PK\x03\x04 half a file"):
+        (stopped.out / "progress.pt").write_bytes(damage)
+        with pytest.raises(ValueError, match=r"progress.pt: cannot be gone on from .* delete it to start over"):
+            train(stopped)

@@ -166,7 +166,11 @@ def vipa_config_of(
 ) -> VipaConfig:
     """The configuration of pretrained parts put together; the fusion takes their widths unless told else."""
     own = {name: getattr(vlm, name) for name in VLM_FIELDS}
-    motion = {name: getattr(vlm, name) for name in ("motion_token_start", "motion_bins") if hasattr(vlm, name)}
+    motion = {
+        name: getattr(vlm, name)
+        for name in ("motion_token_start", "motion_bins", "conventions")
+        if hasattr(vlm, name)
+    }
     vision = vlm.vision_config
     size = {"attention_width": vision.hidden_size, "heads": vision.num_attention_heads}
     if spatial is not None:
