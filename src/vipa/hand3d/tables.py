@@ -52,8 +52,6 @@ def build_tables(out: Path, config: AnnotateConfig) -> dict[str, Any]:
     A reader that comes in between sees the data set as it was, or is told that there is none yet.
     """
     clips = finished_clips(out / "work")
-    for clip in clips:
-        _require_conventions(clip, config)
     split = splits(config.mix, (clip.row for clip in clips))
     light = ("id", "category", "hand", "object", "directions")
     visual = select_visual(
@@ -75,15 +73,17 @@ def build_tables(out: Path, config: AnnotateConfig) -> dict[str, Any]:
     )
     with _Writers(out) as writers:
         for clip in clips:
-            for table, row in _rows(clip, split[clip.row["id"]], visual, action):
+            for table, row in _rows(clip, config, split[clip.row["id"]], visual, action):
                 writers.add(table, row["split"], row)
     return writers.publish(config)
 
 
-def _require_conventions(clip: FinishedClip, config: AnnotateConfig) -> None:
+def _require_conventions(
+    clip: FinishedClip, config: AnnotateConfig, relations: list[dict[str, Any]], motions: list[dict[str, Any]]
+) -> None:
     """ValueError where a clip of an earlier run means something else by its direction words or motion tokens."""
-    gammas = {row["gamma"] for row in clip.read("relations").values} - {config.relations.gamma}
-    motion = next((r for r in clip.read("motion").values["rows"] if r["task"] != "motion_translation"), None)
+    gammas = {row["gamma"] for row in relations} - {config.relations.gamma}
+    motion = next((row for row in motions if row["task"] != "motion_translation"), None)
     other = False
     if motion is not None:
         future = {side: np.array(motion[side]) for side in ("left", "right") if motion[side] is not None}
@@ -97,17 +97,19 @@ def _require_conventions(clip: FinishedClip, config: AnnotateConfig) -> None:
 
 
 def _rows(
-    clip: FinishedClip, split: str, visual: set[str], action: set[str]
+    clip: FinishedClip, config: AnnotateConfig, split: str, visual: set[str], action: set[str]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     made = {"version": vipa.__version__, "config": clip.summary["config"]}
     of_clip = {"clip_id": clip.row["id"], "source": clip.row["source"], "split": split}
     video = {"source_video": clip.row["source_video"]}
     used: set[str] = set()
-    for row in clip.read("relations").values:
+    relations, motions = clip.read("relations").values, clip.read("motion").values["rows"]
+    _require_conventions(clip, config, relations, motions)
+    for row in relations:
         if row["id"] in visual:
             used.update(row["frame_ids"])
             yield "visual", row | of_clip | video | made
-    for row in clip.read("motion").values["rows"]:
+    for row in motions:
         if row["id"] in action:
             used.add(row["frame_id"])
             yield "action", row | of_clip | video | made
