@@ -41,7 +41,7 @@ def test_a_short_answer_stays_at_its_last_waypoint_and_a_long_one_is_cut():
 
 def test_staying_is_as_wrong_as_the_hand_moves():
     records = [record(0, LINE)]
-    result = benchmark.score(records, benchmark.StayAnswerer()(records))[0]
+    result = benchmark.score(records, benchmark.StayAnswerer(CODEC)(records), CODEC)[0]
     assert result.final_error == pytest.approx(0.2, abs=1e-3)
     assert result.average_error == pytest.approx(np.linspace(0.025, 0.2, 8).mean(), abs=1e-3)
 
@@ -49,14 +49,14 @@ def test_staying_is_as_wrong_as_the_hand_moves():
 def test_mean_from_start_is_exact_when_every_hand_moves_alike():
     records = [record(i, LINE + [0, 0.01 * i, 0]) for i in range(5)]
     for from_start, exact in ((True, True), (False, False)):
-        answers = benchmark.MeanAnswerer(records, from_start=from_start)(records)
-        errors = [s.average_error for s in benchmark.score(records, answers)]
+        answers = benchmark.MeanAnswerer(records, CODEC, from_start=from_start)(records)
+        errors = [s.average_error for s in benchmark.score(records, answers, CODEC)]
         assert (max(errors) < 1e-3) == exact
 
 
 def test_mean_of_unequal_lengths_uses_what_there_is():
     records = [record(0, LINE), record(1, LINE[:5] + [0, 0.02, 0])]
-    mean = benchmark.MeanAnswerer(records, from_start=False).means["right"]
+    mean = benchmark.MeanAnswerer(records, CODEC, from_start=False).means["right"]
     np.testing.assert_allclose(mean[:4, 1], 0.01)
     np.testing.assert_allclose(mean[4:, 1], 0.0)
 
@@ -65,7 +65,7 @@ def test_mean_of_unequal_lengths_uses_what_there_is():
     "answer", ["", "Take the cup.", CODEC.to_text({"left": LINE}), "<motion><right_hand></motion>"]
 )
 def test_an_answer_without_the_motion_is_scored_as_far_off_as_the_volume_allows(answer):
-    scored = benchmark.score([record(0, LINE)], [answer])[0]
+    scored = benchmark.score([record(0, LINE)], [answer], CODEC)[0]
     assert not scored.parsed
     corners = np.array([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (0, 1)])
     for corner in corners:
@@ -76,7 +76,7 @@ def test_an_answer_without_the_motion_is_scored_as_far_off_as_the_volume_allows(
 
 def test_no_training_records_is_said():
     with pytest.raises(ValueError, match="train split"):
-        benchmark.MeanAnswerer([], from_start=True)
+        benchmark.MeanAnswerer([], CODEC, from_start=True)
 
 
 def test_baselines_run_on_filmed_clips(hand3d_path, tmp_path):
@@ -85,13 +85,13 @@ def test_baselines_run_on_filmed_clips(hand3d_path, tmp_path):
     train = [r for r in Hand3D(hand3d_path).action("train") if benchmark.has_motion(r)]
     assert train
     stay = benchmark.evaluate_trajectories(
-        benchmark.StayAnswerer(), hand3d_path, tmp_path / "trajectories_stay.json", split="train"
+        benchmark.StayAnswerer(CODEC), hand3d_path, tmp_path / "trajectories_stay.json", split="train"
     )
     assert stay.records == len(train)
     assert stay.unparsable == 0
     assert 0.0 < stay.average_error.value < stay.final_error.value < 1.0
     assert TrajectoryResult.load(tmp_path / "trajectories_stay.json") == stay
     mean = benchmark.evaluate_trajectories(
-        benchmark.MeanAnswerer(train, from_start=False), hand3d_path, tmp_path / "mean.json", split="train"
+        benchmark.MeanAnswerer(train, CODEC, from_start=False), hand3d_path, tmp_path / "mean.json", split="train"
     )
     assert mean.records == len(train)

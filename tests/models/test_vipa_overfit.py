@@ -120,7 +120,7 @@ def test_motions_in_32_pictures(parts, stills):
     )
     errors = []
     for row, motion in zip(ids[:, length:], motions):
-        said = processor.decode_motion(row)
+        said = processor.decode_motion(row, codec)
         side, truth = next(iter(motion.items()))
         assert tuple(said) == (side,)
         clipped = codec.decode(codec.encode(truth))

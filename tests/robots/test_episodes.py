@@ -6,6 +6,7 @@ import pytest
 from vipa.clips.video import ArrayFrames
 from vipa.robots.episodes import Episode, open_episodes, read_episode, write_episode
 from vipa.robots.tabletop import tabletop_contract
+from vipa.robots.transforms import compute_statistics
 
 
 def episode(rng, n=5, **changes) -> Episode:
@@ -72,7 +73,19 @@ def test_a_folder_opens_with_its_contract(tmp_path, rng):
     opened = open_episodes(tmp_path)
     assert opened.contract.views == ("agent", "wrist")
     assert sum(1 for _ in opened.samples()) == 5
-    assert next(opened.samples())["action"].shape == (8, 7)
+    assert [len(s["action"]) for s in opened.samples()] == [5, 4, 3, 2, 1]
+
+
+def test_statistics_count_each_real_action_as_often_as_the_loss_and_no_padding(rng):
+    """Eight-step chunks of five steps: a loss sees action t once for each chunk that begins at t or before."""
+    e = episode(rng)
+    action, state = compute_statistics(e.samples(8))
+    seen = np.concatenate([chunk[real] for chunk, real in (e.chunk(t, 8) for t in range(5))])
+    assert action.count == len(seen) == 1 + 2 + 3 + 4 + 5
+    assert state.count == 5
+    np.testing.assert_allclose(action.mean, seen.mean(0), rtol=1e-5)
+    weights = np.arange(1, 6)[:, None]
+    np.testing.assert_allclose(action.mean, (weights * e.action).sum(0) / weights.sum(), rtol=1e-5)
 
 
 def test_an_empty_folder_is_an_error(tmp_path):

@@ -1,5 +1,6 @@
 """A random nano, a few foundation pictures and a small Hand3D-like folder: what the training tests run on."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,13 @@ import torch
 from vipa.hand3d.motion_tokens import MotionCodec
 from vipa.models import VipaForConditionalGeneration, nano_vipa_config
 from vipa.models.presets import nano_processor
+from vipa.training.data import DataSpec
 from vipa.training.foundation.pictures import render_pictures
 from vipa.training.foundation.questions import sample_turns
 from vipa.training.foundation.tokenizer import train_tokenizer
+from vipa.training.stages import TrainRun
+
+sys.path.insert(0, str(Path(__file__).parent))  # pytest runs in importlib mode
 
 
 @pytest.fixture(scope="session")
@@ -41,3 +46,22 @@ def start(tmp_path_factory, tokenizer) -> Path:
     VipaForConditionalGeneration(nano_vipa_config(tokenizer)).save_pretrained(folder)
     nano_processor(tokenizer).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def run(start, pictures, tmp_path) -> TrainRun:
+    spec = DataSpec("foundation", pictures[0], batch=2, turns=3)
+    return TrainRun(
+        name="test",
+        start=str(start),
+        out=tmp_path / "run",
+        data=(spec,),
+        trained=("fusion",),
+        steps=6,
+        learning_rate=1e-3,
+        weight_decay=0.01,
+        warmup=0.1,
+        log_every=1,
+        save_every=3,
+        threads=1,
+    )

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from transformers import LogitsProcessorList
 
+from vipa.hand3d.conventions import Conventions
 from vipa.hand3d.dataset import Hand3D
 from vipa.hand3d.records import ActionRecord, VisualRecord
 from vipa.models import MedianBin, MotionGrammar
@@ -19,6 +20,8 @@ from vipa.weights import load_start
 
 LONGEST_ANSWER = 40
 """Tokens; the answers of Hand3D-visual have about half as many."""
+LONGEST_TEXT = 64
+"""Tokens of a motion put into words."""
 
 
 class ModelAnswerer:
@@ -41,6 +44,7 @@ class ModelAnswerer:
         self.tokenizer: Any = self.processor.tokenizer
         self.packer = Packer(self.tokenizer, self.model.config.image_seq_length)
         self.data = Hand3D(hand3d)
+        self.conventions = Conventions.from_json(self.model.config.conventions, str(model))
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -67,8 +71,12 @@ class ModelAnswerer:
                 answers[i] = text
         return answers
 
-    def _read(self, group: Group) -> np.ndarray:
-        return np.stack([self.data.image(frame) for frame in group])
+    def translations(self, records: Sequence[ActionRecord]) -> list[str]:
+        """What is done in the motions of motion translation records, in words."""
+        return self._generate([((r.frame_id,), r.prompt) for r in records], max_new_tokens=LONGEST_TEXT)
+
+    def _read(self, group: Group) -> list[np.ndarray]:
+        return [self.data.image(frame) for frame in group]
 
     @torch.no_grad()
     def _generate(
@@ -128,9 +136,12 @@ def _before(text: str, ends: Sequence[str]) -> str:
 
 
 class Questions:
-    """The question side of a model: an `Answerer` of Hand3D-test."""
+    """The question side of a model: an `Answerer` of Hand3D-test. ValueError where it learned other direction words
+    than the data set has; one that never learned any may be asked."""
 
     def __init__(self, model: ModelAnswerer):
+        gamma = Conventions(gamma=model.conventions.gamma)
+        gamma.require(model.data.conventions, f"the model {model.name}", f"the data {model.data.path}")
         self.model, self.name, self.identity = model, model.name, model.identity
 
     def __call__(self, records: Sequence[VisualRecord]) -> list[str]:
@@ -138,10 +149,35 @@ class Questions:
 
 
 class Motions:
-    """The motion side of a model: a `MotionAnswerer` of the trajectories."""
+    """The motion side of a model: a `MotionAnswerer` of the trajectories. ValueError where it learned other motion
+    tokens than the data set has, or does not say which."""
 
     def __init__(self, model: ModelAnswerer):
+        require_codec(model)
         self.model, self.name, self.identity = model, model.name, model.identity
 
     def __call__(self, records: Sequence[ActionRecord]) -> list[str]:
         return self.model.motions(records)
+
+
+class Translations:
+    """A model that says in words what a motion does: a `Translator`. ValueError as of `Motions`."""
+
+    def __init__(self, model: ModelAnswerer):
+        require_codec(model)
+        self.model, self.name, self.identity = model, model.name, model.identity
+
+    def __call__(self, records: Sequence[ActionRecord]) -> list[str]:
+        return self.model.translations(records)
+
+
+def require_codec(model: ModelAnswerer) -> None:
+    """ValueError unless the model learned the motion tokens of its data set."""
+    codec = Conventions(codec=model.conventions.codec)
+    if codec.codec is None:
+        raise ValueError(
+            f"the model {model.name} does not say with what volume of motion tokens it was trained ('conventions' in "
+            "its config.json): motions are learned in stage 2; train that, or write there the values of the "
+            "hand3d.json that it was trained on"
+        )
+    codec.require(model.data.conventions, f"the model {model.name}", f"the data {model.data.path}")

@@ -132,7 +132,7 @@ def evaluate_hand3d(
     records = select(list(data.visual(split)), limit)
     protocol = {
         "benchmark": "hand3d",
-        "hand3d": data_identity(data),
+        "hand3d": data_identity(data, "visual", split),
         "split": split,
         "records": len(records),
         "answerer": answerer.identity,
@@ -144,9 +144,10 @@ def evaluate_hand3d(
     return result
 
 
-def data_identity(data: Hand3D) -> dict[str, Any]:
-    """What tells one data set from another in a protocol."""
+def data_identity(data: Hand3D, table: str, split: str) -> dict[str, Any]:
+    """What tells one data set from another in a protocol: by the content of what is asked."""
     return {
+        "content": data.content_hash((table, "frames"), split),
         "config": data.manifest["config_hash"],
         "version": data.manifest["version"],
         "tables": data.manifest["tables"],

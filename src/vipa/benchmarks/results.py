@@ -1,4 +1,4 @@
-"""What the question and trajectory benchmarks save as JSON, and reading it back."""
+"""What the question, trajectory and translation benchmarks save as JSON, and reading it back."""
 
 import json
 from dataclasses import dataclass
@@ -77,6 +77,28 @@ class TrajectoryResult:
         data = _read(path, "by_task")
         data["average_error"], data["final_error"] = Mean(**data["average_error"]), Mean(**data["final_error"])
         data["by_task"] = {t: (Mean(**a), Mean(**f)) for t, (a, f) in data["by_task"].items()}
+        return cls(**data)
+
+
+@dataclass(frozen=True)
+class TranslationResult:
+    """What `vipa evaluate translations` saves; scores by name (`translations.SCORES`), 0..1, and over how many records.
+
+    silent: answers without a word.
+    """
+
+    name: str
+    protocol: dict[str, Any]
+    records: int
+    silent: int
+    scores: dict[str, Mean]
+    counts: dict[str, int]
+
+    @classmethod
+    def load(cls, path: Path) -> "TranslationResult":
+        """From its JSON file. ValueError for a file of another form."""
+        data = _read(path, "silent")
+        data["scores"] = {name: Mean(**mean) for name, mean in data["scores"].items()}
         return cls(**data)
 
 

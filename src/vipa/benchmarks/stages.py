@@ -18,11 +18,16 @@ from vipa.benchmarks.comparisons import Column, Media, Success
 from vipa.benchmarks.hand3d import ConstantAnswerer, evaluate_hand3d
 from vipa.benchmarks.results import Hand3DResult, TrajectoryResult
 from vipa.benchmarks.resuming import write_atomically
-from vipa.benchmarks.trajectories import MeanAnswerer, StayAnswerer, evaluate_trajectories, has_motion
+from vipa.benchmarks.trajectories import (
+    MeanAnswerer,
+    StayAnswerer,
+    codec_of,
+    evaluate_trajectories,
+    has_motion,
+)
 from vipa.drawing import TRUTH_COLOUR, Canvas, save_image
 from vipa.geometry import Intrinsics
 from vipa.hand3d.dataset import Hand3D
-from vipa.hand3d.motion_tokens import MotionCodec
 
 Progress = Callable[[str, int, int], None]
 
@@ -82,11 +87,12 @@ def evaluate_motions(run: StagesEvaluation, progress: Progress) -> None:
     """Trajectories: three baselines, after stage 2; drawings of the first motions."""
     from vipa.benchmarks.answering import ModelAnswerer, Motions
 
-    train = [record for record in Hand3D(run.data).action("train") if has_motion(record)]
+    data = Hand3D(run.data)
+    codec, train = codec_of(data), [record for record in data.action("train") if has_motion(record)]
     makers = {
-        "stay": StayAnswerer,
-        "mean": lambda: MeanAnswerer(train, from_start=False),
-        "mean_from_start": lambda: MeanAnswerer(train, from_start=True),
+        "stay": lambda: StayAnswerer(codec),
+        "mean": lambda: MeanAnswerer(train, codec, from_start=False),
+        "mean_from_start": lambda: MeanAnswerer(train, codec, from_start=True),
         "stage2": lambda: Motions(ModelAnswerer(run.stage2, run.data)),
     }
     for name, make in makers.items():
@@ -98,7 +104,7 @@ def evaluate_motions(run: StagesEvaluation, progress: Progress) -> None:
             limit=run.motions,
             progress=lambda done, total, name=name: progress(f"motions, {name}", done, total),
         )
-    draw_motions(Hand3D(run.data), run.out / "trajectories_stage2_answers.jsonl", run.out / "drawings", run)
+    draw_motions(data, run.out / "trajectories_stage2_answers.jsonl", run.out / "drawings", run)
 
 
 def evaluate_robot(run: StagesEvaluation, progress: Progress) -> None:
@@ -143,7 +149,7 @@ def draw_motions(data: Hand3D, answers: Path, folder: Path, run: StagesEvaluatio
         for points in record.trajectories.values():
             canvas.path(points, TRUTH_COLOUR)
         try:
-            for points in MotionCodec().from_text(said[key]).values():
+            for points in codec_of(data).from_text(said[key]).values():
                 canvas.path(points, "#ff7a1a")
         except ValueError:
             canvas.label("no motion in the answer")

@@ -80,11 +80,8 @@ def worst_errors(true: Trajectories, codec: MotionCodec) -> tuple[float, float]:
     return displacement_errors(far, true)
 
 
-def score(
-    records: Sequence[ActionRecord], answers: Sequence[str], codec: MotionCodec | None = None
-) -> list[ScoredTrajectory]:
-    """Every record with the errors of its answer."""
-    codec = codec or MotionCodec()
+def score(records: Sequence[ActionRecord], answers: Sequence[str], codec: MotionCodec) -> list[ScoredTrajectory]:
+    """Every record with the errors of its answer. codec: of the data set's motion tokens."""
     scored = []
     for record, answer in zip(records, answers, strict=True):
         try:
@@ -130,16 +127,23 @@ def evaluate_trajectories(
     records = select([r for r in data.action(split) if has_motion(r)], limit)
     protocol = {
         "benchmark": "trajectories",
-        "hand3d": data_identity(data),
+        "hand3d": data_identity(data, "action", split),
         "split": split,
         "records": len(records),
         "answerer": answerer.identity,
     }
     log = AnswerLog(out.with_name(f"{out.stem}_answers.jsonl"), protocol)
-    scored = score(records, log.answer(records, answerer, batch_size, progress))
+    scored = score(records, log.answer(records, answerer, batch_size, progress), codec_of(data))
     result = summarise(answerer.name, protocol, scored)
     log.finish(out, asdict(result), [asdict(s) for s in scored])
     return result
+
+
+def codec_of(data: Hand3D) -> MotionCodec:
+    """Of the data set's motion tokens: what their answers are written and read with."""
+    codec = data.conventions.codec
+    assert codec is not None  # a manifest says it
+    return codec
 
 
 def start_of(record: ActionRecord, side: str) -> np.ndarray:
@@ -148,9 +152,11 @@ def start_of(record: ActionRecord, side: str) -> np.ndarray:
     return np.array(past[-1]) if past else record.trajectories[side][0]
 
 
+@dataclass(frozen=True)
 class StayAnswerer:
     """The hand stays where it truly is in the image: knows where the hand is, but not where it goes."""
 
+    codec: MotionCodec
     name = "hand stays where it is"
 
     @property
@@ -159,7 +165,7 @@ class StayAnswerer:
 
     def __call__(self, records: Sequence[ActionRecord]) -> list[str]:
         return [
-            MotionCodec().to_text({s: np.tile(start_of(r, s), (len(p), 1)) for s, p in r.trajectories.items()})
+            self.codec.to_text({s: np.tile(start_of(r, s), (len(p), 1)) for s, p in r.trajectories.items()})
             for r in records
         ]
 
@@ -171,8 +177,8 @@ class MeanAnswerer:
     hand is); otherwise the mean position in the camera frame (looks at nothing).
     """
 
-    def __init__(self, records: Sequence[ActionRecord], *, from_start: bool):
-        self.from_start = from_start
+    def __init__(self, records: Sequence[ActionRecord], codec: MotionCodec, *, from_start: bool):
+        self.codec, self.from_start = codec, from_start
         self.name = "mean trajectory from the true start" if from_start else "mean trajectory"
         gathered: dict[str, list[np.ndarray]] = defaultdict(list)
         for record in records:
@@ -192,7 +198,7 @@ class MeanAnswerer:
 
     def __call__(self, records: Sequence[ActionRecord]) -> list[str]:
         return [
-            MotionCodec().to_text({s: self._of(r, s, len(p)) for s, p in r.trajectories.items()}) for r in records
+            self.codec.to_text({s: self._of(r, s, len(p)) for s, p in r.trajectories.items()}) for r in records
         ]
 
     def _of(self, record: ActionRecord, side: str, length: int) -> np.ndarray:

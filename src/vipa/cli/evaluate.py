@@ -1,5 +1,5 @@
 """Benchmarks: hand3d (questions), trajectories (wrist motions), tabletop (closed loop), stages (all of these),
-annotation (Hand3D's geometry), cut3r (the 3D encoder)."""
+translations (motions in words), annotation (Hand3D's geometry), cut3r (the 3D encoder)."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -70,15 +70,21 @@ def trajectories(
     `mean` (the mean trajectory of the train split) or `mean-from-start` (the same from the true start). out, limit:
     as for hand3d.
     """
-    from vipa.benchmarks.trajectories import MeanAnswerer, StayAnswerer, evaluate_trajectories, has_motion
+    from vipa.benchmarks.trajectories import (
+        MeanAnswerer,
+        StayAnswerer,
+        codec_of,
+        evaluate_trajectories,
+        has_motion,
+    )
     from vipa.hand3d.dataset import Hand3D
     from vipa.progress import counter
 
     if model == "stay":
-        answerer = StayAnswerer()
+        answerer = StayAnswerer(codec_of(Hand3D(data)))
     elif model in ("mean", "mean-from-start"):
         train = [record for record in Hand3D(data).action("train") if has_motion(record)]
-        answerer = MeanAnswerer(train, from_start=model == "mean-from-start")
+        answerer = MeanAnswerer(train, codec_of(Hand3D(data)), from_start=model == "mean-from-start")
     else:
         from vipa.benchmarks.answering import ModelAnswerer, Motions
 
@@ -99,6 +105,45 @@ def trajectories(
             f"  {name:<26} average {average.value:.3f} m [{average.low:.3f}, {average.high:.3f}]   "
             f"final {final.value:.3f} m [{final.low:.3f}, {final.high:.3f}]"
         )
+    print(f"written: {out}")
+
+
+def translations(
+    model: Folder,
+    data: Path,
+    out: Path,
+    split: Literal["train", "validation", "test"] = "test",
+    limit: int | None = None,
+    batch: int = 32,
+) -> None:
+    """Puts wrist motions into words and compares them with the texts that the motions are under.
+
+    model: a folder with a model, a shipped one (nano:stage2), or `constant` (the most common text of the train split).
+    out, limit: as for hand3d.
+    """
+    from vipa.benchmarks.translations import ConstantTranslator, evaluate_translations
+    from vipa.hand3d.dataset import Hand3D
+    from vipa.progress import counter
+
+    if model == "constant":
+        translator = ConstantTranslator(list(Hand3D(data).action("train")))
+    else:
+        from vipa.benchmarks.answering import ModelAnswerer, Translations
+
+        translator = Translations(ModelAnswerer(model, data))
+    with counter("translating", "motions") as count:
+        result = evaluate_translations(
+            translator,
+            data,
+            out,
+            split=split,
+            limit=limit,
+            batch_size=batch,
+            progress=lambda done, total: count(done=done, total=total),
+        )
+    print(f"{result.name} on {split}: {result.records} motions, {result.silent} answers without a word")
+    for name, mean in result.scores.items():
+        print(f"  {name:<8} {mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}]   of {result.counts[name]}")
     print(f"written: {out}")
 
 
@@ -157,6 +202,7 @@ def cut3r(
 BENCHMARKS = {
     "hand3d": hand3d,
     "trajectories": trajectories,
+    "translations": translations,
     "tabletop": tabletop,
     "annotation": annotation,
     "cut3r": cut3r,

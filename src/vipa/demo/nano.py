@@ -20,7 +20,7 @@ from vipa.models.cut3r import Cut3rModel
 from vipa.training.foundation.cut3r import Cut3rTraining, train_cut3r
 from vipa.training.foundation.run import FoundationRun, train_foundation
 from vipa.training.stages import STAGES
-from vipa.weights import NANO
+from vipa.weights import CONVENTIONS, NANO
 
 UNIT_ERROR = 0.065
 """Of nano's 3D encoder: standard deviation of true depth / its depth (the median over a clip) on 150 training clips."""
@@ -97,6 +97,9 @@ def pack_stage(model_folder: Path, stage: str) -> None:
     tensors = {name: p.detach().clone() for name, p in model.named_parameters() if id(p) in wanted}
     NANO.mkdir(parents=True, exist_ok=True)
     save_file(tensors, NANO / f"{stage}.safetensors")
+    path = NANO / CONVENTIONS
+    said = json.loads(path.read_text()) | {stage: model.config.conventions}
+    path.write_text(json.dumps(said, indent=1) + "\n")
     keep_log(model_folder.parent, stage)
     for contract in model_folder.glob("action_contract.json"):
         shutil.copy(contract, NANO / contract.name)

@@ -5,6 +5,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+from vipa.hand3d.conventions import Conventions
 from vipa.hand3d.dataset import Hand3D
 from vipa.hand3d.stats import stats_text
 from vipa.hand3d.store import atomic_write
@@ -29,6 +30,8 @@ from datasets import load_dataset
 visual = load_dataset("{name}", "visual", split="train")
 ```
 
+{conventions}
+
 Licences of the sources: {licences}. The data set may be passed on only as far as each of them allows.
 
 {stats}
@@ -47,6 +50,7 @@ def card_text(data: Hand3D, name: str) -> str:
             lines += [f"  - split: {split}", "    path:", *(f"    - {shard['file']}" for shard in shards)]
     licences = sorted({f"{clip.source}: {clip.licence}" for clip in data.clips()})
     text = TEXT.format(
+        conventions=conventions_text(data.conventions),
         version=manifest["version"],
         config_hash=manifest["config_hash"],
         name=name,
@@ -54,6 +58,18 @@ def card_text(data: Hand3D, name: str) -> str:
         stats=stats_text(data),
     )
     return "\n".join([*lines, "---", "", text])
+
+
+def conventions_text(said: Conventions) -> str:
+    """What motion tokens and direction words mean, in words."""
+    codec = said.codec
+    assert codec is not None
+    volume = ", ".join(f"{axis} {a:g} to {b:g}" for axis, a, b in zip("xyz", codec.low, codec.high))
+    return (
+        f"A motion token `<mx_i>` is one of {codec.bins} equal bins of its axis; the volume is {volume} metres. A "
+        f"direction is named where its component of the unit displacement exceeds {said.gamma:g}. A model is to be "
+        "trained and evaluated on data with the same values."
+    )
 
 
 def write_card(out: Path) -> None:

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from jaxtyping import UInt8
 from PIL import Image
 
+from vipa.hand3d.conventions import Conventions
 from vipa.hand3d.records import (
     FORMAT_VERSION,
     RECORDS,
@@ -28,6 +29,7 @@ from vipa.hand3d.records import (
     schema,
 )
 from vipa.hand3d.tables import MANIFEST, SPLITS
+from vipa.hashing import hash_files
 
 Record = TypeVar("Record")
 
@@ -51,6 +53,18 @@ class Hand3D:
                 "annotate again"
             )
         self._group = lru_cache(cached_groups)(self._read_group)
+
+    @property
+    def conventions(self) -> Conventions:
+        """Of its motion tokens and direction words. ValueError where the manifest does not say them."""
+        try:
+            config = self.manifest["config"]
+            said = {"codec": config["motion"]["codec"], "gamma": config["relations"]["gamma"]}
+        except KeyError as error:
+            raise ValueError(
+                f"{self.path / MANIFEST}: does not say {error} of its configuration; annotate again"
+            ) from None
+        return Conventions.from_json(said, str(self.path / MANIFEST))
 
     def visual(self, split: str | None = None) -> Iterator[VisualRecord]:
         """Questions of one split, or of all, in the order of the table."""
@@ -76,6 +90,10 @@ class Hand3D:
         """Some columns of a table, all splits."""
         files = [pq.read_table(self.path / file, columns=list(names)) for file in self._files(table, None)]
         return pa.concat_tables(files) if files else schema(table).empty_table().select(list(names))
+
+    def content_hash(self, tables: Sequence[str], split: str | None = None) -> str:
+        """Sixteen hex digits of what these tables' files hold."""
+        return hash_files(self.path, [self.path / file for table in tables for file in self._files(table, split)])
 
     def encoded_image(self, frame_id: str) -> bytes:
         """The image file (JPEG or PNG) of a frame. KeyError for an id that is not in the data set."""

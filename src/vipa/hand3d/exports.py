@@ -20,7 +20,7 @@ def export_conversations(
     `width_list` and `height_list` for several frames (`width`, `height` for one) as its loader reads them; "llava"
     has none, and puts questions about several frames into <table>_<split>_several.json, for LLaVA-NeXT: the first
     LLaVA's loader opens one image a record. meta.json is InternVL's list of data sets (root, annotation, repeat_time,
-    length). ValueError for a style that is not known.
+    length), conventions.json what motion tokens and direction words mean. ValueError for a style that is not known.
     """
     if style not in STYLES:
         raise ValueError(f"conversation style {style!r} is unknown; known: {', '.join(STYLES)}")
@@ -52,6 +52,7 @@ def export_conversations(
                     "repeat_time": 1,
                     "length": len(lines),
                 }
+    atomic_write(out / "conventions.json", json.dumps(data.conventions.to_json(), indent=1).encode())
     atomic_write(out / "meta.json", json.dumps(meta, indent=1).encode())
     return counts
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -72,23 +73,43 @@ def build_tables(out: Path, config: AnnotateConfig) -> dict[str, Any]:
     )
     with _Writers(out) as writers:
         for clip in clips:
-            for table, row in _rows(clip, split[clip.row["id"]], visual, action):
+            for table, row in _rows(clip, config, split[clip.row["id"]], visual, action):
                 writers.add(table, row["split"], row)
     return writers.publish(config)
 
 
+def _require_conventions(
+    clip: FinishedClip, config: AnnotateConfig, relations: list[dict[str, Any]], motions: list[dict[str, Any]]
+) -> None:
+    """ValueError where a clip of an earlier run means something else by its direction words or motion tokens."""
+    gammas = {row["gamma"] for row in relations} - {config.relations.gamma}
+    motion = next((row for row in motions if row["task"] != "motion_translation"), None)
+    other = False
+    if motion is not None:
+        future = {side: np.array(motion[side]) for side in ("left", "right") if motion[side] is not None}
+        other = config.motion.codec.to_text(future) != motion["response"]
+    if gammas or other:
+        what = f"gamma {min(gammas)}, now {config.relations.gamma}" if gammas else "another codec of motion tokens"
+        raise ValueError(
+            f"clip {clip.row['id']!r} was annotated before with {what}: annotate all clips of a data set with the "
+            "same, or choose another --out"
+        )
+
+
 def _rows(
-    clip: FinishedClip, split: str, visual: set[str], action: set[str]
+    clip: FinishedClip, config: AnnotateConfig, split: str, visual: set[str], action: set[str]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     made = {"version": vipa.__version__, "config": clip.summary["config"]}
     of_clip = {"clip_id": clip.row["id"], "source": clip.row["source"], "split": split}
     video = {"source_video": clip.row["source_video"]}
     used: set[str] = set()
-    for row in clip.read("relations").values["rows"]:
+    relations, motions = clip.read("relations").values["rows"], clip.read("motion").values["rows"]
+    _require_conventions(clip, config, relations, motions)
+    for row in relations:
         if row["id"] in visual:
             used.update(row["frame_ids"])
             yield "visual", row | of_clip | video | made
-    for row in clip.read("motion").values["rows"]:
+    for row in motions:
         if row["id"] in action:
             used.add(row["frame_id"])
             yield "action", row | of_clip | video | made

@@ -59,9 +59,30 @@ class VipaModel(VipaWeights, InternVLModel):
         from frame to frame of a clip (None: every image is its own clip). Features that are given are passed on.
 
         Returns semantic (images, patches, vision width) and spatial (images, 1 + patches, spatial width); the
-        latter is None where the fusion does not read it.
+        latter is None where the fusion does not read it. Their precision is `config.encoder_precision`, whatever
+        autocast is around: what is cached in training is what an evaluation or a policy computes.
         """
         check_images(self.config, pixel_values, spatial_pixel_values, semantic_features, spatial_features)
+        pixels = spatial_pixel_values if pixel_values is None else pixel_values
+        if pixels is None:
+            return self._encode(None, None, clip_lengths, semantic_features, spatial_features)
+        rounded = self.config.encoder_precision == "bf16"
+        with torch.autocast(pixels.device.type, torch.bfloat16, enabled=rounded):
+            semantic, spatial = self._encode(
+                pixel_values, spatial_pixel_values, clip_lengths, semantic_features, spatial_features
+            )
+        if rounded:
+            semantic, spatial = semantic.bfloat16(), None if spatial is None else spatial.bfloat16()
+        return semantic, spatial
+
+    def _encode(
+        self,
+        pixel_values: Tensor | None,
+        spatial_pixel_values: Tensor | None,
+        clip_lengths: Sequence[int] | Tensor | None,
+        semantic_features: Tensor | None,
+        spatial_features: Tensor | None,
+    ) -> tuple[Tensor, Tensor | None]:
         if not self.config.spatial_fusion_config.reads_spatial:
             semantic = semantic_features if pixel_values is None else self._semantic_tokens(pixel_values)
             assert semantic is not None  # check_images

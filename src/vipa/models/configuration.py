@@ -123,6 +123,10 @@ class VipaConfig(InternVLConfig):
         None: the vocabulary has no motion tokens.
     motion_bins: bins per axis.
     max_images: the largest number of images one sample may have.
+    conventions: of the motion tokens and direction words that it learned (`hand3d.conventions`); None where training
+        did not say.
+    encoder_precision: of the encoders' arithmetic and their tokens, wherever the model is used: `fp32` (none but the
+        weights' own: training and evaluation load them as float32) or `bf16` (autocast, tokens rounded to bfloat16).
     """
 
     model_type = "vipa"
@@ -140,6 +144,13 @@ class VipaConfig(InternVLConfig):
     motion_token_start: int | None = None
     motion_bins: int = 1024
     max_images: int = 8
+    conventions: dict[str, Any] | None = None
+    encoder_precision: str = "fp32"
+
+    def __post_init__(self, **kwargs: Any):
+        super().__post_init__(**kwargs)
+        if self.encoder_precision not in ("fp32", "bf16"):
+            raise ValueError(f"encoder_precision {self.encoder_precision!r}: choose 'fp32' or 'bf16'")
 
     @property
     def motion_token_count(self) -> int:
@@ -155,7 +166,11 @@ def vipa_config_of(
 ) -> VipaConfig:
     """The configuration of pretrained parts put together; the fusion takes their widths unless told else."""
     own = {name: getattr(vlm, name) for name in VLM_FIELDS}
-    motion = {name: getattr(vlm, name) for name in ("motion_token_start", "motion_bins") if hasattr(vlm, name)}
+    motion = {
+        name: getattr(vlm, name)
+        for name in ("motion_token_start", "motion_bins", "conventions")
+        if hasattr(vlm, name)
+    }
     vision = vlm.vision_config
     size = {"attention_width": vision.hidden_size, "heads": vision.num_attention_heads}
     if spatial is not None:

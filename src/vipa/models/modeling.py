@@ -93,6 +93,7 @@ class VipaForConditionalGeneration(VipaWeights, InternVLForConditionalGeneration
         if isinstance(spatial, str | Path):
             spatial = AutoModel.from_pretrained(spatial, revision=spatial_revision, dtype=dtype)
         config = vipa_config_of(vlm.config, None if spatial is None else spatial.config, fusion, action)
+        config.encoder_precision = "bf16" if vlm.dtype == torch.bfloat16 else "fp32"
         with torch.device("meta"):
             model = cls(config)
         inner = model.model

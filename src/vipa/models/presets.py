@@ -147,6 +147,7 @@ def vipa_2b_config(
         image_seq_length=256,
         motion_token_start=motion_token_start,
         tie_word_embeddings=True,
+        encoder_precision="bf16",
     )
 
 

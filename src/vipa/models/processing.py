@@ -136,9 +136,10 @@ class VipaProcessor(ProcessorMixin):
         conversation = [{"role": "user", "content": content}]
         return self.apply_chat_template(conversation, add_generation_prompt=True, tokenize=False)
 
-    def decode_motion(self, ids: Tensor, codec: MotionCodec | None = None) -> dict[str, np.ndarray]:
-        """Wrist points (n, 3) in metres per hand, of generated ids (length,). ValueError if they do not parse."""
-        return (codec or MotionCodec()).from_text(self.tokenizer.decode(ids))
+    def decode_motion(self, ids: Tensor, codec: MotionCodec) -> dict[str, np.ndarray]:
+        """Wrist points (n, 3) in metres per hand, of generated ids (length,). codec: that the model learned
+        (`VipaConfig.conventions`). ValueError if they do not parse."""
+        return codec.from_text(self.tokenizer.decode(ids))
 
     @property
     def model_input_names(self) -> list[str]:

@@ -73,9 +73,10 @@ class Episode:
         return self.action[np.minimum(indices, len(self) - 1)], indices < len(self)
 
     def samples(self, horizon: int) -> Iterator[Sample]:
-        """One {"state" (s,), "action" (horizon, a)} per step."""
+        """One {"state" (s,), "action" (k, a)} per step: of the chunk that starts there the k <= horizon real actions,
+        which are those that a loss counts."""
         for t in range(len(self)):
-            yield {"state": self.state[t], "action": self.chunk(t, horizon)[0]}
+            yield {"state": self.state[t], "action": self.action[t : t + horizon]}
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,7 @@ class EpisodeSet:
         return (self[i] for i in range(len(self)))
 
     def samples(self) -> Iterator[Sample]:
-        """States and chunks of the contract's horizon over all episodes, without images."""
+        """States and the real actions of chunks over all episodes, without images; see `Episode.samples`."""
         for episode in self:
             yield from episode.samples(self.contract.horizon)
 

@@ -299,7 +299,8 @@ class Normalise:
 def compute_statistics(samples: Iterable[Sample], before: Pipeline | None = None) -> tuple[Statistics, Statistics]:
     """(action, state) statistics of samples run through the transforms that precede the normaliser.
 
-    samples: dicts with "state" (s,) and "action" (horizon, a). The returned statistics carry the hash of
+    samples: dicts with "state" (s,) and "action" (k, a), no padding among them: rows that a loss does not see have no
+    part in its normalisation. The returned statistics carry the hash of
     `before`; `Normalise.of` refuses them behind other transforms. ValueError where there are no samples.
     """
     before = before or Pipeline()

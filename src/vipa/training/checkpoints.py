@@ -1,6 +1,8 @@
 """Progress of a running training (exact resume) and the model that a finished one leaves."""
 
 import json
+import os
+import pickle
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,27 +17,60 @@ def _learned(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def save_progress(out: Path, step: int, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Parameters that learn and optimiser after `step` steps, written beside its place and renamed."""
+    """Parameters that learn and optimiser after `step` steps, on the disk beside its place, then renamed.
+
+    ValueError where one of them is not finite: what was saved before stays.
+    """
     state = {"step": step, "parameters": _learned(model), "optimizer": optimizer.state_dict()}
+    require_finite(state)
     temporary = out / "progress.pt.tmp"
-    torch.save(state, temporary)
+    with temporary.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
     temporary.replace(out / "progress.pt")
 
 
 def load_progress(out: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Restore what `save_progress` wrote; the number of steps done, 0 where there is nothing."""
+    """Restore what `save_progress` wrote; the number of steps done, 0 where there is nothing.
+
+    ValueError where the file is damaged, holds numbers that are not finite, or is of other parameters.
+    """
     path = out / "progress.pt"
     if not path.exists():
         return 0
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    learned = _learned(model)
-    if set(learned) != set(state["parameters"]):
-        raise ValueError(f"{path} was saved with other trained parts; delete the folder to start over")
-    with torch.no_grad():
-        for name, parameter in learned.items():
-            parameter.copy_(state["parameters"][name])
-    optimizer.load_state_dict(state["optimizer"])
-    return int(state["step"])
+    learned, state = _learned(model), read_state(path)
+    try:
+        shapes = {name: p.shape for name, p in state["parameters"].items()}
+        if shapes != {name: p.shape for name, p in learned.items()}:
+            raise ValueError("it was saved with other trained parts")
+        with torch.no_grad():
+            for name, parameter in learned.items():
+                parameter.copy_(state["parameters"][name])
+        optimizer.load_state_dict(state["optimizer"])
+        return int(state["step"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: cannot be gone on from ({error}); delete it to start over") from error
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """What `torch.save` wrote. ValueError where the file is damaged or holds numbers that are not finite."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        require_finite(state)
+    except (ValueError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise ValueError(f"{path}: cannot be gone on from ({reason}); delete it to start over") from error
+    return state
+
+
+def require_finite(state: Any) -> None:
+    """ValueError where a tensor anywhere in nested dicts and lists holds numbers that are not finite."""
+    if isinstance(state, dict | list):
+        for value in state.values() if isinstance(state, dict) else state:
+            require_finite(value)
+    elif isinstance(state, torch.Tensor) and not bool(state.isfinite().all()):
+        raise ValueError("parameters or optimiser hold values that are not finite")
 
 
 def save_model(

@@ -1,14 +1,13 @@
 """Robot demonstrations as a component of a training mixture (stage 3)."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 
-from vipa.robots.contract import ActionContract
+from vipa.robots.contract import ActionContract, Scheme
 from vipa.robots.episodes import Episode, EpisodeSet, open_episodes, read_episode
 from vipa.robots.transforms import Normalise, compute_statistics
 from vipa.training.data import DataSpec, ModelLoss
@@ -19,7 +18,7 @@ from vipa.training.packing import Packer
 class Demonstrations(ModelLoss):
     """A row is one step of one episode: its views, its text, its state and the action chunk that follows.
 
-    contract: of the folder, with quantile normalisation by the statistics of these episodes.
+    contract: of the folder, normalised by the statistics of these episodes.
     """
 
     views = True
@@ -27,7 +26,7 @@ class Demonstrations(ModelLoss):
     def __init__(self, spec: DataSpec, packer: Packer):
         opened = open_episodes(spec.path)
         self.spec, self.packer = spec, packer
-        self.contract = normalised(opened)
+        self.contract = normalised(opened, spec.normalisation)
         self._paths = {path.stem: path for path in opened.paths}
         self._episodes: dict[str, Episode] = {path.stem: read_episode(path) for path in opened.paths}
         self._rows = [(key, t) for key, episode in self._episodes.items() for t in range(len(episode))]
@@ -47,9 +46,9 @@ class Demonstrations(ModelLoss):
         episode = read_episode(self._paths[key])
         return {view: episode.views[view].read(range(len(episode))) for view in self.contract.views}
 
-    def read(self, group: Group) -> np.ndarray:
-        places = [image.split("/") for image in group]
-        return np.stack([self._images(key)[view][int(t)] for key, t, view in places])
+    def read(self, group: Group) -> list[np.ndarray]:
+        places = [image.split("/", 2) for image in group]
+        return [self._images(key)[view][int(t)] for key, t, view in places]
 
     def inputs(self, rng: np.random.Generator, rows: np.ndarray) -> tuple[dict[str, Any], list[Group], int]:
         chosen = [self._rows[row] for row in rows]
@@ -73,8 +72,6 @@ class Demonstrations(ModelLoss):
         return inputs, groups, len(rows)
 
 
-def normalised(episodes: EpisodeSet) -> ActionContract:
-    """The contract of these episodes with quantile normalisation by their own statistics."""
-    action, state = compute_statistics(episodes.samples())
-    contract = episodes.contract
-    return replace(contract, normalisation="quantiles", action_statistics=action, state_statistics=state)
+def normalised(episodes: EpisodeSet, scheme: Scheme) -> ActionContract:
+    """The contract of these episodes, normalised by their own statistics."""
+    return episodes.contract.normalised(scheme, *compute_statistics(episodes.samples()))

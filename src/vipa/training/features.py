@@ -12,11 +12,12 @@ from vipa.models import FusionConfig, VipaForConditionalGeneration, VipaProcesso
 
 Group = tuple[str, ...]
 """Keys of images that belong together as one clip, in reading order."""
-ReadImages = Callable[[Group], UInt8[np.ndarray, "n height width 3"]]
+ReadImages = Callable[[Group], Sequence[UInt8[np.ndarray, "height width 3"]]]
+"""The images of a group, RGB; they may differ in size."""
 
 
 class EncodedImages:
-    """Cached encoder tokens of images, float16.
+    """Cached encoder tokens of images, as `encode_images` gives them (`VipaConfig.encoder_precision`).
 
     clips: the images of a group are frames of a clip, over which the spatial encoder carries its state, so that a
     group is encoded as a whole; otherwise each image is encoded once, whichever groups it is in.
@@ -54,22 +55,21 @@ class EncodedImages:
         batches = [units[i : i + batch] for i in range(0, len(units), batch)]
         device = model.device
         for some in track(batches, "encoding images", disable=len(batches) < 8):
-            pixels = processor.pixels(list(np.concatenate([read(unit) for unit in some])))
-            with torch.autocast(device.type, torch.bfloat16):
-                tokens = model.model.encode_images(
-                    **{name: value.to(device) for name, value in pixels.items()},
-                    clip_lengths=[len(unit) for unit in some],
-                )
-            semantic.append(tokens[0].half().cpu())
+            pixels = processor.pixels([image for unit in some for image in read(unit)])
+            tokens = model.model.encode_images(
+                **{name: value.to(device) for name, value in pixels.items()},
+                clip_lengths=[len(unit) for unit in some],
+            )
+            semantic.append(tokens[0].cpu())
             if tokens[1] is not None:
-                spatial.append(tokens[1].half().cpu())
+                spatial.append(tokens[1].cpu())
         return cls(torch.cat(semantic), torch.cat(spatial) if spatial else None, places, clips)
 
     def inputs(self, groups: Sequence[Group], device: torch.device) -> dict[str, Tensor]:
         """The model's `semantic_features` and `spatial_features` of groups, in order."""
         units = list(groups) if self.clips else [(key,) for group in groups for key in group]
         rows = torch.cat([torch.arange(*self.places[unit]) for unit in units])
-        features = {"semantic_features": self.semantic[rows].float().to(device)}
+        features = {"semantic_features": self.semantic[rows].to(device)}
         if self.spatial is not None:
-            features["spatial_features"] = self.spatial[rows].float().to(device)
+            features["spatial_features"] = self.spatial[rows].to(device)
         return features

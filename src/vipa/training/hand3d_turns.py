@@ -4,6 +4,7 @@ from typing import Literal
 
 import numpy as np
 
+from vipa.hand3d.conventions import Conventions
 from vipa.hand3d.dataset import Hand3D
 from vipa.training.data import DataSpec, Turns
 from vipa.training.features import Group
@@ -15,6 +16,7 @@ def hand3d_turns(
 ) -> Turns:
     """The records of one table and split, grouped by their images."""
     data = Hand3D(spec.path)
+    said = data.conventions
     grouped: dict[Group, list[tuple[str, str]]] = {}
     if table == "visual":
         for record in data.visual(split):
@@ -24,7 +26,8 @@ def hand3d_turns(
             grouped.setdefault((record.frame_id,), []).append((record.prompt, record.response))
     conversations = [Conversation(group, tuple(turns)) for group, turns in grouped.items()]
 
-    def read(group: Group) -> np.ndarray:
-        return np.stack([data.image(frame) for frame in group])
+    def read(group: Group) -> list[np.ndarray]:
+        return [data.image(frame) for frame in group]
 
-    return Turns(spec, conversations, read, packer)
+    taught = Conventions(gamma=said.gamma) if table == "visual" else Conventions(codec=said.codec)
+    return Turns(spec, conversations, read, packer, taught)

@@ -1,8 +1,9 @@
 """The training loop: build, then for every step loss, step, log, save."""
 
 import json
+import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ import torch
 from torch import nn
 
 from vipa.models import VipaForConditionalGeneration
-from vipa.training.checkpoints import cut_log, load_progress, save_model, save_progress
+from vipa.training.checkpoints import cut_log, load_progress, require_finite, save_model, save_progress
 from vipa.training.data import Mixture
+from vipa.training.optimiser import make_optimiser
 from vipa.training.progress import training_progress
+from vipa.training.record import record_of, require_same, save_record
 from vipa.training.schedule import warmup_cosine
 from vipa.training.setup import build
 from vipa.training.stages import TrainRun
@@ -31,10 +34,12 @@ class TrainResult:
 def train(run: TrainRun) -> TrainResult:
     """Run a stage from its start, or from where it was interrupted; a finished run is returned as it is.
 
-    Writes run.out/{run.json, log.jsonl, progress.pt while running, model/}. ValueError where run.out holds another
-    run, or data or model do not fit.
+    Writes run.out/{run.json, log.jsonl, progress.pt while running, model/}. ValueError where run.out holds what
+    another run saved, where data or model do not fit, and where the numbers stop being finite: before that step is
+    taken, so that what was saved last stays good.
     """
-    _claim(run)
+    record = record_of(run)
+    require_same(run.out, record)
     log_path, model_path = run.out / "log.jsonl", run.out / "model"
     if (model_path / "config.json").exists():
         return TrainResult(model_path, log_path, run.steps, _last_loss(log_path))
@@ -43,40 +48,48 @@ def train(run: TrainRun) -> TrainResult:
     model, processor, mixture, extras = build(run)
     parameters = [*freeze_all_but(model, run.trained), *mixture.readouts.parameters()]
     learner = nn.ModuleList([model, mixture.readouts])
-    optimizer = torch.optim.AdamW(
-        _decay_groups(learner, run.weight_decay), lr=run.learning_rate, betas=(0.9, 0.98), fused=True
+    optimizer = make_optimiser(
+        learner, learning_rate=run.learning_rate, weight_decay=run.weight_decay, betas=run.betas, eps=run.eps
     )
-    start = load_progress(run.out, learner, optimizer)
+    saved = start = load_progress(run.out, learner, optimizer)
+    save_record(run.out, record)
     cut_log(log_path, start)
     model.train()
     if run.compile:
         for layer in model.model.language_model.layers:
             layer.compile(dynamic=True)
-    loss_value = float("nan")
+    loss = float("nan")
     with log_path.open("a") as log, training_progress(run.name, run.steps, start) as progress:
         began, seen = time.monotonic(), 0
         for step in range(start, run.steps):
             loss, terms, samples = _step(run, model, mixture, step)
-            nn.utils.clip_grad_norm_(parameters, run.gradient_clip)
+            norm = float(nn.utils.clip_grad_norm_(parameters, run.gradient_clip))
+            if not math.isfinite(loss) or not math.isfinite(norm):
+                raise ValueError(_ended(run, f"loss {loss} and gradient norm {norm} at step {step + 1}", saved))
             for group in optimizer.param_groups:
                 group["lr"] = run.learning_rate * warmup_cosine(step, run.steps, run.warmup)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            loss_value, seen = loss, seen + samples
-            if not torch.isfinite(torch.tensor(loss)):
-                raise RuntimeError(f"{run.name}: the loss is {loss} at step {step}; lower the learning rate")
+            seen += samples
             if (step + 1) % run.log_every == 0 or step + 1 == run.steps:
-                record: dict[str, Any] = {"step": step + 1, "loss": loss, **terms}
-                record |= {"lr": optimizer.param_groups[0]["lr"], **model.fusion_diagnostics()}
-                record["samples_per_second"] = seen / (time.monotonic() - began)
-                log.write(json.dumps(record) + "\n")
+                line: dict[str, Any] = {"step": step + 1, "loss": loss, **terms, "gradient_norm": norm}
+                line["epochs"] = mixture.epochs(step + 1)
+                line |= {"lr": optimizer.param_groups[0]["lr"], **model.fusion_diagnostics()}
+                line["samples_per_second"] = seen / (time.monotonic() - began)
+                log.write(json.dumps(line) + "\n")
                 log.flush()
-            if (step + 1) % run.save_every == 0 and step + 1 < run.steps:
-                save_progress(run.out, step + 1, learner, optimizer)
+            try:
+                if (step + 1) % run.save_every == 0 and step + 1 < run.steps:
+                    save_progress(run.out, step + 1, learner, optimizer)
+                    saved = step + 1
+                elif step + 1 == run.steps:
+                    require_finite(model.state_dict())
+            except ValueError as error:
+                raise ValueError(_ended(run, f"{error} after step {step + 1}", saved)) from None
             progress(loss, samples)
     save_model(model_path, model, processor, extras)
     (run.out / "progress.pt").unlink(missing_ok=True)
-    return TrainResult(model_path, log_path, run.steps, loss_value)
+    return TrainResult(model_path, log_path, run.steps, loss)
 
 
 def freeze_all_but(model: VipaForConditionalGeneration, parts: tuple[str, ...]) -> list[nn.Parameter]:
@@ -89,15 +102,6 @@ def freeze_all_but(model: VipaForConditionalGeneration, parts: tuple[str, ...]) 
     for part in parts:
         have[part].requires_grad_(True)
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
-
-
-def _decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """No weight decay on biases, norms and scalars."""
-    learned = [p for p in model.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in learned if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in learned if p.ndim < 2], "weight_decay": 0.0},
-    ]
 
 
 def _step(
@@ -117,14 +121,17 @@ def _step(
     return total, terms, count
 
 
-def _claim(run: TrainRun) -> None:
-    """Save the run beside what it will produce; refuse a folder that holds another run."""
-    run.out.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(asdict(run), indent=1, default=str)
-    path = run.out / "run.json"
-    if path.exists() and path.read_text() != text:
-        raise ValueError(f"{path} describes another run: choose another --out, or delete the folder to start over")
-    path.write_text(text)
+def _ended(run: TrainRun, what: str, saved: int) -> str:
+    """What a run that cannot go on says."""
+    kept = (
+        f"the last good save is {run.out / 'progress.pt'}, after step {saved}, from which the same command goes on"
+        if saved
+        else f"nothing was saved yet (save_every {run.save_every})"
+    )
+    return (
+        f"{run.name}: {what}; this step was not kept. {kept[0].upper()}{kept[1:]}. If it ends here again, lower the "
+        "learning rate (in another --out) or look at the data of this step"
+    )
 
 
 def _last_loss(path: Path) -> float:

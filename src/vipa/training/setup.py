@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from vipa.hand3d.conventions import Conventions
 from vipa.models import ActionHeadConfig, VipaForConditionalGeneration, VipaProcessor
 from vipa.models.packed_attention import PACKED_TURNS
 from vipa.robots.contract import ActionContract
@@ -24,7 +25,7 @@ def build(
 ) -> tuple[VipaForConditionalGeneration, VipaProcessor, Mixture, dict[str, Any]]:
     """Model on the run's device, processor, mixture, and the JSON files that are saved with the model."""
     torch.manual_seed(run.seed)
-    device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if run.device == "auto" else run.device)
+    device = _device(run.device)
     model, processor = load_start(run.start)
     torch.nn.Module.to(model, device=device, dtype=torch.float32)
     model.set_attn_implementation({"text_config": PACKED_TURNS})
@@ -37,9 +38,23 @@ def build(
             contract = component.contract
             extras[CONTRACT] = json.loads(contract.to_json())
             _fit_action_head(model, contract)
+        _learn_conventions(model, component, run.start)
         components.append(component)
     encoded = [EncodedImages.of(model, processor, c.groups(), c.read, views=c.views) for c in components]
     return model, processor, Mixture(list(zip(components, encoded)), run.seed, device), extras
+
+
+def _device(name: str) -> torch.device:
+    """ValueError for one that this machine does not have. auto: a GPU where there is one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.zeros(1, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"device {name!r} cannot be used here ({reason}); `vipa doctor` says what this machine has"
+        ) from None
 
 
 def _component(spec: DataSpec, packer: Packer, width: int) -> Component:
@@ -53,6 +68,21 @@ def _component(spec: DataSpec, packer: Packer, width: int) -> Component:
 
         return FoundationQuestions(spec, load_pictures(spec.path), packer, width)
     return Demonstrations(spec, packer)
+
+
+def _learn_conventions(model: VipaForConditionalGeneration, component: Component, start: str) -> None:
+    """The model keeps what its data mean by motion tokens and direction words. ValueError where it learned another
+    meaning before, or has no such tokens."""
+    config, taught, data = model.config, component.conventions, f"the data {component.spec.path}"
+    if taught.codec is not None and (config.motion_token_start is None or config.motion_bins != taught.codec.bins):
+        have = f"{config.motion_bins} bins an axis" if config.motion_token_start is not None else "none"
+        raise ValueError(
+            f"motion tokens: {data} has {taught.codec.bins} bins an axis, the vocabulary of {start} has {have}: "
+            "annotate with as many bins, or make the start with such a codec (docs/model.md)"
+        )
+    learned = Conventions.from_json(config.conventions, start)
+    learned.require(taught, f"the start {start}", data)
+    config.conventions = learned.filled(taught).to_json()
 
 
 def _fit_action_head(model: VipaForConditionalGeneration, contract: ActionContract) -> None:

@@ -19,8 +19,11 @@ class TrainRun:
 
     start: `nano:foundation`, `nano:stage1`, `nano:stage2`, or a folder with a model. trained: parts of the model
     (`VipaForConditionalGeneration.parts`); everything else is frozen. steps: optimiser steps. warmup: fraction of
-    the steps. threads: CPU threads (None: torch's own choice). compile: the language model's layers by torch.compile,
-    which needs a C++ compiler and about a minute, and then nearly halves a step of nano on a CPU.
+    the steps. betas, eps: of AdamW; only matrices decay (`training.optimiser`). gradient_clip: largest norm of the
+    gradient. precision: of the language model's and the heads' arithmetic; weights learn in fp32, and the encoders'
+    precision is the start's (`VipaConfig.encoder_precision`). threads: CPU threads (None: torch's own choice).
+    compile: the language model's layers by torch.compile, which needs a C++ compiler and about a minute, and then
+    nearly halves a step of nano on a CPU.
     """
 
     name: str
@@ -32,6 +35,8 @@ class TrainRun:
     learning_rate: float
     weight_decay: float
     warmup: float
+    betas: tuple[float, float] = (0.9, 0.98)
+    eps: float = 1e-8
     gradient_clip: float = 1.0
     precision: Precision = "bf16"
     seed: int = 0
@@ -42,6 +47,11 @@ class TrainRun:
     compile: bool = False
 
     def __post_init__(self) -> None:
+        if not self.data or self.save_every < 1 or self.log_every < 1:
+            raise ValueError(
+                f"run {self.name!r}: it needs data, and save_every and log_every of at least 1, got "
+                f"{len(self.data)} components, {self.save_every}, {self.log_every}"
+            )
         if self.steps < 1 or not 0 <= self.warmup <= 1 or self.learning_rate <= 0:
             raise ValueError(
                 f"run {self.name!r}: steps must be >= 1, warmup in 0..1 and learning_rate > 0, got "
@@ -65,13 +75,13 @@ def stage1(preset: Preset, data: Path, out: Path, start: str | None = None) -> T
         out=out,
         data=(DataSpec("hand3d_visual", data, batch=32, turns=1),),
         trained=STAGE1_PARTS,
-        steps=9_400,  # one epoch of 300,368 pairs
+        steps=9_387,  # one epoch of the 300,368 pairs of the paper: each once, the last step begins a second
         learning_rate=1e-5,
         weight_decay=0.01,
         warmup=0.03,
     )
     if preset == "nano":
-        spec = DataSpec("hand3d_visual", data, batch=8, turns=8)
+        spec = DataSpec("hand3d_visual", data, batch=20, turns=8)  # about 8 image prefixes a step
         run = replace(run, data=(spec,), trained=NANO_STAGE1_PARTS, steps=1_200, learning_rate=7e-4)
     return run
 
@@ -84,13 +94,13 @@ def stage2(preset: Preset, data: Path, out: Path, start: str | None = None) -> T
         out=out,
         data=(DataSpec("hand3d_action", data, batch=32, turns=1),),
         trained=STAGE2_PARTS,
-        steps=32_200,  # one epoch of 1,030,850 samples
+        steps=32_215,  # one epoch of the 1,030,850 samples of the paper
         learning_rate=1e-5,
         weight_decay=0.01,
         warmup=0.03,
     )
     if preset == "nano":
-        spec = DataSpec("hand3d_action", data, batch=8, turns=4)
+        spec = DataSpec("hand3d_action", data, batch=22, turns=4)  # likewise
         run = replace(run, data=(spec,), steps=1_400, learning_rate=7e-4)
     return run
 

@@ -2,18 +2,22 @@
 
 weights/nano/foundation/vlm, foundation/spatial   the two pretrained parts, float16
 weights/nano/stage1|stage2|stage3.safetensors     what each stage trained, float16; later files build on earlier
+weights/nano/conventions.json                     what each stage's motion tokens and direction words mean
 weights/nano/logs, results                        of the commands that made them
 """
 
+import json
 from pathlib import Path
 
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
+from vipa.hashing import hash_files
 from vipa.models import VipaForConditionalGeneration, VipaProcessor
 from vipa.models.presets import nano_action_config, nano_fusion, nano_processor
 
 NANO = Path(__file__).parent / "nano"
+CONVENTIONS = "conventions.json"
 NANO_STAGES = ("foundation", "stage1", "stage2", "stage3")
 
 
@@ -30,20 +34,55 @@ def load_start(start: str | Path) -> tuple[VipaForConditionalGeneration, VipaPro
     if (folder / "vlm" / "config.json").exists():
         return join_nano(folder)
     if not (folder / "config.json").exists():
-        raise ValueError(
-            f"{name!r}: no model here; expected nano:{'|'.join(NANO_STAGES)}, or a folder with config.json"
-        )
+        raise _no_model(name)
     model = VipaForConditionalGeneration.from_pretrained(folder, dtype="float32")
     return model.eval(), VipaProcessor.from_pretrained(folder)
 
 
-def load_nano(stage: str) -> tuple[VipaForConditionalGeneration, VipaProcessor]:
-    """The shipped nano after a stage. ValueError for an unknown stage or one that is not in this installation."""
+def start_hash(start: str | Path) -> str:
+    """Sixteen hex digits of what a start's files hold. ValueError where `load_start` has one."""
+    name = str(start)
+    if name.startswith("nano:"):
+        stages = _stages_until(name.removeprefix("nano:"))
+        parts = [path for part in ("vlm", "spatial") for path in (NANO / "foundation" / part).glob("*")]
+        return hash_files(NANO, [*parts, *(_stage_file(stage) for stage in stages)])
+    folder = Path(start)
+    parts = ("vlm", "spatial") if (folder / "vlm" / "config.json").exists() else ("",)
+    files = [
+        path for part in parts for path in (folder / part).glob("*") if path.suffix in (".safetensors", ".json")
+    ]
+    if not any(path.name == "config.json" for path in files):
+        raise _no_model(name)
+    return hash_files(folder, files)
+
+
+def _no_model(name: str) -> ValueError:
+    return ValueError(
+        f"{name!r}: no model here; expected nano:{'|'.join(NANO_STAGES)}, or a folder with config.json"
+    )
+
+
+def _stages_until(stage: str) -> tuple[str, ...]:
+    """The trained stages that make nano after `stage`. ValueError for an unknown one."""
     if stage not in NANO_STAGES:
         raise ValueError(f"nano has no stage {stage!r}; stages: {', '.join(NANO_STAGES)}")
+    return NANO_STAGES[1 : NANO_STAGES.index(stage) + 1]
+
+
+def _stage_file(stage: str) -> Path:
+    path = NANO / f"{stage}.safetensors"
+    if not path.exists():
+        raise ValueError(f"{path.name} is not in this installation: {path}")
+    return path
+
+
+def load_nano(stage: str) -> tuple[VipaForConditionalGeneration, VipaProcessor]:
+    """The shipped nano after a stage. ValueError for an unknown stage or one that is not in this installation."""
+    stages = _stages_until(stage)
     model, processor = join_nano(NANO / "foundation")
-    for earlier in NANO_STAGES[1 : NANO_STAGES.index(stage) + 1]:
-        overlay(model, NANO / f"{earlier}.safetensors")
+    for earlier in stages:
+        overlay(model, _stage_file(earlier))
+    model.config.conventions = json.loads((NANO / CONVENTIONS).read_text())[stage]
     return model, processor
 
 
@@ -58,9 +97,7 @@ def join_nano(folder: Path) -> tuple[VipaForConditionalGeneration, VipaProcessor
 
 
 def overlay(model: VipaForConditionalGeneration, path: Path) -> None:
-    """Replace the parameters that a stage trained. ValueError where the file is missing or does not fit."""
-    if not path.exists():
-        raise ValueError(f"{path.name} is not in this installation: {path}")
+    """Replace the parameters that a stage trained. ValueError where the file does not fit."""
     tensors = {name: tensor.float() for name, tensor in load_file(path).items()}
     _, unexpected = model.load_state_dict(tensors, strict=False)
     if unexpected:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vipa.models import VipaForConditionalGeneration
-from vipa.training.data import DataSpec, text_inputs
+from vipa.training.data import DataSpec, ModelLoss, text_inputs
 from vipa.training.features import Group
 from vipa.training.foundation.pictures import Pictures
 from vipa.training.foundation.questions import Picture, Turn, sample_turns
@@ -31,7 +31,7 @@ class Pointing(nn.Module):
         self.asked = nn.Linear(width, 4)  # of the asked thing and its anchor, from a prompt's last token
 
 
-class FoundationQuestions:
+class FoundationQuestions(ModelLoss):
     """A row is a single picture, or two pictures of a sequence with what changed between them. width: of the model's
     hidden states."""
 
@@ -39,10 +39,14 @@ class FoundationQuestions:
 
     def __init__(self, spec: DataSpec, data: Pictures, packer: Packer, width: int):
         self.spec, self.data, self.packer = spec, data, packer
-        self.readout = Pointing(width)
+        self.pointing = Pointing(width)
         singles = [(row,) for row in range(len(data))]
         pairs = [(row, row + data.frames - 1) for row in range(0, len(data), data.frames)]
         self._rows = singles + (pairs if data.frames > 1 else [])
+
+    @property
+    def readout(self) -> nn.Module:
+        return self.pointing
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -50,8 +54,8 @@ class FoundationQuestions:
     def groups(self) -> Iterable[Group]:
         return (tuple(str(i) for i in row) for row in self._rows)
 
-    def read(self, group: Group) -> np.ndarray:
-        return self.data.rgb[[int(key) for key in group]]
+    def read(self, group: Group) -> list[np.ndarray]:
+        return list(self.data.rgb[[int(key) for key in group]])
 
     def inputs(self, rng: np.random.Generator, rows: np.ndarray) -> tuple[dict[str, Any], list[Group], int]:
         conversations, points, pictures = [], [], []
@@ -90,9 +94,9 @@ class FoundationQuestions:
         output = model(**inputs, output_hidden_states=True)
         learned = inputs["labels"] != IGNORE
         before_answer = learned[:, 1:] & ~learned[:, :-1]  # the prompt's last token, row by row, turn by turn
-        asked = self.readout.asked(output.hidden_states[-1][:, :-1][before_answer].float())
+        asked = self.pointing.asked(output.hidden_states[-1][:, :-1][before_answer].float())
         some = ~mentions.isnan().any(-1)
-        named = self.readout.named(output.hidden_states[MENTION_LAYER][some].float())
+        named = self.pointing.named(output.hidden_states[MENTION_LAYER][some].float())
         return output.loss + POINTING_WEIGHT * (_distance(asked, points) + _distance(named, mentions[some]))
 
 

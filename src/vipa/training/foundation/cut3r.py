@@ -6,6 +6,7 @@ The command (about half an hour on two cores, rendering apart):
 """
 
 import json
+import math
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,11 +17,13 @@ from torch import Tensor, nn
 
 from vipa.models.cut3r import Cut3rConfig, Cut3rModel, Cut3rOutput, nano_cut3r_config
 from vipa.models.cut3r.losses import cut3r_loss, quaternion_wxyz
-from vipa.training.checkpoints import cut_log
+from vipa.training.checkpoints import cut_log, read_state, require_finite
 from vipa.training.foundation.correspondence import Correspondence
 from vipa.training.foundation.sequences import SequenceBatch, Sequences, batch_of, render_sequences
+from vipa.training.optimiser import make_optimiser
 from vipa.training.progress import training_progress
 from vipa.training.schedule import warmup_cosine
+from vipa.weights import start_hash
 from vipa.worlds.seeds import FOUNDATION
 
 FIRST_SEED = FOUNDATION.start + 1_000_000
@@ -40,6 +43,9 @@ class Cut3rTraining:
     learning_rate: float = 1e-3
     weight_decay: float = 0.02
     warmup: float = 0.03
+    betas: tuple[float, float] = (0.9, 0.98)
+    eps: float = 1e-8
+    gradient_clip: float = 1.0
     pose_weight: float = 5.0  # on the translation and rotation terms, small beside the points'
     correspondence_weight: float = 1.0
     seed: int = 0
@@ -74,21 +80,21 @@ def train_cut3r(run: Cut3rTraining, config: Cut3rConfig | None = None, data: Seq
         model = Cut3rModel.from_pretrained(run.start, dtype=torch.float32)
     correspondence = Correspondence(model.config.decoder_width, model.config.patch_size)
     learner = nn.ModuleDict({"model": model.train(), "correspondence": correspondence})
-    optimizer = torch.optim.AdamW(
-        weight_decay_groups(learner, run.weight_decay), lr=run.learning_rate, betas=(0.9, 0.98), fused=True
+    optimizer = make_optimiser(
+        learner, learning_rate=run.learning_rate, weight_decay=run.weight_decay, betas=run.betas, eps=run.eps
     )
-    settings = (
-        json.dumps(asdict(run) | {"out": run.out.name, "start": run.start and run.start.name}, indent=1) + "\n"
-    )
+    settings = asdict(run) | {"out": run.out.name, "start": run.start and run.start.name}
+    settings["start_hash"] = run.start and start_hash(run.start)
     checkpoint, done, spent = run.out / "checkpoint.pt", 0, 0.0
     if checkpoint.exists():
-        if (run.out / "run.json").read_text() != settings:
+        there = json.loads((run.out / "run.json").read_text())
+        if _deciding(there) != _deciding(settings):
             raise ValueError(f"{checkpoint} is another run's: give its settings again, or choose another folder")
-        saved = torch.load(checkpoint, weights_only=True)
+        saved = read_state(checkpoint)
         learner.load_state_dict(saved["learner"])
         optimizer.load_state_dict(saved["optimizer"])
         done, spent = saved["step"], saved["seconds"]
-    (run.out / "run.json").write_text(settings)
+    (run.out / "run.json").write_text(json.dumps(settings, indent=1) + "\n")
     cut_log(run.out / "log.jsonl", done)
     start, seen = time.monotonic() - spent, 0
     with (run.out / "log.jsonl").open("a") as log, training_progress("cut3r", run.steps, done) as advance:
@@ -108,7 +114,13 @@ def train_cut3r(run: Cut3rTraining, config: Cut3rConfig | None = None, data: Seq
             loss = sum(weight * terms[name] for name, weight in run.weights().items())
             assert isinstance(loss, Tensor)
             loss.backward()
-            nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
+            norm = float(nn.utils.clip_grad_norm_(learner.parameters(), run.gradient_clip))
+            if not math.isfinite(norm):
+                raise ValueError(
+                    f"cut3r: the gradient norm is {norm} at step {step + 1}; this step was not kept. The same command "
+                    f"goes on from {checkpoint}, if there is one; if it ends here again, lower the learning rate (in "
+                    "another --out)"
+                )
             optimizer.step()
             seen += batch.valid.shape[:2].numel()
             advance(float(loss.detach()), batch.valid.shape[:2].numel())
@@ -123,12 +135,10 @@ def train_cut3r(run: Cut3rTraining, config: Cut3rConfig | None = None, data: Seq
     return run.out / "final"
 
 
-def weight_decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """Matrices decay; biases, norms and learned tokens do not."""
-    matrices = [p for name, p in model.named_parameters() if p.ndim >= 2 and name.endswith("weight")]
-    kept = {id(p) for p in matrices}
-    rest = [p for p in model.parameters() if id(p) not in kept]
-    return [{"params": matrices, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
+def _deciding(settings: dict) -> dict:
+    """What the weights follow from, as JSON has it."""
+    how = ("out", "save_every", "workers", "start")
+    return json.loads(json.dumps({name: value for name, value in settings.items() if name not in how}))
 
 
 def _sample(data: Sequences, run: Cut3rTraining, step: int) -> SequenceBatch:
@@ -162,6 +172,7 @@ def _save(path: Path, learner: nn.Module, optimizer: torch.optim.Optimizer, step
         "step": step,
         "seconds": seconds,
     }
+    require_finite(state)
     torch.save(state, temporary)
     temporary.rename(path)
 

@@ -1,7 +1,8 @@
 """`vipa train foundation`: everything that nano starts from, made on the tabletop world from random numbers."""
 
+import json
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from transformers import AddedToken, InternVLVisionConfig, InternVLVisionModel, PreTrainedTokenizerFast
 
 from vipa.hand3d.motion_tokens import MotionCodec
+from vipa.hand3d.store import atomic_write
 from vipa.hand3d.wordings import MOTION_WORDINGS, VISUAL_WORDINGS
 from vipa.models.presets import nano_processor, nano_vlm_config
 from vipa.training.foundation.pictures import Pictures, render_pictures
@@ -17,6 +19,7 @@ from vipa.training.foundation.start import new_language_model
 from vipa.training.foundation.tokenizer import train_tokenizer
 from vipa.training.foundation.vision import VisionTraining, train_vision
 from vipa.training.loop import train
+from vipa.training.record import require_equal
 from vipa.training.stages import foundation_language
 from vipa.worlds.seeds import FOUNDATION
 
@@ -48,6 +51,7 @@ def train_foundation(run: FoundationRun) -> Path:
     """
     if run.threads is not None:
         torch.set_num_threads(run.threads)
+    _claim(run)
     first = FOUNDATION.start
     pictures = run.out / "pictures"
     data = render_pictures(pictures, range(first, first + run.sequences), run.frames, workers=run.workers)
@@ -78,6 +82,16 @@ def train_foundation(run: FoundationRun) -> Path:
         compile=run.compile,
     )
     return train(language).model
+
+
+def _claim(run: FoundationRun) -> None:
+    """Keeps the settings in run.out; ValueError where its parts were made with other ones."""
+    path = run.out / "foundation.json"
+    how = ("out", "workers", "threads", "compile")
+    settings = {name: value for name, value in asdict(run).items() if name not in how}
+    if path.exists():
+        require_equal(path, json.loads(path.read_text()), settings)
+    atomic_write(path, json.dumps(settings, indent=1).encode())
 
 
 def corpus(data: Pictures) -> list[str]:

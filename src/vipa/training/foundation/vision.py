@@ -1,6 +1,7 @@
 """Dense pretraining of nano's image encoder: what each patch shows, its colour, and its box in the image."""
 
 import json
+import math
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 from transformers import InternVLVisionConfig, InternVLVisionModel
 
 from vipa.training.foundation.pictures import PAINTS, THINGS, Pictures
+from vipa.training.optimiser import make_optimiser
 from vipa.training.progress import training_progress
 from vipa.training.schedule import warmup_cosine
 
@@ -28,6 +30,9 @@ class VisionTraining:
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     warmup: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.98)
+    eps: float = 1e-8
+    gradient_clip: float = 1.0
     background_weight: float = 0.3
     box_weight: float = 4.0
     seed: int = 0
@@ -60,8 +65,12 @@ def train_vision(run: VisionTraining, config: InternVLVisionConfig, data: Pictur
     model.set_attn_implementation("eager")  # learning in bfloat16 on a CPU: 0.25 s a step against SDPA's 0.56
     heads = DenseHeads(config.hidden_size)
     parameters = [*model.parameters(), *heads.parameters()]
-    optimizer = torch.optim.AdamW(
-        parameters, lr=run.learning_rate, weight_decay=run.weight_decay, fused=True, betas=(0.9, 0.98)
+    optimizer = make_optimiser(
+        nn.ModuleList([model, heads]),
+        learning_rate=run.learning_rate,
+        weight_decay=run.weight_decay,
+        betas=run.betas,
+        eps=run.eps,
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: warmup_cosine(step, run.steps, run.warmup)
@@ -79,7 +88,12 @@ def train_vision(run: VisionTraining, config: InternVLVisionConfig, data: Pictur
             loss, terms = _losses(run, model, heads, batch, jitter=True)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            nn.utils.clip_grad_norm_(parameters, 1.0)
+            norm = float(nn.utils.clip_grad_norm_(parameters, run.gradient_clip))
+            if not math.isfinite(norm):
+                raise ValueError(
+                    f"vision: the gradient norm is {norm} at step {step + 1}, and nothing was saved: lower the "
+                    "learning rate"
+                )
             optimizer.step()
             schedule.step()
             if step % 20 == 19:

@@ -1,0 +1,92 @@
+"""run.json: what made a training's folder, and whether a run may go on in it."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+import vipa
+from vipa.hand3d.dataset import Hand3D
+from vipa.hand3d.store import atomic_write
+from vipa.hashing import hash_files
+from vipa.training.data import DataSpec
+from vipa.training.stages import TrainRun
+from vipa.weights import start_hash
+
+FORM = 2
+"""Of the record. It grows when the same fields come to mean other steps, so that an older run does not go on."""
+
+HOW = ("name", "out", "save_every", "log_every", "device", "threads", "compile")
+"""Fields of a TrainRun that say where and how it is computed: they change its rounding at most, and a run may go on
+with other ones."""
+
+
+def record_of(run: TrainRun) -> dict[str, Any]:
+    """`decides`: what the result follows from, start and data by their content; `run`: every field as it was given;
+    `versions`. ValueError where start or data are not there."""
+    decides = {name: value for name, value in asdict(run).items() if name not in HOW}
+    decides |= {"form": FORM, "start": start_hash(run.start)}
+    decides["data"] = [
+        {name: value for name, value in asdict(spec).items() if name != "path"} | {"content": data_hash(spec)}
+        for spec in run.data
+    ]
+    versions = {"vipa": vipa.__version__, "torch": torch.__version__, "transformers": transformers.__version__}
+    record = {"decides": decides, "run": asdict(run), "versions": versions}
+    return json.loads(json.dumps(record, default=str))
+
+
+def data_hash(spec: DataSpec) -> str:
+    """Of everything that a component reads. ValueError where it is not there."""
+    if spec.kind in ("hand3d_visual", "hand3d_action"):
+        return Hand3D(spec.path).content_hash((spec.kind.removeprefix("hand3d_"), "frames"), "train")
+    files = [path for path in spec.path.rglob("*") if path.suffix in (".npz", ".parquet", ".json")]
+    if not files:
+        raise ValueError(f"{spec.path}: no {spec.kind} data to train on here")
+    return hash_files(spec.path, files)
+
+
+def require_same(out: Path, record: dict[str, Any]) -> None:
+    """ValueError where `out` holds the model or the progress of another run, saying what differs. A folder in which
+    no run has saved anything yet is free."""
+    if not (out / "progress.pt").exists() and not (out / "model").exists():
+        return
+    path = out / "run.json"
+    try:
+        there = json.loads(path.read_text())["decides"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ValueError(
+            f"{path}: does not say (in this program's form) what run left the progress or model beside it: choose "
+            "another --out, or delete the folder to start over"
+        ) from None
+    require_equal(path, there, record["decides"])
+
+
+def require_equal(path: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
+    """ValueError naming every field in which what `path` says differs from a new run."""
+    differences = list(_differences(there, here))
+    if differences:
+        raise ValueError(
+            f"{path}: this folder holds another run: {'; '.join(differences)}. Choose another --out, or delete the "
+            "folder to start over"
+        )
+
+
+def save_record(out: Path, record: dict[str, Any]) -> None:
+    """Writes `out`/run.json."""
+    atomic_write(out / "run.json", json.dumps(record, indent=1).encode())
+
+
+def _differences(there: Any, here: Any, name: str = "") -> Any:
+    """One phrase per field with another value."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        for key in dict.fromkeys([*there, *here]):
+            yield from _differences(there.get(key), here.get(key), f"{name}.{key}" if name else key)
+    elif isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
+        for number, (a, b) in enumerate(zip(there, here)):
+            yield from _differences(a, b, f"{name}[{number}]")
+    elif there != here:
+        about = {"start": "other weights", "content": "the data changed"}.get(name.rpartition(".")[2], "")
+        yield f"{name} was {there}, is {here}" + (f" ({about})" if about else "")

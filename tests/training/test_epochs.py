@@ -1,0 +1,136 @@
+"""One epoch of pairs is each pair once, whatever the packs; a step is a pure function of its number."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vipa.hand3d.conventions import Conventions
+from vipa.training.data import DataSpec, Mixture, Turns
+from vipa.training.hand3d_turns import hand3d_turns
+from vipa.training.packing import Conversation
+from vipa.training.stages import STAGES
+
+
+@dataclass
+class Packs:
+    """Stands where the packer does, and keeps what it was given."""
+
+    turn_slots = input_ids = position_ids = attention_mask = labels = None
+    num_turns: int = 0
+    packs: tuple[Conversation, ...] = ()
+
+    def __call__(self, conversations):
+        return Packs(sum(len(c.turns) for c in conversations), tuple(conversations))
+
+
+class Seen(Turns):
+    """Turns that gives its packs as its inputs."""
+
+    def inputs(self, rng, rows):
+        given = []
+        keep = self.packer
+        self.packer = lambda packs: given.append(keep(packs)) or given[-1]
+        _, groups, samples = super().inputs(rng, rows)
+        self.packer = keep
+        assert groups == [pack.images for pack in given[0].packs]
+        return {"packs": given[0].packs}, groups, samples
+
+
+class NoImages:
+    def inputs(self, groups, device):
+        return {}
+
+
+def component(sizes, batch, turns):
+    """Groups g0, g1, ... with so many pairs each; the first words of a question name its category."""
+    conversations = [
+        Conversation((f"g{i}",), tuple((f"kind {t % 3}: {i}/{t}", "answer") for t in range(size)))
+        for i, size in enumerate(sizes)
+    ]
+    spec = DataSpec("hand3d_visual", Path("x"), batch=batch, turns=turns)
+    return Seen(spec, conversations, lambda group: [], Packs(), Conventions())
+
+
+def mixture(*components, seed=0):
+    return Mixture([(c, NoImages()) for c in components], seed, torch.device("cpu"))
+
+
+def pairs(packs):
+    return [question for pack in packs for question, _ in pack.turns]
+
+
+SIZES = (1, 30, 4, 1, 9, 2, 17)  # 64 pairs
+
+
+@pytest.mark.parametrize("batch", [1, 7, 8, 32, 50])
+@pytest.mark.parametrize("turns", [1, 4, 100])
+def test_an_epoch_passes_each_pair_once_and_batches_run_across_its_border(batch, turns):
+    data = component(SIZES, batch, turns)
+    mixed = mixture(data)
+    steps = -(-3 * len(data) // batch)
+    packs = [inputs["packs"] for step in range(steps) for _, inputs, _ in mixed.batches(step)]
+    assert {sum(len(pack.turns) for pack in some) for some in packs} == {batch}, "every step has as many pairs"
+    assert all(1 <= len(pack.turns) <= turns for some in packs for pack in some)
+    for some in packs:
+        for pack in some:
+            assert {q.split(": ")[1].split("/")[0] for q, _ in pack.turns} == {pack.images[0][1:]}
+    seen = [question for some in packs for question in pairs(some)]
+    everything = [q for c in data.conversations for q, _ in c.turns]
+    epochs = [seen[e * 64 : (e + 1) * 64] for e in range(3)]
+    for epoch in epochs:
+        assert sorted(epoch) == sorted(everything)
+        shares = Counter(q.split(":")[0] for q in epoch)
+        assert shares == Counter(q.split(":")[0] for q in everything)
+    assert epochs[0] != epochs[1] != epochs[2]
+    assert mixed.epochs(steps)[0] == pytest.approx(steps * batch / 64)
+
+
+def test_packs_are_of_about_equal_size_and_pairs_change_company():
+    data = component((9, 30), batch=39, turns=8)
+    (inputs, _, _), (again, _, _) = (
+        data.inputs(np.random.default_rng(0), data.order(np.random.default_rng(seed))) for seed in (0, 1)
+    )
+    sizes = {name: sorted(len(p.turns) for p in inputs["packs"] if p.images == (name,)) for name in ("g0", "g1")}
+    assert sum(sizes["g0"]) == 9
+    assert sum(sizes["g1"]) == 30
+    assert max(sizes["g1"]) <= 8
+    company = [{frozenset(q for q, _ in pack.turns) for pack in x["packs"]} for x in (inputs, again)]
+    assert company[0] != company[1]
+
+
+def test_a_step_follows_from_its_number_alone():
+    first, second = (mixture(component(SIZES, 10, 4), component(SIZES, 6, 2)) for _ in range(2))
+    for step in (13, 2, 40, 0):
+        assert pairs_of(first, step) == pairs_of(second, step)
+    assert pairs_of(first, 3) != pairs_of(mixture(component(SIZES, 10, 4), component(SIZES, 6, 2), seed=1), 3)
+
+
+def pairs_of(mixed, step):
+    return [pairs(inputs["packs"]) for _, inputs, _ in mixed.batches(step)]
+
+
+@pytest.mark.parametrize("table", ["visual", "action"])
+def test_an_epoch_of_a_filmed_data_set_has_its_records_and_shares(hand3d_path, table):
+    from vipa.hand3d.dataset import Hand3D
+
+    data = Hand3D(hand3d_path)
+    records = list(data.visual("train") if table == "visual" else data.action("train"))
+    spec = DataSpec(f"hand3d_{table}", hand3d_path, batch=16, turns=4)
+    turns = hand3d_turns(spec, table, Packs())
+    assert len(turns) == len(records)
+    texts = Counter((r.question, r.answer) if table == "visual" else (r.prompt, r.response) for r in records)
+    order = turns.order(np.random.default_rng(0))
+    passed = [turns.conversations[turns._of[row]].turns[row - turns._starts[turns._of[row]]] for row in order]
+    assert Counter(passed) == texts
+
+
+@pytest.mark.parametrize(("stage", "samples"), [("stage1", 300_368), ("stage2", 1_030_850)])
+def test_the_paper_sized_stages_are_one_epoch_of_the_papers_pairs(stage, samples):
+    run = STAGES[stage]("vipa-2b", Path("x"), Path("y"), "z")
+    spec = run.data[0]
+    assert spec.turns == 1
+    assert (run.steps - 1) * spec.batch < samples <= run.steps * spec.batch
