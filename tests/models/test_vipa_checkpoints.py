@@ -186,11 +186,15 @@ def test_a_checkpoint_notices_when_it_computes_something_else(tmp_path, kind):
         selfcheck.verify(tmp_path)
     model.save_pretrained(tmp_path)
     selfcheck.record(model, tmp_path)
-    assert selfcheck.verify(tmp_path) < 1e-5
+    verdict = selfcheck.verify(tmp_path)
+    assert verdict.sound
+    assert verdict.weights
+    assert verdict.difference < 1e-5
     for name in model.parts():
         changed = VipaForConditionalGeneration.from_pretrained(tmp_path)
         with torch.no_grad():
             for weight in changed.parts()[name].parameters():
                 weight.add_(torch.randn_like(weight) * 0.05)
         if name != "spatial" or kind != "none":
-            assert selfcheck.verify(tmp_path, changed) > 1e-4, name
+            assert selfcheck.verify(tmp_path, changed).difference > 1e-4, name
+        assert selfcheck.verify(tmp_path, changed).weights is False, name

@@ -8,9 +8,9 @@ weights/nano/logs, results                        of the commands that made them
 from pathlib import Path
 
 from safetensors.torch import load_file
-from transformers import AutoTokenizer
 
 from vipa.models import VipaForConditionalGeneration, VipaProcessor
+from vipa.models.loading import check_safetensors, load_model, load_processor, load_tokenizer
 from vipa.models.presets import nano_action_config, nano_fusion, nano_processor
 
 NANO = Path(__file__).parent / "nano"
@@ -33,8 +33,8 @@ def load_start(start: str | Path) -> tuple[VipaForConditionalGeneration, VipaPro
         raise ValueError(
             f"{name!r}: no model here; expected nano:{'|'.join(NANO_STAGES)}, or a folder with config.json"
         )
-    model = VipaForConditionalGeneration.from_pretrained(folder, dtype="float32")
-    return model.eval(), VipaProcessor.from_pretrained(folder)
+    model = load_model(VipaForConditionalGeneration, folder, expected="vipa")
+    return model, load_processor(VipaProcessor, folder)
 
 
 def load_nano(stage: str) -> tuple[VipaForConditionalGeneration, VipaProcessor]:
@@ -52,15 +52,16 @@ def join_nano(folder: Path) -> tuple[VipaForConditionalGeneration, VipaProcessor
     if not (folder / "vlm" / "config.json").exists():
         raise ValueError(f"{folder}: no foundation weights here; make them with `vipa train foundation`")
     model = VipaForConditionalGeneration.from_parts(
-        folder / "vlm", folder / "spatial", dtype="float32", fusion=nano_fusion(), action=nano_action_config()
+        folder / "vlm", folder / "spatial", fusion=nano_fusion(), action=nano_action_config()
     )
-    return model.float().eval(), nano_processor(AutoTokenizer.from_pretrained(folder / "vlm"))
+    return model.float().eval(), nano_processor(load_tokenizer(folder / "vlm"))
 
 
 def overlay(model: VipaForConditionalGeneration, path: Path) -> None:
     """Replace the parameters that a stage trained. ValueError where the file is missing or does not fit."""
     if not path.exists():
         raise ValueError(f"{path.name} is not in this installation: {path}")
+    check_safetensors(path)
     tensors = {name: tensor.float() for name, tensor in load_file(path).items()}
     _, unexpected = model.load_state_dict(tensors, strict=False)
     if unexpected:
