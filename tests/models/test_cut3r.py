@@ -10,6 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
+from vipa_kit import assert_same_weights
 
 from vipa.models.cut3r import Cut3rConfig, Cut3rModel, cut3r_224_config, cut3r_512_config, nano_cut3r_config
 from vipa.models.cut3r.layers import Attention, rope_at, rotate
@@ -166,7 +167,7 @@ def test_future_frames_change_nothing(model):
     changed[:, 2:] = clip(seed=1)[:, 2:]
     a, b = model(images), model(changed)
     for name in (*OUTPUTS, "decoder_tokens"):
-        assert torch.equal(a[name][:, :2], b[name][:, :2]), name
+        assert relative_error(a[name][:, :2], b[name][:, :2]) < 1e-5, name
     assert relative_error(a.decoder_tokens[:, 2], b.decoder_tokens[:, 2]) > 1e-2
 
 
@@ -211,7 +212,7 @@ def test_a_ray_map_query_is_answered_and_does_not_enter_the_state(model):
     other = model(
         torch.cat([images[:, :3], -images[:, 3:]], 1), ray_maps=rays, img_mask=img_mask, ray_mask=~img_mask
     )
-    assert torch.equal(out.decoder_tokens, other.decoder_tokens)  # the absent image is not looked at
+    assert relative_error(out.decoder_tokens, other.decoder_tokens) < 1e-5  # the absent image is not looked at
     before = model(images[:, :3], ray_maps=rays[:, :3], ray_mask=~img_mask[:, :3])
     assert relative_error(out.state.tokens, before.state.tokens) < 1e-5
 
@@ -232,15 +233,15 @@ def test_tokens_alone_are_the_same_and_no_head_runs(model):
     tokens = model(images, heads=())
     assert tokens.points_self is None
     assert tokens.camera_pose is None
-    assert torch.equal(model.decoder_tokens(images), tokens.decoder_tokens)
+    assert relative_error(model.decoder_tokens(images), tokens.decoder_tokens) < 1e-5
     assert tokens.decoder_tokens.shape == (2, 4, 1 + 6, 48)
-    assert torch.equal(tokens.decoder_tokens, model(images).decoder_tokens)
+    assert relative_error(tokens.decoder_tokens, model(images).decoder_tokens) < 1e-5
 
 
 def test_one_head_gives_what_all_give(model):
     images = clip()
     everything, one = model(images), model(images, heads=("world",))
-    assert torch.equal(one.points_world, everything.points_world)
+    assert relative_error(one.points_world, everything.points_world) < 1e-5
     assert one.rgb is None
 
 
@@ -294,7 +295,8 @@ def test_saved_and_loaded_it_says_the_same(model, tmp_path):
         k: loaded.config.to_dict()[k] for k in ("_name_or_path", "dtype") if k in loaded.config.to_dict()
     }
     images = clip()
-    assert torch.equal(loaded(images).points_world, model(images).points_world)
+    assert_same_weights(loaded, model)
+    assert relative_error(loaded(images).points_world, model(images).points_world) < 1e-5
 
 
 def test_gradients_reach_every_parameter_but_what_cannot_matter():

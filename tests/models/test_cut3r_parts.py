@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from vipa_kit import assert_same_outputs, assert_same_weights
 
 from vipa.geometry import Intrinsics, matrix_from_axis_angle, project, quaternion_wxyz_from_matrix, unproject_depth
 from vipa.models.cut3r import (
@@ -69,7 +70,8 @@ def test_an_imported_checkpoint_says_the_same_as_the_network_it_came_from(checkp
     loaded = Cut3rModel.from_pretrained(import_cut3r(path, tmp_path / "out")).eval()
     images = torch.rand(1, 2, 3, 32, 48) * 2 - 1
     with torch.no_grad():
-        assert torch.equal(loaded(images).points_world, model(images).points_world)
+        assert_same_outputs(loaded(images).points_world, model(images).points_world)
+    assert_same_weights(loaded, model)
     assert loaded.config.state_heads == 4
     assert Cut3rProcessor.from_pretrained(tmp_path / "out").size == 64
 

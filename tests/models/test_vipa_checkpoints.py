@@ -3,7 +3,16 @@ import json
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
-from vipa_kit import action_config, cut3r, inputs, internvl, tokenizer, vipa
+from vipa_kit import (
+    action_config,
+    assert_same_outputs,
+    assert_same_weights,
+    cut3r,
+    inputs,
+    internvl,
+    tokenizer,
+    vipa,
+)
 
 from vipa.models import VipaForConditionalGeneration, VipaProcessor, add_motion_tokens, image_processor, selfcheck
 
@@ -31,7 +40,7 @@ def differences(first: dict, second: dict) -> set[str]:
 
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("kind", ["cross_attention", "gated", "concat", "none"])
-def test_saving_and_loading_is_bit_exact(tmp_path, kind, tied):
+def test_saving_and_loading_keeps_every_bit_of_the_weights(tmp_path, kind, tied):
     model = vipa(fusion={"kind": kind}, action=action_config(connection="per_layer"), tied=tied)
     model.save_pretrained(tmp_path)
     loaded = VipaForConditionalGeneration.from_pretrained(tmp_path).eval()
@@ -40,12 +49,13 @@ def test_saving_and_loading_is_bit_exact(tmp_path, kind, tied):
         "architectures",
         "_name_or_path",
     }
+    assert_same_weights(loaded, model)
     first, second = everything(model), everything(loaded)
     for name in first:
-        assert torch.equal(first[name], second[name])
+        assert_same_outputs(first[name], second[name])
 
 
-def test_a_sharded_bf16_checkpoint_is_bit_exact(tmp_path):
+def test_a_sharded_bf16_checkpoint_keeps_every_bit_of_the_weights(tmp_path):
     # Not `.to(bfloat16)`, which would round the rotary frequencies too.
     vipa(action=action_config()).save_pretrained(tmp_path / "fp32")
     model = VipaForConditionalGeneration.from_pretrained(tmp_path / "fp32", dtype=torch.bfloat16).eval()
@@ -54,11 +64,10 @@ def test_a_sharded_bf16_checkpoint_is_bit_exact(tmp_path):
     assert not list((tmp_path / "bf16").glob("*.bin"))
     loaded = VipaForConditionalGeneration.from_pretrained(tmp_path / "bf16", dtype="auto").eval()
     assert {p.dtype for p in loaded.parameters()} == {torch.bfloat16}
-    for name, tensor in model.state_dict().items():
-        assert torch.equal(tensor, loaded.state_dict()[name]), name
+    assert_same_weights(loaded, model)
     first, second = everything(model), everything(loaded)
-    assert torch.equal(first["logits"], second["logits"])
-    assert torch.equal(first["actions"], second["actions"])
+    assert_same_outputs(first["logits"], second["logits"])
+    assert_same_outputs(first["actions"].bfloat16(), second["actions"].bfloat16())
 
 
 def test_added_parts_get_their_declared_start_when_a_checkpoint_lacks_them(tmp_path):
@@ -89,18 +98,18 @@ def test_parts_saved_as_folders_join_as_the_real_ones_would(tmp_path):
         (joined.model.language_model, vlm.model.language_model),
         (joined.model.spatial_tower, spatial),
     ):
-        assert ours.state_dict().keys() == theirs.state_dict().keys()
-        assert all(torch.equal(a, b) for a, b in zip(ours.state_dict().values(), theirs.state_dict().values()))
+        assert_same_weights(ours, theirs)
     assert joined.config.spatial_fusion_config.spatial_width == 24
     assert all(not p.is_meta and p.isfinite().all() for p in joined.parameters())
     joined.save_pretrained(tmp_path / "joined")
     again = VipaForConditionalGeneration.from_pretrained(tmp_path / "joined").eval()
+    assert_same_weights(again, joined)
     first, second = everything(joined), everything(again)
-    assert torch.equal(first["logits"], second["logits"])
-    assert torch.equal(first["actions"], second["actions"])
+    assert_same_outputs(first["logits"], second["logits"])
+    assert_same_outputs(first["actions"], second["actions"])
     # A joined model is a source of parts itself.
     without = VipaForConditionalGeneration.from_parts(tmp_path / "joined", None, fusion={"kind": "none"})
-    assert torch.equal(without(**inputs([1], spatial=False)).logits, vlm(**inputs([1], spatial=False)).logits)
+    assert_same_outputs(without(**inputs([1], spatial=False)).logits, vlm(**inputs([1], spatial=False)).logits)
 
 
 def test_parts_of_another_kind_are_refused(tmp_path):
@@ -121,7 +130,8 @@ def test_resized_vocabularies_survive(tmp_path, tied):
     assert shared == tied
     batch = inputs([1])
     batch["input_ids"][0, -1] = loaded.config.motion_token_start + 3000
-    assert torch.equal(model(**batch).logits, loaded(**batch).logits)
+    assert_same_weights(loaded, model)
+    assert_same_outputs(model(**batch).logits, loaded(**batch).logits)
 
 
 def test_auto_classes_find_the_model_and_its_processor(tmp_path):
@@ -165,8 +175,8 @@ def test_adapters_survive_saving_and_train_alone(tmp_path):
     adapted.save_pretrained(tmp_path)
     loaded = peft.PeftModel.from_pretrained(vipa(action=action_config()), tmp_path).eval()
     first, second = (everything(m.base_model.model)["logits"] for m in (adapted, loaded))
-    # The base weights of the two models are built alike; only then are the outputs equal.
-    assert torch.equal(first, second)
+    assert_same_weights(loaded, adapted)  # base weights too: both are built alike
+    assert_same_outputs(first, second)
 
 
 @pytest.mark.parametrize("kind", ["cross_attention", "none"])
@@ -176,11 +186,15 @@ def test_a_checkpoint_notices_when_it_computes_something_else(tmp_path, kind):
         selfcheck.verify(tmp_path)
     model.save_pretrained(tmp_path)
     selfcheck.record(model, tmp_path)
-    assert selfcheck.verify(tmp_path) == 0
+    verdict = selfcheck.verify(tmp_path)
+    assert verdict.sound
+    assert verdict.weights
+    assert verdict.difference < 1e-5
     for name in model.parts():
         changed = VipaForConditionalGeneration.from_pretrained(tmp_path)
         with torch.no_grad():
             for weight in changed.parts()[name].parameters():
                 weight.add_(torch.randn_like(weight) * 0.05)
         if name != "spatial" or kind != "none":
-            assert selfcheck.verify(tmp_path, changed) > 1e-4, name
+            assert selfcheck.verify(tmp_path, changed).difference > 1e-4, name
+        assert selfcheck.verify(tmp_path, changed).weights is False, name

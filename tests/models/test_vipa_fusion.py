@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from vipa_kit import inputs, vipa
+from vipa_kit import assert_same_outputs, inputs, vipa
 
 from vipa.models import FusionConfig
 from vipa.models.fusion import SpatialFusion
@@ -84,7 +84,7 @@ def test_a_shut_gate_leaves_only_the_norms_bias():
 def test_zero_control_does_not_depend_on_the_spatial_tokens():
     module = fusion()
     module.set_control("zero")
-    assert torch.equal(module(SEMANTIC, SPATIAL), module(SEMANTIC, 3 * SPATIAL))
+    assert_same_outputs(module(SEMANTIC, SPATIAL), module(SEMANTIC, 3 * SPATIAL))
 
 
 @torch.no_grad()
@@ -95,8 +95,8 @@ def test_shuffle_control_gives_every_image_anothers_tokens():
     module.set_control(None)
     own = [module(SEMANTIC, SPATIAL.roll(shift, 0)) for shift in (0, 1, 2)]
     for image in range(3):
-        assert not torch.allclose(shuffled[image], own[0][image])
-        assert any(torch.equal(shuffled[image], other[image]) for other in own[1:])
+        assert not torch.allclose(shuffled[image], own[0][image], atol=1e-4)
+        assert any(torch.allclose(shuffled[image], other[image], atol=1e-5) for other in own[1:])
 
 
 def test_shuffle_needs_two_images_and_controls_have_names():
@@ -135,7 +135,7 @@ def test_frames_of_a_clip_are_seen_in_order_and_views_by_themselves():
         return model.encode_images(batch["pixel_values"], pixels[list(order)], clip_lengths)[1]
 
     clip, views = spatial([3]), spatial([1, 1, 1])
-    assert torch.equal(spatial(None), views)
+    assert_same_outputs(spatial(None), views)
     assert torch.allclose(clip[0], views[0], atol=1e-5)  # nothing before the first frame
     assert not torch.allclose(clip[1], views[1], atol=1e-3)
     assert torch.allclose(spatial([1, 2])[0], views[0], atol=1e-5)
@@ -151,7 +151,7 @@ def test_cached_features_give_the_logits_of_pixels():
     assert semantic.shape == (3, 16, 32)
     assert spatial.shape == (3, 17, 24)
     cached = model(**batch, semantic_features=semantic, spatial_features=spatial).logits
-    assert torch.equal(cached, model(**batch, **pixels).logits)
+    assert_same_outputs(cached, model(**batch, **pixels).logits)
 
 
 def test_configurations_that_do_not_exist_are_refused():

@@ -20,6 +20,26 @@ SIZE, TOKENS = 56, 4  # pixels; tokens per image after pixel shuffle
 WORDS = 300
 
 
+def assert_same_outputs(first: torch.Tensor, second: torch.Tensor) -> None:
+    """Equal up to rounding. Equal weights in two places of memory need not give equal bits: how a matrix product is
+    split hangs on their alignment, and on the processor. Bits are compared of weights (`assert_same_weights`)."""
+    assert first.shape == second.shape
+    coarse = torch.bfloat16 in (first.dtype, second.dtype)
+    tolerance = 0.02 if coarse else 1e-5
+    scale = max(1.0, float(second.detach().abs().max()))
+    difference = float((first.detach().float() - second.detach().float()).abs().max())
+    assert difference <= tolerance * scale, f"largest difference {difference:.1e} at outputs up to {scale:.1f}"
+
+
+def assert_same_weights(first: torch.nn.Module, second: torch.nn.Module) -> None:
+    """Parameters and buffers equal to the bit, under the same names."""
+    theirs = second.state_dict()
+    assert first.state_dict().keys() == theirs.keys()
+    for name, tensor in first.state_dict().items():
+        assert tensor.dtype == theirs[name].dtype, name
+        assert torch.equal(tensor, theirs[name]), name
+
+
 def tokenizer(motion: bool = True, bins: int = 1024) -> PreTrainedTokenizerFast:
     """Bytes, InternVL's special tokens and, where asked, motion tokens."""
     vocabulary = {token: index for index, token in enumerate(SPECIAL)}

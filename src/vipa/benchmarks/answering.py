@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from vipa.hand3d.conventions import Conventions
 from vipa.hand3d.dataset import Hand3D
 from vipa.hand3d.records import ActionRecord, VisualRecord
 from vipa.models import MedianBin, MotionGrammar
+from vipa.models.selfcheck import fingerprint
 from vipa.training.features import EncodedImages, Group
 from vipa.training.packing import END, Packer
 from vipa.weights import load_start
@@ -40,6 +40,7 @@ class ModelAnswerer:
         self.model, self.processor = load_start(model)
         if not fusion and self.model.model.fusion is not None:
             torch.nn.init.zeros_(self.model.model.fusion.alpha)
+        self.weights = fingerprint(self.model)
         self.model.to(device=self.device)  # type: ignore[call-arg]
         self.tokenizer: Any = self.processor.tokenizer
         self.packer = Packer(self.tokenizer, self.model.config.image_seq_length)
@@ -48,8 +49,12 @@ class ModelAnswerer:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The weights by their content."""
-        return {"model": self.name, "weights": fingerprint(self.model), "decoding": "greedy words, median bins"}
+        """The weights by their content, and how answers are decoded."""
+        return {
+            "model": self.name,
+            "weights": self.weights,
+            "decoding": f"greedy words, at most {LONGEST_ANSWER}; median bins",
+        }
 
     def questions(self, records: Sequence[VisualRecord]) -> list[str]:
         """Answers to visual records."""
@@ -117,15 +122,6 @@ def model_name(model: str | Path) -> str:
     """`stage1` for both nano:stage1 and runs/x/stage1/model."""
     path = Path(str(model).rpartition(":")[2])
     return path.parent.name if path.name == "model" else path.name
-
-
-def fingerprint(model: torch.nn.Module) -> str:
-    """Sixteen hex digits that change with any parameter (their sums, in double precision)."""
-    digest = sha256()
-    for name, parameter in model.named_parameters():
-        values = parameter.detach().double()
-        digest.update(f"{name} {float(values.sum()):.17g} {float(values.square().sum()):.17g}".encode())
-    return digest.hexdigest()[:16]
 
 
 def _before(text: str, ends: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vipa.benchmarks.statistics import bootstrap_interval
 from vipa.models.cut3r import Cut3rModel, Cut3rOutput, camera_trajectory
+from vipa.models.loading import load_model
 from vipa.training.foundation.sequences import DEPTH_UNIT, SequenceBatch, Sequences, batch_of, render_sequences
 
 MOVING = (0.05, np.deg2rad(5.0))
@@ -88,9 +89,7 @@ def measure_cut3r(
 
     if clips < 1:
         raise ValueError(f"--clips {clips}: give at least one")
-    if model is not None and not (model / "config.json").exists():
-        raise ValueError(f"{model}: no config.json here; give a folder that Cut3rModel.save_pretrained wrote")
-    network = Cut3rModel.from_pretrained(model or NANO / "foundation" / "spatial", dtype=torch.float32).eval()
+    network = load_model(Cut3rModel, model or NANO / "foundation" / "spatial", expected="cut3r")
     size = network.config.image_size
     held = render_sequences(data, TEST[:clips], size=size)
     train = render_sequences(data, range(FIRST_SEED, FIRST_SEED + min(clips, CHUNK)), size=size)

@@ -33,9 +33,10 @@ def fuse(images: Sequence[UInt8[np.ndarray, "height width 3"]], weights: str | P
     import torch
 
     from vipa.models.cut3r import Cut3rModel, Cut3rProcessor, camera_trajectory, fused_cloud
+    from vipa.models.loading import load_model
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = Cut3rModel.from_pretrained(str(weights)).eval()
+    model = load_model(Cut3rModel, weights, expected="cut3r")
     torch.nn.Module.to(model, device)
     batch = Cut3rProcessor.for_model(model.config)(images)["images"].to(device)
     with torch.inference_mode():

@@ -21,10 +21,12 @@ class GroundingDino:
     def __init__(self, config: ObjectsConfig):
         from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
 
+        from vipa.models.loading import load_model, load_processor
+
         self.threshold = config.threshold
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.processor = AutoProcessor.from_pretrained(config.detector)
-        self.model = AutoModelForZeroShotObjectDetection.from_pretrained(config.detector).eval()
+        self.processor = load_processor(AutoProcessor, config.detector)
+        self.model = load_model(AutoModelForZeroShotObjectDetection, config.detector)
         torch.nn.Module.to(self.model, self.device)
 
     @torch.inference_mode()

@@ -23,9 +23,10 @@ class Cut3rPoints:
 
     def __init__(self, weights: str):
         from vipa.models.cut3r import Cut3rModel
+        from vipa.models.loading import load_model
 
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.model = Cut3rModel.from_pretrained(weights).eval()
+        self.model = load_model(Cut3rModel, weights, expected="cut3r")
         torch.nn.Module.to(self.model, self.device)
 
     @torch.inference_mode()

@@ -15,6 +15,7 @@ from transformers import initialization as init
 
 from vipa.models.attention import attend
 from vipa.models.configuration import ActionHeadConfig
+from vipa.models.noise import draw
 
 
 class PerEmbodimentLinear(nn.Module):
@@ -212,7 +213,7 @@ class FlowActionHead(nn.Module):
         )
         if condition_mask is not None:
             condition_mask = condition_mask.repeat_interleave(noise_draws, 0)
-        noise = torch.randn(actions.shape, generator=generator, dtype=torch.float32, device=actions.device)
+        noise = draw(torch.randn, *actions.shape, device=actions.device, generator=generator)
         tau = self.sample_tau(len(actions), actions.device, generator)
         noisy = (1 - tau)[:, None, None] * noise + tau[:, None, None] * actions
         dtype = self.positions.dtype
@@ -234,7 +235,7 @@ class FlowActionHead(nn.Module):
         """Action chunk by `steps` Euler steps from noise (tau 0) to tau 1; float32, padded numbers are zero."""
         shape = (len(state), self.config.horizon, self.config.action_length)
         if noise is None:
-            noise = torch.randn(shape, generator=generator, dtype=torch.float32, device=state.device)
+            noise = draw(torch.randn, *shape, device=state.device, generator=generator)
         dtype = self.positions.dtype
         chunk, condition = noise.float(), self.prepare_condition(hidden)
         state = self._padded(state, self.config.state_length).to(dtype)
@@ -249,7 +250,7 @@ class FlowActionHead(nn.Module):
         self, count: int, device: torch.device, generator: torch.Generator | None
     ) -> Float[Tensor, "n"]:
         """Times of training, in [0, 1)."""
-        uniform = torch.rand(count, generator=generator, device=device)
+        uniform = draw(torch.rand, count, device=device, generator=generator)
         if self.config.tau == "uniform":
             return uniform
         # Beta(1.5, 1) has the distribution function x^1.5, so its inverse maps uniform draws to it.

@@ -10,6 +10,7 @@ from transformers import DynamicCache
 
 from vipa.models.checks import check_action_inputs, check_placeholders, embodiment_ids
 from vipa.models.modeling import VipaForConditionalGeneration
+from vipa.models.noise import draw
 
 Compile = Literal["none", "default", "cuda_graphs"]
 
@@ -91,7 +92,7 @@ class ActionRunner:
         head = self.model.config.action_config
         if noise is None:
             shape = (len(state), head.horizon, head.action_length)
-            noise = torch.randn(shape, generator=generator, device=state.device)
+            noise = draw(torch.randn, *shape, device=state.device, generator=generator)
         # CUDA graphs write every result to the same memory.
         return self._run(pixel_values, spatial_pixel_values, state, noise).clone()
 

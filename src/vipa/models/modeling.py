@@ -7,13 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForImageTextToText,
-    InternVLForConditionalGeneration,
-    PreTrainedModel,
-)
+from transformers import AutoModel, InternVLForConditionalGeneration, PreTrainedModel
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.modeling_utils import slice_logits_to_keep
@@ -27,6 +21,7 @@ from vipa.models.action_head import FlowActionHead
 from vipa.models.backbone import VipaModel, VipaWeights
 from vipa.models.checks import check_action_inputs, check_placeholders, embodiment_ids
 from vipa.models.configuration import ActionHeadConfig, VipaConfig, vipa_config_of
+from vipa.models.loading import check_type, load_model
 
 IMAGE_INPUTS = ("pixel_values", "spatial_pixel_values", "semantic_features", "spatial_features", "clip_lengths")
 
@@ -72,7 +67,7 @@ class VipaForConditionalGeneration(VipaWeights, InternVLForConditionalGeneration
         *,
         vlm_revision: str | None = None,
         spatial_revision: str | None = None,
-        dtype: str | torch.dtype = "auto",
+        dtype: str | torch.dtype = torch.float32,
         fusion: dict | None = None,
         action: ActionHeadConfig | None = None,
     ) -> "VipaForConditionalGeneration":
@@ -80,18 +75,18 @@ class VipaForConditionalGeneration(VipaWeights, InternVLForConditionalGeneration
 
         vlm: InternVL in the `-HF` flavour, such as `OpenGVLab/InternVL3_5-2B-HF`, or a local folder, or a model.
         spatial: folder of an imported CUT3R, hub name, or a model; None where the fusion does not read it.
-        revisions: branch, tag or commit on the hub. fusion: fields of FusionConfig to change. action: or None.
+        dtype: of the loaded parts; "auto" is what is stored. revisions: branch, tag or commit on the hub.
+        fusion: fields of FusionConfig to change. action: or None.
         Motion tokens are added afterwards (`add_motion_tokens`), with the checkpoint's tokenizer.
         """
         if isinstance(vlm, str | Path):
-            kind = AutoConfig.from_pretrained(vlm, revision=vlm_revision).model_type
-            if kind not in ("internvl", "vipa"):
-                raise ValueError(f"{vlm}: model type {kind!r}, expected InternVL in the '-HF' flavour")
-            loaded = AutoModelForImageTextToText.from_pretrained(vlm, revision=vlm_revision, dtype=dtype)
-            assert isinstance(loaded, InternVLForConditionalGeneration)
-            vlm = loaded
+            kind = check_type(vlm, ("internvl", "vipa"), vlm_revision)
+            own = InternVLForConditionalGeneration if kind == "internvl" else cls
+            vlm = load_model(own, vlm, dtype=dtype, revision=vlm_revision)
         if isinstance(spatial, str | Path):
-            spatial = AutoModel.from_pretrained(spatial, revision=spatial_revision, dtype=dtype)
+            spatial = load_model(AutoModel, spatial, dtype=dtype, revision=spatial_revision)
+            if not hasattr(spatial.config, "decoder_width"):
+                raise ValueError(f"spatial: a {spatial.config.model_type!r} is no spatial encoder; give a CUT3R")
         config = vipa_config_of(vlm.config, None if spatial is None else spatial.config, fusion, action)
         config.encoder_precision = "bf16" if vlm.dtype == torch.bfloat16 else "fp32"
         with torch.device("meta"):

@@ -13,6 +13,7 @@ from transformers.tokenization_utils_base import AddedToken
 
 from vipa.hand3d.motion_tokens import AXES, HAND_TOKENS, MotionCodec
 from vipa.models.configuration import VipaConfig
+from vipa.models.noise import draw
 
 SHORTEST, LONGEST = 4.0, 256.0  # bins over which a coordinate of the rows changes
 
@@ -67,16 +68,17 @@ def _initialise_rows(layer: nn.Module, start: int, bins: int, generator: torch.G
     mean, deviation = text.mean(0), text.std(0)
     width, device = weight.shape[1], weight.device
 
-    def draw(function, *shape: int) -> Tensor:
-        return function(*shape, generator=generator, device=device)
-
+    source: dict[str, Any] = {"device": device, "generator": generator}
     index = torch.arange(bins, device=device)[:, None]
     rows = []
     for _ in AXES:
-        length = SHORTEST * (LONGEST / SHORTEST) ** draw(torch.rand, width)
-        frequency, phase = draw(torch.randn, width) / length, draw(torch.rand, width) * 2 * math.pi
+        length = SHORTEST * (LONGEST / SHORTEST) ** draw(torch.rand, width, **source)
+        frequency, phase = (
+            draw(torch.randn, width, **source) / length,
+            draw(torch.rand, width, **source) * 2 * math.pi,
+        )
         rows.append(math.sqrt(2) * torch.cos(index * frequency + phase))
-    rows.append(draw(torch.randn, 4, width))
+    rows.append(draw(torch.randn, 4, width, **source))
     new = mean + deviation * torch.cat(rows)
     weight[start : start + len(new)] = new.to(weight.dtype)
 

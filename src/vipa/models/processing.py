@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from torch import Tensor
-from transformers import AutoTokenizer, BatchFeature, GotOcr2ImageProcessorPil, ProcessorMixin
+from transformers import BatchFeature, GotOcr2ImageProcessorPil, ProcessorMixin
 
 from vipa.hand3d.motion_tokens import MotionCodec
+from vipa.models.loading import load_tokenizer
 
 IMAGE_TOKEN = "<IMG_CONTEXT>"
 IMAGE_START, IMAGE_END = "<img>", "</img>"
@@ -70,7 +71,7 @@ class VipaProcessor(ProcessorMixin):
         cls, vlm: str | Path, *, revision: str | None = None, spatial_size: int = 432, image_size: int = 448
     ) -> "VipaProcessor":
         """The processor of an InternVL checkpoint: its tokenizer and chat template, on the hub or in a folder."""
-        tokenizer = AutoTokenizer.from_pretrained(vlm, revision=revision)
+        tokenizer = load_tokenizer(vlm, revision=revision)
         tokens = (image_size // 14 // 2) ** 2
         return cls(image_processor(image_size), tokenizer, image_seq_length=tokens, spatial_size=spatial_size)
 

@@ -1,14 +1,21 @@
 """A checkpoint's own small input and output, so that it can say whether it still computes what it computed."""
 
+import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
+from vipa.models.loading import check_safetensors, load_model
 from vipa.models.modeling import VipaForConditionalGeneration
 
 FILE = "selfcheck.safetensors"
+TOLERANCES = {"float32": 1e-4, "bfloat16": 0.03, "float16": 0.03}
+"""Largest relative difference of outputs by the weights' dtype. Another processor rounds otherwise (about 1e-6 in
+float32); another kind of device also multiplies otherwise, and counts as bfloat16."""
 WORDS, LAST = 12, 4  # words of the recorded prompt; positions whose logits are kept
 
 
@@ -29,14 +36,41 @@ def record(model: VipaForConditionalGeneration, folder: Path) -> None:
         head = config.action_config
         inputs["state"] = torch.randn(1, head.state_length, generator=draw)
         inputs["noise"] = torch.randn(1, head.horizon, head.action_length, generator=draw)
-    save_file(inputs | _outputs(model, inputs), folder / FILE)
+    made = {"weights": fingerprint(model), "dtype": _dtype(model), "device": model.device.type}
+    save_file(inputs | _outputs(model, inputs), folder / FILE, metadata=made)
 
 
-def verify(folder: Path, model: VipaForConditionalGeneration | None = None) -> float:
-    """Largest difference between what the model computes now and what was recorded, relative to the largest
-    recorded value: about 1e-6 in fp32, 1e-2 in bf16, more where something is wrong.
+@dataclass(frozen=True)
+class Verdict:
+    """difference: largest between outputs now and as recorded, relative to the largest recorded value. weights:
+    whether they are those of the record, to the bit (None: the record does not say)."""
 
-    model: the one in `folder` unless given. ValueError where nothing was recorded.
+    difference: float
+    tolerance: float
+    weights: bool | None
+
+    @property
+    def sound(self) -> bool:
+        return self.difference <= self.tolerance and self.weights is not False  # NaN is not
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Sixteen hex digits of every bit of the parameters: the same on every machine, in the same dtype."""
+    digest = hashlib.sha256()
+    for name, parameter in sorted(model.named_parameters()):
+        values = parameter.detach().cpu().contiguous()
+        digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+        digest.update(values.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
+
+
+def verify(
+    folder: Path, model: VipaForConditionalGeneration | None = None, tolerance: float | None = None
+) -> Verdict:
+    """Whether the model still is and computes what was recorded.
+
+    model: the one in `folder`, as stored, unless given. tolerance: by the dtype (TOLERANCES) unless given. ValueError
+    where nothing was recorded, or where a file is damaged.
     """
     path = Path(folder) / FILE
     if not path.exists():
@@ -44,11 +78,21 @@ def verify(folder: Path, model: VipaForConditionalGeneration | None = None) -> f
             f"{path}: missing; it is the recorded input and output that training writes into its `model` folder"
         )
     if model is None:
-        model = VipaForConditionalGeneration.from_pretrained(folder)
-    recorded = load_file(path)
+        model = load_model(VipaForConditionalGeneration, folder, expected="vipa", dtype="auto")
+    check_safetensors(path)
+    with safe_open(path, "pt") as file:
+        recorded, made = {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     now = _outputs(model, recorded)
     differences = [(now[name] - recorded[name]).abs().max() / recorded[name].abs().max() for name in now]
-    return float(torch.stack(differences).max())  # NaN stays NaN
+    if tolerance is None:
+        alike = made.get("device", model.device.type) == model.device.type
+        tolerance = TOLERANCES[_dtype(model) if alike else "bfloat16"]
+    same = made["weights"] == fingerprint(model) if made.get("dtype") == _dtype(model) else None
+    return Verdict(float(torch.stack(differences).max()), tolerance, same)  # NaN stays NaN
+
+
+def _dtype(model: nn.Module) -> str:
+    return str(next(model.parameters()).dtype).removeprefix("torch.")
 
 
 @torch.no_grad()

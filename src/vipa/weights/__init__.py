@@ -10,10 +10,10 @@ import json
 from pathlib import Path
 
 from safetensors.torch import load_file
-from transformers import AutoTokenizer
 
 from vipa.hashing import hash_files
 from vipa.models import VipaForConditionalGeneration, VipaProcessor
+from vipa.models.loading import check_safetensors, load_model, load_processor, load_tokenizer
 from vipa.models.presets import nano_action_config, nano_fusion, nano_processor
 
 NANO = Path(__file__).parent / "nano"
@@ -35,8 +35,8 @@ def load_start(start: str | Path) -> tuple[VipaForConditionalGeneration, VipaPro
         return join_nano(folder)
     if not (folder / "config.json").exists():
         raise _no_model(name)
-    model = VipaForConditionalGeneration.from_pretrained(folder, dtype="float32")
-    return model.eval(), VipaProcessor.from_pretrained(folder)
+    model = load_model(VipaForConditionalGeneration, folder, expected="vipa")
+    return model, load_processor(VipaProcessor, folder)
 
 
 def start_hash(start: str | Path) -> str:
@@ -91,13 +91,14 @@ def join_nano(folder: Path) -> tuple[VipaForConditionalGeneration, VipaProcessor
     if not (folder / "vlm" / "config.json").exists():
         raise ValueError(f"{folder}: no foundation weights here; make them with `vipa train foundation`")
     model = VipaForConditionalGeneration.from_parts(
-        folder / "vlm", folder / "spatial", dtype="float32", fusion=nano_fusion(), action=nano_action_config()
+        folder / "vlm", folder / "spatial", fusion=nano_fusion(), action=nano_action_config()
     )
-    return model.float().eval(), nano_processor(AutoTokenizer.from_pretrained(folder / "vlm"))
+    return model.float().eval(), nano_processor(load_tokenizer(folder / "vlm"))
 
 
 def overlay(model: VipaForConditionalGeneration, path: Path) -> None:
     """Replace the parameters that a stage trained. ValueError where the file does not fit."""
+    check_safetensors(path)
     tensors = {name: tensor.float() for name, tensor in load_file(path).items()}
     _, unexpected = model.load_state_dict(tensors, strict=False)
     if unexpected:

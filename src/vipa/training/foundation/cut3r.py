@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from vipa.models.cut3r import Cut3rConfig, Cut3rModel, Cut3rOutput, nano_cut3r_config
 from vipa.models.cut3r.losses import cut3r_loss, quaternion_wxyz
+from vipa.models.loading import load_model
 from vipa.training.checkpoints import cut_log, read_state, require_finite
 from vipa.training.foundation.correspondence import Correspondence
 from vipa.training.foundation.sequences import SequenceBatch, Sequences, batch_of, render_sequences
@@ -77,7 +78,7 @@ def train_cut3r(run: Cut3rTraining, config: Cut3rConfig | None = None, data: Seq
     if run.start is None:
         model = Cut3rModel(config or nano_cut3r_config())
     else:
-        model = Cut3rModel.from_pretrained(run.start, dtype=torch.float32)
+        model = load_model(Cut3rModel, run.start, expected="cut3r")
     correspondence = Correspondence(model.config.decoder_width, model.config.patch_size)
     learner = nn.ModuleDict({"model": model.train(), "correspondence": correspondence})
     optimizer = make_optimiser(
