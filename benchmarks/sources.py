@@ -16,6 +16,7 @@ from pathlib import Path
 import av
 import h5py
 import numpy as np
+import tyro
 
 from vipa.clips.fixtures import write_fixture
 from vipa.clips.sources import load_source
@@ -69,6 +70,7 @@ def measure(root: Path) -> dict[str, float]:
 
 
 def main() -> None:
+    """Measures every source and writes the results."""
     results: dict = {"machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} core(s)"}
     for key_frames in (30, 250):
         with tempfile.TemporaryDirectory() as folder:
@@ -80,4 +82,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main)

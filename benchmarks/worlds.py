@@ -3,6 +3,8 @@
 import os
 import time
 
+import tyro
+
 from vipa.worlds.film import film_clip
 from vipa.worlds.stills import sequence, still
 
@@ -17,6 +19,7 @@ def rate(function, count: int) -> float:
 
 
 def main() -> None:
+    """Prints the rates."""
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     for size in (112, 224, 448):
         clip = film_clip(1, seconds=12.0, size=(size, size))
@@ -30,4 +33,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main)

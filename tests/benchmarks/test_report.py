@@ -179,6 +179,12 @@ def test_ticks_are_round_inside_and_a_few():
         assert len(set(np.round(np.diff(found), 9))) == 1
 
 
+def test_the_unknown_interval_of_a_single_clip_is_left_out():
+    chart = interval_chart([Interval("one clip", "now", 0.1, -np.inf, np.inf)], "m")
+    assert ">0.100 m<" in chart
+    assert "inf" not in chart
+
+
 def test_charts_stay_inside_their_box_and_skip_what_is_empty():
     series = [Series("a", "now", [0, 1, 2], [3.0, 1.0, float("inf")])]
     for drawing in (

@@ -24,13 +24,20 @@ class Series:
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its interval. low and high are None where no interval is known."""
+    """An estimate with its interval. low and high are None, or infinite, where no interval is known."""
 
     name: str
     tone: str
     value: float
     low: float | None = None
     high: float | None = None
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """The interval where it is known; of a single cluster it is not."""
+        if self.low is None or self.high is None or not math.isfinite(self.high - self.low):
+            return None
+        return self.low, self.high
 
 
 def ticks(low: float, high: float, count: int = 4) -> list[float]:
@@ -103,7 +110,7 @@ def interval_chart(
     """One line per estimate: its name, a dot with whiskers, and the figures in words."""
     if not rows:
         return ""
-    ends = [v for r in rows for v in (r.value, r.low, r.high) if v is not None]
+    ends = [v for r in rows for v in (r.value, *(r.bounds or ()))]
     low = min(0.0, *ends) if low is None else low
     high = max(ends) * 1.05 if high is None else high
     high = high if high > low else low + 1.0
@@ -120,8 +127,8 @@ def interval_chart(
         words = interval_words(row, unit)
         parts.append(f'<text class="label" x="8" y="{y - 12}">{escape(row.name)}</text>')
         parts.append(f'<text class="label end strong" x="{WIDTH - 8}" y="{y - 12}">{escape(words)}</text>')
-        if row.low is not None and row.high is not None:
-            x1, x2 = 8 + (row.low - low) * scale, 8 + (row.high - low) * scale
+        if row.bounds is not None:
+            x1, x2 = (8 + (end - low) * scale for end in row.bounds)
             parts.append(f'<line class="whisker {row.tone}" x1="{x1:.1f}" x2="{x2:.1f}" y1="{y}" y2="{y}"/>')
         parts.append(f'<circle class="dot {row.tone}" cx="{8 + (row.value - low) * scale:.1f}" cy="{y}" r="5"/>')
     return _svg(height, "; ".join(f"{r.name}: {interval_words(r, unit)}" for r in rows), "".join(parts))
@@ -130,10 +137,11 @@ def interval_chart(
 def interval_words(row: Interval, unit: str) -> str:
     """`0.102 m [0.097, 0.107]`; percentages without decimals."""
     if unit == "%":
-        value, bounds = f"{100 * row.value:.0f} %", (row.low, row.high)
-        return value if None in bounds else f"{value} [{100 * row.low:.0f}, {100 * row.high:.0f}]"  # type: ignore
-    value = f"{row.value:.3f} {unit}".strip()
-    return value if row.low is None or row.high is None else f"{value} [{row.low:.3f}, {row.high:.3f}]"
+        value, bounds = f"{100 * row.value:.0f} %", "[{:.0f}, {:.0f}]"
+    else:
+        value, bounds = f"{row.value:.3f} {unit}".strip(), "[{:.3f}, {:.3f}]"
+    factor = 100 if unit == "%" else 1
+    return value if row.bounds is None else f"{value} {bounds.format(*(factor * end for end in row.bounds))}"
 
 
 def legend(series: Sequence[Series | Interval]) -> str:

@@ -95,7 +95,7 @@ def check_optional() -> Iterator[Finding]:
     try:
         requirements = [Requirement(line) for line in requires("vipa") or []]
     except PackageNotFoundError:
-        yield Finding("optional parts", "optional", "vipa is not installed as a package", "make install")
+        yield Finding("optional parts", "optional", "the package vipa is not installed", "make install")
         return
     for requirement in requirements:
         if requirement.marker is None or requirement.name == "vipa":

@@ -3,13 +3,13 @@
 python -m vipa.demo.poster docs/images/pipeline.png
 """
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from textwrap import wrap
 
 import numpy as np
+import tyro
 from PIL import Image, ImageDraw
 
 from vipa.drawing import SIDE_COLOURS, TRUTH_COLOUR, Canvas, depth_colours, font, save_image
@@ -68,5 +68,10 @@ def _panel(picture: np.ndarray, words: str) -> np.ndarray:
     return np.asarray(page)
 
 
+def main(out: tyro.conf.Positional[Path]) -> None:
+    """Draws the poster into the file `out`."""
+    print(save_image(poster(), out))
+
+
 if __name__ == "__main__":
-    print(save_image(poster(), Path(sys.argv[1])))
+    tyro.cli(main)

@@ -72,7 +72,7 @@ def require_intrinsics(intrinsics: Intrinsics | None, what: str) -> Intrinsics:
     if intrinsics is None:
         raise ValueError(
             f"{what}: intrinsics are missing and hands cannot be placed in metres without them. "
-            "Pass --fov DEGREES or --intrinsics FILE."
+            "Pass --fov DEGREES, or write them into the JSON file beside a video (source folder)."
         )
     return intrinsics
 
