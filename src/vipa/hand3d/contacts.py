@@ -7,6 +7,7 @@ leave; a hand that is near and never moves with the object may touch it or not: 
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -33,8 +34,22 @@ def contacts_from_geometry(clip: Clip, config: ContactsConfig) -> Contacts | Non
         if track.T_world_object is None or (track.surface is None and track.extent is None):
             continue
         for hand in clip.hands:
-            found[hand.side, track.name] = touches(clip, hand, track, config)
+            touch = np.stack([touches(clip, hand, part, config) for part in rigid_parts(track)])
+            unknown = np.isnan(touch).any(0) & ~(touch == 1).any(0)
+            found[hand.side, track.name] = np.where(unknown, np.nan, (touch == 1).any(0))
     return found or None
+
+
+def rigid_parts(track: ObjectTrack) -> tuple[ObjectTrack, ...]:
+    """What of an object moves as one: all of it, or the two sides of its hinge, each with its own poses."""
+    if track.surface is None or track.moving is None or track.T_object_moving is None:
+        return (track,)
+    assert track.T_world_object is not None
+    turned = track.T_world_object @ track.T_object_moving
+    return (
+        replace(track, surface=track.surface[~track.moving]),
+        replace(track, surface=track.surface[track.moving], T_world_object=turned),
+    )
 
 
 def touches(clip: Clip, hand: Hand, track: ObjectTrack, config: ContactsConfig) -> Float[np.ndarray, "frames"]:

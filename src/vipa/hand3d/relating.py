@@ -100,7 +100,7 @@ def task_completions(clip: Clip, geometry: ClipGeometry, config: RelationsConfig
     if clip.T_world_camera is None or geometry.T_world_camera is None:
         return []
     names = [thing.name for thing in geometry.objects]
-    paths = {hand.side: hand.path.points for hand in geometry.hands}
+    paths: dict[Side, np.ndarray] = {hand.side: hand.path.points for hand in geometry.hands}
     found, goals = [], TaskGoals(clip, names, paths, config.goals)
     for hand in geometry.hands:
         wrists, stretch, wrist_world = hand.wrists, hand.path.stretch, goals.wrists[hand.side]
