@@ -277,6 +277,8 @@ def decode(path: Path, index: VideoIndex, indices: Sequence[int], pixels: str) -
             if left := wanted - images.keys():
                 frame = index.pts.index(min(left))
                 raise ValueError(f"{path}: frame {frame} cannot be decoded, the video is damaged")
+    except av.FFmpegError as error:
+        raise ValueError(f"{path}: the video is damaged ({error.strerror})") from None
     finally:
         decoder.close()
     return np.stack([images[index.pts[i]] for i in indices])
@@ -306,64 +308,49 @@ class _Decoder:
         self.container = None
 
     def frames(self, start: int | None, wanted: set[int]) -> dict[int, np.ndarray]:
-        """The wanted frames that decoding from `start` (None: the beginning) gives undamaged, by their time."""
-        try:
-            return self._pass(start, wanted, "AUTO")
-        except av.FFmpegError:  # with several threads it is not known of which packet
-            self.close()
-        try:
-            return self._pass(start, wanted, "SLICE")
-        finally:
-            self.close()
+        """The wanted frames that decoding from `start` (None: the beginning) gives undamaged, by their time.
 
-    def _pass(self, start: int | None, wanted: set[int], threads: str) -> dict[int, np.ndarray]:
+        Until all is found, and what was decoded before the last of it is seen to be whole: a damaged frame spoils
+        those that follow it in the file up to the next key frame.
+        """
         if self.container is None or start is None:
             self.close()
             self.container = av.open(str(self.path))
         stream = self.container.streams[self.index.stream]
         assert isinstance(stream, av.VideoStream)
-        if not stream.codec_context.is_open:
-            stream.thread_type = threads
+        context = stream.codec_context
+        if not context.is_open:  # with a thread a frame, some are given out before the damage in them is found
+            stream.thread_type = "SLICE"
         if start is not None:
             self.container.seek(start, stream=stream)
-        return self._read(self.container.demux(stream), stream.codec_context, wanted, strict=threads == "AUTO")
-
-    def _read(
-        self, packets: Iterator[av.Packet], context: av.VideoCodecContext, wanted: set[int], strict: bool
-    ) -> dict[int, np.ndarray]:
-        """Decodes until all is found, and what was decoded before the last of it is seen to be whole.
-
-        A damaged frame spoils those that follow it in the file up to the next key frame. strict: raise at damage.
-        """
         index, found = self.index, {}
         order: list[int | None] = []  # times of the packets so far
         keys: list[int] = []  # where in `order` the key frames are
         damaged: list[int] = []  # and the damaged ones
         last, until, count = max(wanted), None, 0
-        for packet in packets:
+
+        def leads(time: int | None) -> bool:  # shown before the key frame, it may lean on what was before
+            return None not in (start, time) and time < start
+
+        for packet in self.container.demux(stream):
             if packet.is_keyframe and packet.size:
                 keys.append(len(order))
             order.append(packet.pts if index.exact else None)
             if index.exact and packet.pts == last:
                 until = max(t for t in order if t is not None)
-            if (
-                index.exact
-                and packet.size
-                and packet.pts not in (None, *wanted)
-                and nothing_refers_to(packet, context)
-            ):
+            unasked = index.exact and packet.size and packet.pts not in (None, *wanted)
+            if unasked and nothing_refers_to(packet, context):
                 continue
             frames: list[av.VideoFrame] = []
             try:
                 frames = packet.decode()  # type: ignore[assignment]
             except av.FFmpegError:
-                if strict:
-                    raise
-                damaged.append(len(order) - 1)
+                if not leads(packet.pts):
+                    damaged.append(len(order) - 1)
             for frame in frames:
                 shown = frame.pts if index.exact else index.pts[count] if count < len(index.pts) else None
                 count += 1
-                if frame.is_corrupt:
+                if frame.is_corrupt and not leads(shown):
                     damaged.append(order.index(shown) if shown in order else max(0, len(order) - 1))
                 if shown in wanted and not frame.is_corrupt and (index.exact or not damaged):
                     found[shown] = self._picture(frame)

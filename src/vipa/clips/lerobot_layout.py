@@ -1,7 +1,7 @@
 """The LeRobot layout, v2.0, v2.1 and v3: what meta/ says, an episode's rows, and the frames that belong to them."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -290,7 +290,7 @@ def _nearest(sorted_times: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     return np.where(nearer, after - 1, after)
 
 
-def task_runs(indices: Sequence[float]) -> list[tuple[int, int, int]]:
+def task_runs(indices: np.ndarray) -> list[tuple[int, int, int]]:
     """(start, stop, task) of each stretch of rows of one task."""
     values = np.asarray(indices, dtype=np.float64).astype(np.int64)
     edges = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
