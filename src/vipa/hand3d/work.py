@@ -89,4 +89,4 @@ def _refuse(folder: Path, clip_id: str, reason: str, duration: float, seconds: d
     reason = " ".join(reason.split())
     atomic_write(folder / REFUSED, json.dumps({"clip_id": clip_id, "reason": reason}).encode())
     (folder / DONE).unlink(missing_ok=True)
-    return ClipReport(clip_id, reason, 0, clip.seconds, seconds, {})
+    return ClipReport(clip_id, reason, 0, duration, seconds, {})
