@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vipa.clips.clip import end_of
@@ -80,12 +81,12 @@ class LeRobotSet:
             raise ValueError(f"{path} has no column {missing[0]!r}; it has {', '.join(sorted(there))}")
         table = _columns(path, tuple(dict.fromkeys([*columns, *keys])))
         if keys:
-            mine = np.flatnonzero(np.asarray(table["episode_index"].to_pylist()) == episode)
+            mine = table.filter(pc.equal(table["episode_index"], episode))
             if not len(mine):
                 raise ValueError(f"episode {episode} has no rows in {path}")
             if len(mine) < len(table) and not self.third:
                 raise ValueError(f"{path}: {len(table) - len(mine)} rows are not of episode {episode}")
-            table = table.take(pa.array(mine))
+            table = mine
         length = self.episodes[episode].get("length")
         if not len(table) or (length is not None and int(length) != len(table)):
             raise ValueError(f"{path}: {len(table)} rows of episode {episode}, meta/ says {length}")
