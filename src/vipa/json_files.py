@@ -4,11 +4,14 @@ import json
 from pathlib import Path
 from typing import Any, TypeVar
 
-Kind = TypeVar("Kind", dict, list)
+Kind = TypeVar("Kind")
 
 
 def read_json(path: Path, kind: type[Kind] = dict) -> Kind:
-    """The value of a file. ValueError where it is no JSON or another kind; FileNotFoundError names it too."""
+    """The value of a file; kind: dict, list, or object for any. ValueError where it is no JSON or of another kind.
+
+    FileNotFoundError names the file too.
+    """
     value = _parsed(_text(path), f"{path}")
     if not isinstance(value, kind):
         wanted = {dict: "an object {...}", list: "a list [...]"}[kind]

@@ -4,6 +4,7 @@ The oracle of frames is decoding the whole file in order; of edit lists and disp
 """
 
 import os
+import shutil
 import struct
 from fractions import Fraction
 from pathlib import Path
@@ -12,6 +13,7 @@ import av
 import numpy as np
 import pytest
 
+from vipa.clips.sources import load_source
 from vipa.clips.video import VideoFrames
 
 os.environ.setdefault("SVT_LOG", "-1")  # the AV1 encoder keeps quiet
@@ -318,3 +320,16 @@ def test_a_picture_whose_size_changes_is_said(tmp_path, images):
     assert video.read([0]).shape == (1, 64, 96, 3)
     with pytest.raises(ValueError, match="changes from 96 x 64 to 96 x 32"):
         video.read([20])
+
+
+# -- rows that belong to frames ---------------------------------------------------------------------------------------
+
+
+def test_poses_of_frames_that_are_not_shown_are_refused_and_not_paired_from_the_first(fixture_of, tmp_path):
+    fixture = fixture_of("hoi4d")
+    root = tmp_path / "hoi4d"
+    shutil.copytree(fixture.root, root)
+    log = next(root.rglob("output.log"))
+    log.write_text(log.read_text() + "\n".join(log.read_text().splitlines()[:10]) + "\n")
+    out = list(load_source("hoi4d").read_clips(root, fixture.options))
+    assert any(f"{log} has " in str(clip) and "shows" in str(clip) for clip in out)

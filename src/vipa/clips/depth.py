@@ -10,8 +10,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from vipa.clips.clip import DepthFrames
-from vipa.clips.decoding import VideoIndex, decode
-from vipa.clips.video import VideoFrames
+from vipa.clips.video import VideoFrames, VideoIndex, decode
 from vipa.geometry import Intrinsics, invert, project, transform, unproject_depth
 
 _JUMP = 0.03

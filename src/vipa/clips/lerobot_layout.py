@@ -1,7 +1,7 @@
 """The LeRobot layout, v2.0, v2.1 and v3: what meta/ says, an episode's rows, and the frames that belong to them."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vipa.clips.clip import end_of
@@ -80,12 +81,12 @@ class LeRobotSet:
             raise ValueError(f"{path} has no column {missing[0]!r}; it has {', '.join(sorted(there))}")
         table = _columns(path, tuple(dict.fromkeys([*columns, *keys])))
         if keys:
-            mine = np.flatnonzero(np.asarray(table["episode_index"].to_pylist()) == episode)
+            mine = table.filter(pc.equal(table["episode_index"], episode))
             if not len(mine):
                 raise ValueError(f"episode {episode} has no rows in {path}")
             if len(mine) < len(table) and not self.third:
                 raise ValueError(f"{path}: {len(table) - len(mine)} rows are not of episode {episode}")
-            table = table.take(pa.array(mine))
+            table = mine
         length = self.episodes[episode].get("length")
         if not len(table) or (length is not None and int(length) != len(table)):
             raise ValueError(f"{path}: {len(table)} rows of episode {episode}, meta/ says {length}")
@@ -290,7 +291,7 @@ def _nearest(sorted_times: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     return np.where(nearer, after - 1, after)
 
 
-def task_runs(indices: Sequence[float]) -> list[tuple[int, int, int]]:
+def task_runs(indices: np.ndarray) -> list[tuple[int, int, int]]:
     """(start, stop, task) of each stretch of rows of one task."""
     values = np.asarray(indices, dtype=np.float64).astype(np.int64)
     edges = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]

@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image
 
 from vipa.clips.clip import Frames
-from vipa.clips.decoding import VideoIndex, decode, read_index
+from vipa.clips.decoding import decode
+from vipa.clips.video_index import VideoIndex, read_index
 from vipa.geometry import Intrinsics
 from vipa.geometry.distortion import Lens, Undistorter
 

@@ -6,7 +6,6 @@ for record in data.visual("train"):
 """
 
 import io
-import json
 from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -30,6 +29,7 @@ from vipa.hand3d.records import (
 )
 from vipa.hand3d.tables import MANIFEST, SPLITS
 from vipa.hashing import hash_files
+from vipa.json_files import read_json
 
 Record = TypeVar("Record")
 
@@ -46,7 +46,7 @@ class Hand3D:
             raise ValueError(
                 f"{self.path}: no finished Hand3D data set here ({MANIFEST} is missing); annotate first"
             )
-        self.manifest: dict[str, Any] = json.loads((self.path / MANIFEST).read_text())
+        self.manifest: dict[str, Any] = read_json(self.path / MANIFEST)
         if self.manifest["format"] != FORMAT_VERSION:
             raise ValueError(
                 f"{self.path}: format {self.manifest['format']}, this program reads {FORMAT_VERSION}; "

@@ -13,7 +13,7 @@ from typing import Protocol, cast
 import numpy as np
 from jaxtyping import Bool, Float
 
-from vipa.robots.contract import ActionContract, Dimension, GripperSign, Scheme, Statistics, Unit
+from vipa.robots.contract import ActionContract, Dimension, GripperSign, Mode, Scheme, Statistics, Unit
 
 Sample = dict[str, np.ndarray]
 
@@ -242,7 +242,7 @@ def is_narrow(spread: Float[np.ndarray, "d"], dimensions: Sequence[Dimension]) -
 
     spread: half of the range or the deviation, in the dimensions' own numbers.
     """
-    kinds = [(d.unit, d.mode) for d in dimensions]
+    kinds: list[tuple[Unit, Mode]] = [(d.unit, d.mode) for d in dimensions]
     spread = np.asarray(spread, dtype=np.float64) * [abs(d.scale) for d in dimensions]
     widest = {kind: max(s for s, k in zip(spread, kinds) if k == kind) for kind in kinds}
     least = np.array([NARROW[unit] * (0.1 if mode == "delta" else 1.0) for unit, mode in kinds])

@@ -1,6 +1,5 @@
 """ARCTIC: two hands and articulated objects, one worn and eight fixed cameras (zc-alexfan/arctic)."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from vipa.clips.sources import NO_OPTIONS, SourceOptions
 from vipa.clips.video import Frames, ImageFrames, UndistortedFrames
 from vipa.geometry import Intrinsics, invert, matrix_from_axis_angle, rigid
 from vipa.geometry.distortion import RationalLens
+from vipa.json_files import read_json
 from vipa.safe_pickle import load_npy
 
 LICENCE = "ARCTIC licence of the Max Planck Society: non-commercial research"
@@ -44,7 +44,7 @@ def read_clips(root: Path, options: SourceOptions = NO_OPTIONS) -> Iterator[Clip
 
 def _read(name: str, data: Path, folder: Path, view: int, options: SourceOptions) -> Iterator[Clip | ClipError]:
     subject, sequence = folder.parts[-3], folder.parts[-2]
-    misc = json.loads((data / "meta" / "misc.json").read_text())[subject]
+    misc = read_json(data / "meta" / "misc.json")[subject]
     raw = data / "raw_seqs" / subject
     mano = _npy(raw / f"{sequence}.mano.npy")
     count = len(np.asarray(mano["right"]["rot"]))
@@ -158,7 +158,7 @@ def _object(data: Path, path: Path, name: str, count: int, shown: list[int], not
         return track
     vertex = mesh_shape(folder / "mesh.obj", 1e-3).vertex
     try:
-        parts = np.array(json.loads((folder / "parts.json").read_text()), dtype=bool)[vertex]
+        parts = np.array(read_json(folder / "parts.json", list), dtype=bool)[vertex]
     except (ValueError, IndexError) as error:
         notes["meshes"] = f"{name}: taken as closed, parts.json does not fit the mesh ({error})"
         return track
@@ -170,7 +170,7 @@ def _split(data: Path, subject: str, sequence: str) -> Split | None:
     names: dict[str, Split] = {"train": "train", "val": "validation", "test": "test"}
     for path in (data / "splits_json" / "protocol_p2.json", data.parent / "splits_json" / "protocol_p2.json"):
         if path.is_file():
-            for split, sequences in json.loads(path.read_text()).items():
+            for split, sequences in read_json(path).items():
                 if f"{subject}/{sequence}" in sequences:
                     return names.get(split)
     return None

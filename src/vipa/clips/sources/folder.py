@@ -1,6 +1,5 @@
 """Any folder of videos: an mp4 each, with what is known about it in a small JSON file beside it."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import fields
@@ -15,6 +14,7 @@ from vipa.clips.reading import chunks, existing_root, make_hand, read_each, rows
 from vipa.clips.sources import NO_OPTIONS, SourceOptions
 from vipa.clips.video import VideoFrames
 from vipa.hands.skeleton import SIDES
+from vipa.json_files import read_json
 
 LICENCE = "yours: 'licence' in the sidecar"
 DOWNLOAD = "nothing: your own videos"
@@ -105,12 +105,8 @@ def _read(name: str, root: Path, path: Path, shared: bool, options: SourceOption
 def _sidecar(path: Path) -> dict:
     if not path.is_file():
         return {}
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not JSON ({error})") from None
-    if not isinstance(data, dict) or set(data) - _KNOWN:
-        unknown = sorted(set(data) - _KNOWN) if isinstance(data, dict) else type(data).__name__
+    data = read_json(path)
+    if unknown := sorted(set(data) - _KNOWN):
         raise ValueError(f"{path}: unknown {unknown}; the fields are {', '.join(sorted(_KNOWN))}")
     if data.get("split") not in (None, "train", "validation", "test"):
         raise ValueError(f"{path}: split must be train, validation or test, it is {data['split']!r}")

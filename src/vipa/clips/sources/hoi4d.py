@@ -1,6 +1,5 @@
 """HOI4D: egocentric RGB-D videos of one hand and one object (leolyliu/HOI4D-Instructions)."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from vipa.clips.reading import chunks, cut, each_file, existing_root, read_each
 from vipa.clips.sources import NO_OPTIONS, SourceOptions
 from vipa.clips.video import VideoFrames
 from vipa.geometry import Intrinsics, matrix_from_axis_angle, rigid
+from vipa.json_files import read_json
 from vipa.safe_pickle import load_npy, load_pickle
 
 LICENCE = "CC BY-NC 4.0"
@@ -74,6 +74,8 @@ def _read(name: str, root: Path, video_path: Path, options: SourceOptions) -> It
     annotations = _folder(root, "HOI4D_annotations", sequence)
     log = annotations / "3Dseg" / "output.log" if annotations else None
     poses = read_log(log) if log and log.is_file() else None
+    if poses is not None and len(poses) > n:
+        raise ValueError(f"{log} has {len(poses)} poses, {video_path} shows {n} frames: a cut or another video")
     if poses is not None and len(poses) < n:
         n = len(poses)  # the video can be longer than the annotation
     notes = {} if n == len(video) else {"frames": f"{n} of the video's {len(video)} frames have poses"}
@@ -201,7 +203,7 @@ def _objects(
 
 def _boxes(path: Path) -> list[tuple[str, np.ndarray, list[float]]]:
     """(label or "", T_camera_object, metres along its axes) of each object of one frame."""
-    data = json.loads(path.read_text(encoding="utf-8"))
+    data = read_json(path)
     out = []
     for item in data.get("dataList") or data.get("objects") or ():
         angles, centre = ([float(item[key][a]) for a in "xyz"] for key in ("rotation", "center"))
@@ -220,7 +222,7 @@ def _texts(annotations: Path | None, category: int, task: str, end: float) -> tu
         out.append(Text(subject + tasks[number - 1], 0.0, end))
     path = annotations / "action" / "color.json" if annotations else None
     if path and path.is_file():
-        for event in _events(json.loads(path.read_text(encoding="utf-8"))):
+        for event in _events(read_json(path, object)):
             start, stop = (_value(event, key) for key in ("start", "end"))
             label = next((event[k] for k in ("event", "label", "name", "type") if k in event), None)
             if label and start is not None and stop is not None and start < min(stop, end):

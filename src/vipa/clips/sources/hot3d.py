@@ -18,6 +18,7 @@ from vipa.clips.video import AbsentFrames, ImageFrames, UndistortedFrames
 from vipa.geometry import Intrinsics, invert, matrix_from_quaternion_wxyz, rigid, transform
 from vipa.geometry.distortion import Fisheye624
 from vipa.hands.umetrack import UmeTrackHand
+from vipa.json_files import read_json
 
 LICENCE = "HOT3D licence agreement (Meta); Apache-2.0 for the repository's sample"
 DOWNLOAD = "projectaria.com/datasets/hot3d (form); images exported from recording.vrs; optionally MANO model files"
@@ -119,7 +120,7 @@ def read_camera(path: Path, stream: str | None = None) -> Camera:
     """ValueError where the stream is not there or not a FISHEYE624; FileNotFoundError for the file."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: write it from the calibration in recording.vrs")
-    cameras = json.loads(path.read_text())
+    cameras = read_json(path, list)
     for c in cameras:
         if stream in (None, c["stream_id"], c.get("label")):
             if "FISHEYE624" not in c["projectionModelType"]:
@@ -277,7 +278,7 @@ def _objects(
     library = (
         next(iter(sorted(root.rglob("instance.json"))), None) or folder.parents[1] / "object_library/instance.json"
     )
-    names = json.loads(library.read_text()) if library.is_file() else {}
+    names = read_json(library) if library.is_file() else {}
     tracks, meshes = [], []
     for uid, poses in sorted(read_poses(path).items()):
         name = str(names.get(uid, {}).get("instance_name", uid)).replace("_", " ")

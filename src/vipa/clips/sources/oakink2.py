@@ -1,7 +1,6 @@
 """OakInk2: two-handed complex tasks in steps, four cameras, motion capture (oakink/OakInk2)."""
 
 import ast
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from vipa.clips.reading import checked, chunks, cut, existing_root, read_each, s
 from vipa.clips.sources import NO_OPTIONS, SourceOptions
 from vipa.clips.video import ImageFrames
 from vipa.geometry import Intrinsics, invert, matrix_from_quaternion_wxyz
+from vipa.json_files import read_json
 from vipa.safe_pickle import load_pickle
 
 LICENCE = "see the card of huggingface.co/datasets/kelvin34501/OakInk-v2 (none in the repository)"
@@ -153,7 +153,7 @@ def _objects(root: Path, data: dict, ids: list[int], notes: dict[str, str]) -> t
     for folder in ("object_raw", "object_repair", "object_preview"):
         path = root / folder / "obj_desc.json"
         if path.is_file():
-            names = {k: v["obj_name"] for k, v in json.loads(path.read_text(encoding="utf-8")).items()} | names
+            names = {k: v["obj_name"] for k, v in read_json(path).items()} | names
     tracks, meshes = [], []
     for obj in data["obj_list"]:
         if obj in data["obj_transf"]:
@@ -182,7 +182,7 @@ def _segments(root: Path, sequence: str) -> list[tuple[Span, Span, str]]:
     for kind in ("program_info", "desc_info"):
         path = root / "program" / kind / f"{sequence}.json"
         if path.is_file():
-            for key, value in json.loads(path.read_text(encoding="utf-8")).items():
+            for key, value in read_json(path).items():
                 program.setdefault(ast.literal_eval(key), {}).update(value)
     steps = [(left, right, str(v.get("seg_desc") or "")) for (left, right), v in program.items() if left or right]
     return sorted(steps, key=lambda s: min(span[0] for span in s[:2] if span))

@@ -1,6 +1,5 @@
 """TACO: two hands, a tool and a target; one worn and twelve fixed cameras (leolyliu/TACO-Instructions)."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from vipa.clips.reading import chunks, existing_root, numbers, read_each, rows
 from vipa.clips.sources import NO_OPTIONS, SourceOptions
 from vipa.clips.video import VideoFrames
 from vipa.geometry import Intrinsics, invert, matrix_from_axis_angle
+from vipa.json_files import read_json
 from vipa.safe_pickle import load_npy, load_pickle
 
 LICENCE = "CC BY 4.0"
@@ -148,7 +148,7 @@ def _ego(root: Path, inside: Path, video: VideoFrames, view: str | None) -> tupl
 def _allocentric(root: Path, inside: Path, video: VideoFrames, view: str | None) -> tuple[Intrinsics, np.ndarray]:
     folder = root / "Allocentric_Camera_Parameters" / inside.parent
     paths = [*sorted((folder / inside.name).glob("*.json")), folder / f"{inside.name}.json"]
-    camera = json.loads(next((p for p in paths if p.is_file()), paths[-1]).read_text())[str(view)]
+    camera = read_json(next((p for p in paths if p.is_file()), paths[-1]))[str(view)]
     T = np.eye(4)
     T[:3, :3] = np.array(camera["R"], dtype=np.float64).reshape(3, 3)
     T[:3, 3] = np.array(camera["T"], dtype=np.float64).reshape(3)
