@@ -1,6 +1,7 @@
 """The VIPA model without its heads: encoders, fusion, projector, language model."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -67,7 +68,9 @@ class VipaModel(VipaWeights, InternVLModel):
         if pixels is None:
             return self._encode(None, None, clip_lengths, semantic_features, spatial_features)
         rounded = self.config.encoder_precision == "bf16"
-        with torch.autocast(pixels.device.type, torch.bfloat16, enabled=rounded):
+        kind = pixels.device.type  # `meta` knows no autocast
+        precision = nullcontext() if kind == "meta" else torch.autocast(kind, torch.bfloat16, enabled=rounded)
+        with precision:
             semantic, spatial = self._encode(
                 pixel_values, spatial_pixel_values, clip_lengths, semantic_features, spatial_features
             )
