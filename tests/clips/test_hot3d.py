@@ -65,7 +65,7 @@ def test_without_images_the_clip_says_what_to_export():
     clip = next(c for c in load_source("hot3d").read_clips(ROOT) if isinstance(c, Clip))
     assert [o.name for o in clip.objects] == [
         "puzzle toy",
-        "mug white",
+        "white mug",
         "coffee pot",
         "mouse",
         "keyboard",

@@ -27,6 +27,9 @@ ROOT/                                      (arctic_data/data, or any folder abov
 
 RATE = 30.0
 
+WORDS = {"capsulemachine": "capsule machine", "espressomachine": "espresso machine", "waffleiron": "waffle iron"}
+"""Names that stand for two words."""
+
 
 def read_clips(root: Path, options: SourceOptions = NO_OPTIONS) -> Iterator[Clip | ClipError]:
     root = existing_root(root)
@@ -68,7 +71,7 @@ def _read(name: str, data: Path, folder: Path, view: int, options: SourceOptions
         T_world_camera=invert(T_camera_world),
         hands=tuple(h for h in hands if h is not None),
         objects=_objects(raw / f"{sequence}.object.npy", thing, count, shown),
-        texts=(Text(f"{action} the {thing}", 0.0, (shown[-1] - shown[0] + 1) / RATE),),
+        texts=(Text(f"{action} the {WORDS.get(thing, thing)}", 0.0, (shown[-1] - shown[0] + 1) / RATE),),
         split=_split(data, subject, sequence),
         licence=LICENCE,
         notes=notes,
@@ -141,9 +144,9 @@ def _hand(
 def _objects(path: Path, name: str, count: int, shown: list[int]) -> tuple[ObjectTrack, ...]:
     """Rows of articulation (radians), axis-angle, and a translation in millimetres, though hands are in metres."""
     if not path.is_file():
-        return (ObjectTrack(name),)
+        return (ObjectTrack(WORDS.get(name, name)),)
     data = rows(load_npy(path), count, path.name, (7,))[shown]
-    return (ObjectTrack(name, rigid(matrix_from_axis_angle(data[:, 1:4]), data[:, 4:] / 1000)),)
+    return (ObjectTrack(WORDS.get(name, name), rigid(matrix_from_axis_angle(data[:, 1:4]), data[:, 4:] / 1000)),)
 
 
 def _split(data: Path, subject: str, sequence: str) -> Split | None:
