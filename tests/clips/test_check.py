@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vipa.clips.check import check_clip, check_source
-from vipa.clips.clip import Hand
+from vipa.clips.check import check_clip, check_source, shapes
+from vipa.clips.clip import Clip, Hand
 from vipa.clips.depth import ArrayDepth
+from vipa.clips.fixtures import fixture_names
+from vipa.clips.sources import SourceOptions, load_source
 from vipa.clips.video import AbsentFrames
 from vipa.geometry import invert
 
@@ -83,3 +85,64 @@ def test_the_limit_is_kept(fixture_of):
 def test_a_missing_root_is_an_error():
     with pytest.raises(FileNotFoundError):
         check_source("h2o", Path("nowhere"))
+
+
+REAL = Path(__file__).resolve().parents[2].parent / "shared" / "real"
+SAMPLES = {"egodex": "egodex_sample", "hot3d": "hot3d_sample", "vitra": "vitra_ego4d_example"}
+OTHER = {"left": "right", "right": "left"}
+
+
+def chains(joints: np.ndarray, change) -> np.ndarray:
+    return np.concatenate([joints[:, :1], change(joints[:, 1:].reshape(-1, 5, 4, 3)).reshape(-1, 20, 3)], 1)
+
+
+HARM = {
+    "sides": (lambda h: Hand(OTHER[h.side], h.joints_camera, h.confidence), "shape of the other one"),
+    "mirrored": (lambda h: Hand(h.side, h.joints_camera * [-1, 1, 1], h.confidence), "shape of the other one"),
+    "fingers": (
+        lambda h: Hand(h.side, chains(h.joints_camera, lambda f: f[:, ::-1]), h.confidence),
+        "the fingers are in another order",
+    ),
+    "tips": (
+        lambda h: Hand(h.side, chains(h.joints_camera, lambda f: f[:, :, ::-1]), h.confidence),
+        "joints run from tip to palm",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def hands(fixture_of) -> list[tuple[str, Hand]]:
+    """Of every fixture, and of the real samples where they are here, as one clip each."""
+    roots = [(name, fixture_of(name).root, fixture_of(name).options) for name in fixture_names()]
+    roots += [(name, REAL / place, SourceOptions()) for name, place in SAMPLES.items() if (REAL / place).is_dir()]
+    found = []
+    for name, root, options in roots:
+        clips = load_source(name).read_clips(root, replace(options, seconds=1000))
+        found += [(name, hand) for clip in clips if isinstance(clip, Clip) for hand in clip.hands]
+    assert {name for name, _ in found} >= set(fixture_names()) - {"tasterob"}
+    return found
+
+
+def test_true_hands_of_every_source_pass(hands):
+    assert [(name, list(shapes((hand,)))) for name, hand in hands if list(shapes((hand,)))] == []
+
+
+@pytest.mark.parametrize("harm", HARM)
+def test_exchanged_sides_mirrored_hands_and_reversed_fingers_are_noticed_in_every_source(harm, hands):
+    change, said = HARM[harm]
+    for name, hand in hands:
+        (problem,) = shapes((change(hand),))
+        assert said in problem, (name, problem)
+        assert change(hand).side in problem
+
+
+def test_two_exchanged_hands_are_one_problem(clip):
+    exchanged = tuple(HARM["sides"][0](hand) for hand in clip.hands)
+    assert problems(replace(clip, hands=exchanged)).count("both hands have the shape of the other one") == 1
+
+
+def test_where_there_are_no_hands_the_report_does_not_say_that_all_is_well(fixture_of):
+    fixture = fixture_of("tasterob")
+    text = check_source("tasterob", fixture.root, options=fixture.options).text()
+    assert "3 of 3 clips have no hands" in text
+    assert "no problems" not in text

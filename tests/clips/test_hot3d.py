@@ -1,12 +1,14 @@
 import csv
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from vipa.clips import Clip
 from vipa.clips.sources import load_source
-from vipa.clips.sources.hot3d import SIDES, nearest, read_camera, read_hands, read_poses, wrist_pose
+from vipa.clips.sources.hot3d import SIDES, nearest, read_camera, read_hands, read_mask, read_poses, wrist_pose
 from vipa.geometry import invert, transform
 from vipa.hands.umetrack import UmeTrackHand
 
@@ -65,7 +67,7 @@ def test_without_images_the_clip_says_what_to_export():
     clip = next(c for c in load_source("hot3d").read_clips(ROOT) if isinstance(c, Clip))
     assert [o.name for o in clip.objects] == [
         "puzzle toy",
-        "mug white",
+        "white mug",
         "coffee pot",
         "mouse",
         "keyboard",
@@ -82,3 +84,63 @@ def test_the_nearest_time_is_taken_within_half_a_frame_only():
     assert nearest(wanted, have).tolist() == [-1, 0, 0, 1, 2, 2, -1]
     assert nearest(wanted[:1], {}).tolist() == [-1]
     assert nearest(np.array([5 * ms]), {0: 0}).tolist() == [0]
+
+
+def marked(fixture_of, tmp_path, **masks: list[int]) -> Clip:
+    """The fixture's first clip, whose masks say False in these frames."""
+    fixture = fixture_of("hot3d")
+    root = Path(shutil.copytree(fixture.root, tmp_path / "hot3d"))
+    folder = root / "P0001_fixture" / "masks"
+    folder.mkdir()
+    times = sorted(int(p.stem) for p in (root / "P0001_fixture" / "frames" / "1201-1").glob("*.jpg"))
+    for name, bad in masks.items():
+        rows = [f"{t},1201-1,{i not in bad}\n{t},214-1,False\n" for i, t in enumerate(times)]
+        (folder / f"mask_{name}.csv").write_text("timestamp[ns],stream_id,mask\n" + "".join(rows))
+    return next(iter(load_source("hot3d").read_clips(root, fixture.options)))
+
+
+@pytest.mark.parametrize(
+    ("mask", "hands", "objects"),
+    [("qa_pass", False, False), ("hand_pose_available", False, True), ("object_pose_available", True, False),
+     ("object_pose_quality", True, False), ("good_exposure", True, True), ("hand_visible", True, True)],
+)  # fmt: skip
+def test_what_the_sets_own_masks_reject_is_unknown_by_stream(mask, hands, objects, fixture_of, tmp_path):
+    clip = marked(fixture_of, tmp_path, **{mask: [0, 3]})
+    rejected = [True, False, False, True, False, False]
+    for hand in clip.hands:
+        assert np.isnan(hand.joints_camera[:, 0, 0]).tolist() == ([False] * 6 if hands else rejected)
+    for thing in clip.objects:
+        assert np.isnan(thing.T_world_object[:, 0, 0]).tolist() == ([False] * 6 if objects else rejected)
+    assert (f"mask_{mask}" in clip.notes) == (not (hands and objects))
+
+
+def test_frames_without_a_headset_pose_are_left_out(fixture_of, tmp_path):
+    clip = marked(fixture_of, tmp_path, headset_pose_available=[0, 3], qa_pass=[1])
+    assert len(clip) == 4
+    assert np.isnan(clip.hands[0].joints_camera[:, 0, 0]).tolist() == [True, False, False, False]
+
+
+def test_a_clip_of_which_nothing_passes_says_which_mask(fixture_of, tmp_path):
+    assert "mask_qa_pass rejects 6 of 6" in str(marked(fixture_of, tmp_path, qa_pass=list(range(6))))
+
+
+def test_a_damaged_mask_names_the_file_and_the_line(fixture_of, tmp_path):
+    with pytest.raises(ValueError, match=r"m\.csv, line 3: not a time, a stream and True or False"):
+        (tmp_path / "m.csv").write_text("timestamp[ns],stream_id,mask\n5,1201-1,True\n6,1201-1,Tr")
+        read_mask(tmp_path / "m.csv", "1201-1")
+
+
+def test_pictures_made_smaller_keep_the_lens_and_turned_ones_are_refused(fixture_of, tmp_path):
+    fixture = fixture_of("hot3d")
+    root = Path(shutil.copytree(fixture.root, tmp_path / "hot3d"))
+    for k, form in enumerate((lambda im: im.resize((160, 128)), lambda im: im.rotate(90, expand=True))):
+        for path in (root / "P0001_fixture" / "frames" / "1201-1").glob("*.jpg"):
+            with Image.open(path) as image:
+                form(image.resize((320, 256))).save(path)
+        clip = next(iter(load_source("hot3d").read_clips(root, fixture.options)))
+        if k == 0:
+            assert (clip.intrinsics.width, clip.intrinsics.height) == (160, 128)
+            assert clip.intrinsics.fx == pytest.approx(63.05)
+            assert clip.frames.read([0]).shape == (1, 128, 160, 3)
+        else:
+            assert "320 x 256 pixels, the pictures have 256 x 320" in str(clip)

@@ -189,7 +189,7 @@ def test_hoi4d_translation_is_not_the_wrist_and_a_missing_pickle_is_an_unknown_f
 
 
 def test_hoi4d_tasks_are_the_official_ones(fixture_of):
-    assert first("hoi4d", fixture_of("hoi4d")).texts[0].text == "mug: fill with water by a kettle"
+    assert first("hoi4d", fixture_of("hoi4d")).texts[0].text == "fill the mug with water from a kettle"
 
 
 FPHA_FILE = ["W", *(f"{f}MCP" for f in "TIMRP"), *(f"{f}{j}" for f in "TIMRP" for j in ("PIP", "DIP", "TIP"))]
@@ -221,9 +221,9 @@ def test_fpha_object_poses_are_column_by_column(tmp_path):
 
 def test_fpha_sentences_use_the_renamings():
     assert [sentence(a) for a in ("put_salt", "open_dish_soap", "read_paper")] == [
-        "put salt",
-        "open liquid soap",
-        "read letter",
+        "put salt in",
+        "open the liquid soap",
+        "read the letter",
     ]
 
 

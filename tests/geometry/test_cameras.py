@@ -114,3 +114,44 @@ def test_matrix_with_skew_or_a_wrong_last_row_is_refused(entry):
     K[entry] = 0.3
     with pytest.raises(ValueError, match="pinhole"):
         Intrinsics.from_matrix(K, 320, 240, "calibrated")
+
+
+PHONE = Intrinsics(80.0, 81.0, 40.0, 30.0, 96, 64, "calibrated")
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("rotation", [0, 90, 180, 270])
+def test_a_turned_camera_sees_what_the_turned_picture_shows(rotation, mirrored):
+    picture = np.zeros((64, 96))
+    picture[30, 40] = 1
+    picture = np.rot90(picture, rotation // 90)
+    picture = np.fliplr(picture) if mirrored else picture
+    camera = PHONE.turned(rotation, mirrored)
+    assert picture.shape == (camera.height, camera.width)
+    assert picture[int(camera.cy), int(camera.cx)] == 1
+    assert (camera.fx, camera.fy) == ((80, 81) if rotation % 180 == 0 else (81, 80))
+
+
+@pytest.mark.parametrize("size", [(1280, 720), (640, 360), (455, 256), (854, 480), (426, 240), (1920, 1080)])
+def test_a_picture_made_smaller_as_a_whole_is_the_same_shape_but_for_rounding(size):
+    camera = Intrinsics(600.0, 600.0, 640.0, 360.0, 1280, 720, "calibrated").for_size(*size)
+    assert (camera.width, camera.height) == size
+    assert camera.fx == pytest.approx(camera.fy, rel=0.005)
+
+
+@pytest.mark.parametrize("size", [(720, 1280), (1280, 736), (1280, 960), (640, 368), (1264, 720), (720, 720)])
+def test_turned_padded_stretched_and_cropped_pictures_are_refused_with_both_sizes(size):
+    with pytest.raises(ValueError, match=rf"1280 x 720 pixels, the pictures have {size[0]} x {size[1]}"):
+        Intrinsics(600.0, 600.0, 640.0, 360.0, 1280, 720, "calibrated").for_size(*size)
+
+
+def test_a_matrix_without_a_size_is_of_the_data_sets_pictures_or_of_these():
+    K = np.array([[1000.0, 0, 960], [0, 1000, 540], [0, 0, 1]])
+    halved = Intrinsics.from_recorded(K, (1920, 1080), (960, 540), "calibrated")
+    assert (halved.fx, halved.width) == (500, 960)
+    assert Intrinsics.from_recorded(K / [[2], [2], [1]], (1920, 1080), (960, 540), "calibrated").fx == 500
+    for size in ((1080, 1920), (1920, 1440), (960, 960)):
+        with pytest.raises(ValueError, match="intrinsics"):
+            Intrinsics.from_recorded(K, (1920, 1080), size, "calibrated")
+    with pytest.raises(ValueError, match="far from the middle"):
+        Intrinsics.from_recorded(np.diag([1, 1, 1.0]) @ K + [[0, 0, 600], [0] * 3, [0] * 3], (1920, 1080), (960, 540), "calibrated")

@@ -133,7 +133,7 @@ def check_clip(clip: Clip, *, picture: bool = False) -> tuple[ClipCheck, Image.I
             )
     if clip.hands and per_frame.astype(bool).mean() < 0.2:
         problems.append(f"a hand is in view in only {per_frame.astype(bool).mean():.0%} of frames")
-    problems += _shapes(clip.hands)
+    problems += shapes(clip.hands)
     problems += _speeds(clip)
     tile, ratio = None, None
     try:
@@ -166,7 +166,7 @@ def check_clip(clip: Clip, *, picture: bool = False) -> tuple[ClipCheck, Image.I
     )
 
 
-def _shapes(hands: tuple[Hand, ...]) -> Iterator[str]:
+def shapes(hands: tuple[Hand, ...]) -> Iterator[str]:
     """Joints in another order, and hands that have the other side's shape.
 
     A hand labelled with the wrong side and a mirrored one have the same shape: only the overlay tells which it is.

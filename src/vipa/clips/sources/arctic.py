@@ -30,6 +30,9 @@ ROOT/                                      (arctic_data/data, or any folder abov
 
 RATE = 30.0
 
+WORDS = {"capsulemachine": "capsule machine", "espressomachine": "espresso machine", "waffleiron": "waffle iron"}
+"""Names that stand for two words."""
+
 
 def read_clips(root: Path, options: SourceOptions = NO_OPTIONS) -> Iterator[Clip | ClipError]:
     root = existing_root(root)
@@ -72,7 +75,7 @@ def _read(name: str, data: Path, folder: Path, view: int, options: SourceOptions
         T_world_camera=invert(T_camera_world),
         hands=tuple(h for h in hands if h is not None),
         objects=(_object(data, raw / f"{sequence}.object.npy", thing, count, shown, notes),),
-        texts=(Text(f"{action} the {thing}", 0.0, (shown[-1] - shown[0] + 1) / RATE),),
+        texts=(Text(f"{action} the {WORDS.get(thing, thing)}", 0.0, (shown[-1] - shown[0] + 1) / RATE),),
         split=_split(data, subject, sequence),
         licence=LICENCE,
         notes=notes,
@@ -149,9 +152,9 @@ def _object(data: Path, path: Path, name: str, count: int, shown: list[int], not
     by the articulation about -z.
     """
     if not path.is_file():
-        return ObjectTrack(name)
+        return ObjectTrack(WORDS.get(name, name))
     values = rows(load_npy(path), count, path.name, (7,))[shown]
-    track = ObjectTrack(name, rigid(matrix_from_axis_angle(values[:, 1:4]), values[:, 4:] / 1000))
+    track = ObjectTrack(WORDS.get(name, name), rigid(matrix_from_axis_angle(values[:, 1:4]), values[:, 4:] / 1000))
     folder = data / "meta" / "object_vtemplates" / name
     (track,) = add_shapes([track], [folder / "mesh.obj"], notes, 1e-3)
     if track.surface is None or not (folder / "parts.json").is_file():

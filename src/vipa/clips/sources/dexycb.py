@@ -59,6 +59,11 @@ def object_name(ycb_id: int) -> str:
     return YCB[ycb_id].split("_", 1)[1].replace("_", " ") if ycb_id in YCB else f"object {ycb_id}"
 
 
+def pick_up(name: str) -> str:
+    """What the hand does with the grasped object; one without a name is 'the object'."""
+    return f"pick up the {'object' if name.startswith('object ') else name}"
+
+
 def _read(name: str, root: Path, camera: Path, options: SourceOptions) -> Iterator[Clip | ClipError]:
     sequence = camera.parent
     meta = _yaml(sequence / "meta.yml")
@@ -105,7 +110,7 @@ def _read(name: str, root: Path, camera: Path, options: SourceOptions) -> Iterat
         hands=(hand,),
         depth=depth_images(depth, 1e-3, size, notes),
         objects=add_shapes(tracks, meshes, notes),
-        texts=(Text(f"pick up the {grasped}", 0.0, n / RATE, side),),
+        texts=(Text(pick_up(grasped), 0.0, n / RATE, side),),
         split=_split(sequence),
         licence=LICENCE,
         notes=notes,

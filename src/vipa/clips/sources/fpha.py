@@ -48,6 +48,35 @@ DROPPED = {("Subject_2", "close_milk", "4"), ("Subject_2", "put_tea_bag", "2"), 
 _WORDS = {"dish soap": "liquid soap", "read paper": "read letter", "use spray": "use flash"}
 """What some folder names say -> what the action's own list says."""
 
+_SENTENCES = {
+    "charge cell phone": "charge the cell phone",
+    "clean glasses": "clean the glasses",
+    "drink mug": "drink from the mug",
+    "flip pages": "flip the pages",
+    "give card": "give the card",
+    "give coin": "give the coin",
+    "handshake": "shake hands",
+    "high five": "give a high five",
+    "light candle": "light the candle",
+    "pour juice bottle": "pour juice from the bottle",
+    "pour liquid soap": "pour liquid soap",
+    "pour milk": "pour milk",
+    "pour wine": "pour wine",
+    "prick": "prick with the fork",
+    "put salt": "put salt in",
+    "put sugar": "put sugar in",
+    "put tea bag": "put the tea bag in",
+    "scoop spoon": "scoop with the spoon",
+    "scratch sponge": "scratch with the sponge",
+    "sprinkle": "sprinkle",
+    "stir": "stir",
+    "take letter from enveloppe": "take the letter from the envelope",
+    "tear paper": "tear the paper",
+    "toast wine": "toast with the wine glass",
+    "write": "write",
+}
+"""The actions that are more than a verb and its object."""
+
 _MODELS = {"juice": "juice_bottle", "soap": "liquid_soap", "milk": "milk", "salt": "salt"}
 """A word of the action -> the object whose pose is annotated."""
 
@@ -102,11 +131,12 @@ def _read(name: str, root: Path, path: Path, options: SourceOptions) -> Iterator
 
 
 def sentence(action: str) -> str:
-    """'put_salt' -> 'put salt', with the data set's own renamings."""
+    """'open_milk' -> 'open the milk', with the data set's own renamings."""
     text = action.replace("_", " ")
     for folder, word in _WORDS.items():
         text = text.replace(folder, word)
-    return text
+    verb, _, thing = text.partition(" ")
+    return _SENTENCES.get(text) or (f"{verb} the {thing}" if thing else verb)
 
 
 def read_object_poses(path: Path, shown: list[int], notes: dict[str, str] | None = None) -> np.ndarray:

@@ -46,14 +46,16 @@ MESHES = ("", "book", "espresso", "lotion", "lotion_spray", "milk", "ovomaltine"
 _GRABBED = OBJECTS[1:]
 ACTIONS = (
     "",
-    *(f"grab {o}" for o in _GRABBED),
-    *(f"place {o}" for o in _GRABBED),
-    *("open lotion", "open milk", "open chips", "close lotion", "close milk", "close chips", "pour milk"),
-    *(f"take out {o}" for o in ("espresso", "cocoa", "chips", "cappuccino")),
-    *(f"put in {o}" for o in ("espresso", "cocoa", "cappuccino")),
-    *("apply lotion", "apply spray", "read book", "read espresso", "spray spray", "squeeze lotion"),
+    *(f"grab the {o}" for o in _GRABBED),
+    *(f"place the {o}" for o in _GRABBED),
+    *(f"{verb} the {o}" for verb in ("open", "close") for o in ("lotion", "milk", "chips")),
+    "pour the milk",
+    *(f"take the {o} out" for o in ("espresso", "cocoa", "chips", "cappuccino")),
+    *(f"put the {o} in" for o in ("espresso", "cocoa", "cappuccino")),
+    *("apply the lotion", "apply the spray", "read the book", "read the espresso box"),
+    *("spray with the spray", "squeeze the lotion"),
 )
-"""The 37 action labels, in the data set's order; 0 is background."""
+"""The 37 action labels in words, in the data set's order ('grab book', 'put in cocoa', ...); 0 is background."""
 
 
 def read_clips(root: Path, options: SourceOptions = NO_OPTIONS) -> Iterator[Clip | ClipError]:

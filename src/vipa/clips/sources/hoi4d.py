@@ -1,5 +1,6 @@
 """HOI4D: egocentric RGB-D videos of one hand and one object (leolyliu/HOI4D-Instructions)."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,27 +34,54 @@ CATEGORIES = (
     "", "toy car", "mug", "laptop", "storage furniture", "bottle", "safe", "bowl", "bucket", "scissors", "",
     "pliers", "kettle", "knife", "trash can", "", "", "lamp", "stapler", "", "chair",
 )  # fmt: skip
-_PICK, _INTO, _OUT = "pick and place", "put it in the drawer", "take it out of the drawer"
+_PICK, _INTO, _OUT = (
+    "pick up {it} and put {them} down again", "put {it} into the drawer", "take {it} out of the drawer",
+)  # fmt: skip
 TASKS = {
-    1: (_PICK, "push toy car", _INTO, _OUT),
-    2: (_PICK, _INTO, _OUT, "fill with water by a kettle", "pour water into another mug", f"{_PICK} (with water)"),
-    3: (_PICK, "open and close the display"),
-    4: ("open and close the drawer", "open and close the door", "put the drink in the door",
-        "put the drink in the drawer"),
-    5: (_PICK, "pour all the water into a mug", _INTO, _OUT, "reposition the bottle", f"{_PICK} (with water)"),
-    6: ("open and close the door", "put something in it", "take something out of it"),
-    7: (_PICK, _INTO, _OUT, "take the ball out of the bowl", "put the ball in the bowl", f"{_PICK} (with ball)"),
-    8: (_PICK, "pour water into another bucket"),
-    9: (_PICK, "cut something"),
-    11: (_PICK, _OUT, _INTO, "clamp something"),
-    12: (_PICK, "pour water into a mug"),
-    13: (_PICK, _OUT, _INTO, "cut apple"),
-    14: ("open and close", "throw something in it"),
-    17: (_PICK, "turn and fold", "turn on and turn off"),
-    18: (_PICK, "bind the paper"),
-    20: (f"{_PICK} to the original position",) * 2 + (f"{_PICK} to a new position",) * 2,
+    1: (_PICK, "push {it}", _INTO, _OUT),
+    2: (_PICK, _INTO, _OUT, "fill {it} with water from a kettle", "pour water from {it} into another mug",
+        "pick up {it} with water in it and put {them} down again"),
+    3: (_PICK, "open and close the display of {it}"),
+    4: ("open and close the drawer of {it}", "open and close the door of {it}",
+        "put the drink behind the door of {it}", "put the drink into the drawer of {it}"),
+    5: (_PICK, "pour all the water from {it} into a mug", _INTO, _OUT, "reposition {it}",
+        "pick up {it} with water in it and put {them} down again"),
+    6: ("open and close the door of {it}", "put something into {it}", "take something out of {it}"),
+    7: (_PICK, _INTO, _OUT, "take the ball out of {it}", "put the ball into {it}",
+        "pick up {it} with the ball in it and put {them} down again"),
+    8: (_PICK, "pour water from {it} into another bucket"),
+    9: (_PICK, "cut something with {it}"),
+    11: (_PICK, _OUT, _INTO, "clamp something with {it}"),
+    12: (_PICK, "pour water from {it} into a mug"),
+    13: (_PICK, _OUT, _INTO, "cut the apple with {it}"),
+    14: ("open and close {it}", "throw something into {it}"),
+    17: (_PICK, "turn and fold {it}", "turn {it} on and off"),
+    18: (_PICK, "bind the paper with {it}"),
+    20: ("pick up {it} and put {them} back to the original position",) * 2
+        + ("pick up {it} and put {them} at a new position",) * 2,
 }  # fmt: skip
-"""Category number -> its tasks T1, T2, ... (the data set's task_definitions.csv)."""
+"""Category number -> its tasks T1, T2, ... (the data set's task_definitions.csv), of `it`, the category's object."""
+
+EVENTS = {
+    "pickup": "pick up {it}", "putdown": "put {it} down", "reachout": "reach for {it}", "grasp": "grasp {it}",
+    "carry": "carry {it}", "push": "push {it}", "pull": "pull {it}", "open": "open {it}", "close": "close {it}",
+    "turn": "turn {it}", "rest": None, "stop": None,
+}  # fmt: skip
+"""Labels of action/color.json, as lower-case letters -> what is said; None: nothing is done."""
+
+
+def in_words(template: str, name: str) -> str:
+    """The sentence about an object of this name, of which some are plural."""
+    return template.format(it=f"the {name}" if name else "the object", them="them" if name.endswith("s") else "it")
+
+
+def event_in_words(label: str, name: str) -> str | None:
+    """'Pickup' -> 'pick up the mug'; words of an unknown label as they are, None where nothing is done."""
+    key = "".join(c for c in label.lower() if c.isalpha())
+    if key in EVENTS:
+        template = EVENTS[key]
+        return None if template is None else in_words(template, name)
+    return " ".join(re.sub(r"(?<=[a-z])(?=[A-Z])|[_\W]+", " ", label).lower().split()) or None
 
 
 def read_clips(root: Path, options: SourceOptions = NO_OPTIONS) -> Iterator[Clip | ClipError]:
@@ -216,17 +244,18 @@ def _boxes(path: Path) -> list[tuple[str, np.ndarray, list[float]]]:
 def _texts(annotations: Path | None, category: int, task: str, end: float) -> tuple[Text, ...]:
     number = int(task[1:]) if task[1:].isdigit() else 0
     tasks = TASKS.get(category, ())
+    name = CATEGORIES[category] if category < len(CATEGORIES) else ""
     out = []
     if 1 <= number <= len(tasks):
-        subject = f"{CATEGORIES[category]}: " if CATEGORIES[category] not in tasks[number - 1] else ""
-        out.append(Text(subject + tasks[number - 1], 0.0, end))
+        out.append(Text(in_words(tasks[number - 1], name), 0.0, end))
     path = annotations / "action" / "color.json" if annotations else None
     if path and path.is_file():
         for event in _events(read_json(path, object)):
             start, stop = (_value(event, key) for key in ("start", "end"))
             label = next((event[k] for k in ("event", "label", "name", "type") if k in event), None)
-            if label and start is not None and stop is not None and start < min(stop, end):
-                out.append(Text(str(label).lower(), start, min(stop, end)))
+            text = event_in_words(str(label), name) if label else None
+            if text and start is not None and stop is not None and start < min(stop, end):
+                out.append(Text(text, start, min(stop, end)))
     return tuple(out)
 
 

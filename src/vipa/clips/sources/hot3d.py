@@ -269,6 +269,28 @@ def _hands(
     return hands, "MANO" if use_mano else "UmeTrack"
 
 
+def object_name(name: str) -> str:
+    """'mug_white' -> 'white mug': the library puts the kind of some things before what distinguishes them."""
+    if name in _NAMES:
+        return _NAMES[name]
+    kind, _, which = name.replace("_", " ").partition(" ")
+    return f"{which} {kind}" if which and kind in _KINDS else f"{kind} {which}".strip()
+
+
+_KINDS = ("bottle", "can", "carton", "holder", "mug", "plate", "spatula", "spoon")
+_NAMES = {
+    **dict.fromkeys(("aria_small", "aria_d1283", "aria_g1283"), "pair of smart glasses"),
+    "bottle_bbq": "barbecue sauce bottle",
+    "carton_oj": "orange juice carton",
+    "dino_toy": "dinosaur toy",
+    "dumbbell_5lb": "dumbbell",
+    "dvd_remote": "remote control",
+    "food_vegetables": "toy vegetables",
+    "food_waffles": "toy waffles",
+    "quest3": "headset",
+}
+
+
 def _objects(
     root: Path, folder: Path, wanted: np.ndarray, good: np.ndarray, notes: dict[str, str]
 ) -> tuple[ObjectTrack, ...] | None:
@@ -281,7 +303,7 @@ def _objects(
     names = read_json(library) if library.is_file() else {}
     tracks, meshes = [], []
     for uid, poses in sorted(read_poses(path).items()):
-        name = str(names.get(uid, {}).get("instance_name", uid)).replace("_", " ")
+        name = object_name(str(names.get(uid, {}).get("instance_name", uid)))
         tracks.append(ObjectTrack(name, np.where(good[:, None, None], _at(poses, wanted), np.nan)))
         meshes.append(library.with_name(f"{uid}.glb"))
     return add_shapes(tracks, meshes, notes)
