@@ -25,6 +25,9 @@ UNKNOWN_SIZE = 0.06
 """Metres across of an object whose size is not known; what hides it is then `UNKNOWN_DEPTH` before its middle."""
 UNKNOWN_DEPTH = 0.1
 
+SKIN = 500
+"""Points of another object's surface that hide what is behind them, each twice its share of the surface."""
+
 Depth = Callable[[int], Float[np.ndarray, "height width"]]
 """The depth image of the i-th frame looked at, metres, NaN where unknown; at any size with the picture's shape."""
 
@@ -185,9 +188,10 @@ class Sight:
             if other is not track and other.surface is not None and other.extent is not None:
                 points, _ = self._points(other, i, frame)
                 if points is not None:
-                    points = points[:: max(1, len(points) // 250)]
-                    area = np.pi * float(np.mean(other.extent)) ** 2  # of a ball as large
-                    yield points, np.full(len(points), np.sqrt(area / len(points) / np.pi))
+                    points = points[:: max(1, len(points) // SKIN)]
+                    a, b, c = other.extent
+                    own = 2 * (a * b + b * c + c * a) / len(points)  # square metres
+                    yield points, np.full(len(points), np.sqrt(2 * own / np.pi))
 
 
 def _behind(points: np.ndarray, centres: np.ndarray, radii: np.ndarray) -> Bool[np.ndarray, "points"]:
