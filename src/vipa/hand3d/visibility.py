@@ -129,7 +129,7 @@ class Sight:
         seen = self.inside(joints) & (hand.confidence[self.frames] > 0)
         own = self_visible(joints, self.clip.intrinsics.matrix) & seen
         shares = np.zeros(len(joints))
-        for i in np.flatnonzero(own.any(1)):
+        for i in np.flatnonzero(own.any(1)).tolist():
             hidden = self._hidden(i, joints[i, own[i]], 0.03 + 2 * THICKNESS[own[i]], hand=hand, track=None)
             shares[i] = 1 - hidden.mean()
         return seen.sum(1).astype(float), shares
@@ -212,7 +212,8 @@ def _front(points: Float[np.ndarray, "points 3"], camera: Intrinsics) -> np.ndar
     ahead = ahead[np.argsort(points[ahead, 2], kind="stable")]
     pixels = project(points[ahead], camera.matrix)
     cell = max(float(np.ptp(pixels, axis=0).max()) / CELLS, 1e-6)
-    _, first = np.unique(np.floor((pixels - pixels.min(0)) / cell), axis=0, return_index=True)
+    column, row = ((pixels - pixels.min(0)) / cell).astype(int).T
+    _, first = np.unique(row * (CELLS + 2) + column, return_index=True)
     return ahead[first]
 
 

@@ -76,9 +76,9 @@ def wrist_path(clip: Clip, hand: Hand, config: HandsConfig) -> WristPath:
         points = transform(clip.T_world_camera, points[:, None])[:, 0]
     known = np.flatnonzero(_confident(hand, config) & np.isfinite(points).all(-1))
     pieces = _pieces(points[known], times[known], config)
-    if len(known) and pieces[-1] > 0:
-        lengths = np.array([np.ptp(times[known[part]]) for part in np.split(np.arange(len(known)), _ends(pieces))])
-        known = known[lengths[pieces] >= config.gap]
+    if pieces.any():
+        first, last = (np.searchsorted(pieces, pieces, side) for side in ("left", "right"))
+        known = known[times[known[last - 1]] - times[known[first]] >= config.gap]
         pieces = _pieces(points[known], times[known], config)
     stretch = np.full(len(times), -1)
     stretch[known] = pieces
@@ -90,10 +90,6 @@ def _pieces(points: Float[np.ndarray, "n 3"], times: Float[np.ndarray, "n"], con
     step = np.linalg.norm(np.diff(points, axis=0), axis=-1)
     jumps = step > config.speed * np.diff(times) + SLACK
     return np.concatenate([[0], np.cumsum(jumps)])[: len(points)].astype(np.int64)
-
-
-def _ends(pieces: Int[np.ndarray, "n"]) -> np.ndarray:
-    return np.flatnonzero(np.diff(pieces)) + 1
 
 
 def locate_hands(clip: Clip, sight: Sight, config: HandsConfig) -> tuple[LocatedHand, ...]:
