@@ -108,9 +108,10 @@ def chunked(texts: tuple[Text, ...], end: float, seconds: float) -> list[Text]:
 def wrists_in_camera(
     clip: Clip, path: WristPath, times: Float[np.ndarray, "k"], frame: int
 ) -> Float[np.ndarray, "k 3"]:
-    """The wrist at these times (seconds since the first frame) in the camera of `frame`, metres; NaN unknown."""
+    """The wrist at these times (seconds since the first frame) in the camera of `frame`, metres; NaN where it is not
+    known, or not from where it is in `frame` (see `WristPath`)."""
     assert clip.T_world_camera is not None
-    return transform(invert(clip.T_world_camera[frame]), path.at(times))
+    return transform(invert(clip.T_world_camera[frame]), path.at(times, frame))
 
 
 def motion_task(motion: Motion, task: str, codec: MotionCodec, seed: int) -> tuple[str, str] | None:

@@ -25,6 +25,9 @@ UNKNOWN_SIZE = 0.06
 """Metres across of an object whose size is not known; what hides it is then `UNKNOWN_DEPTH` before its middle."""
 UNKNOWN_DEPTH = 0.1
 
+SKIN = 500
+"""Points of another object's surface that hide what is behind them, each twice its share of the surface."""
+
 Depth = Callable[[int], Float[np.ndarray, "height width"]]
 """The depth image of the i-th frame looked at, metres, NaN where unknown; at any size with the picture's shape."""
 
@@ -126,7 +129,7 @@ class Sight:
         seen = self.inside(joints) & (hand.confidence[self.frames] > 0)
         own = self_visible(joints, self.clip.intrinsics.matrix) & seen
         shares = np.zeros(len(joints))
-        for i in np.flatnonzero(own.any(1)):
+        for i in np.flatnonzero(own.any(1)).tolist():
             hidden = self._hidden(i, joints[i, own[i]], 0.03 + 2 * THICKNESS[own[i]], hand=hand, track=None)
             shares[i] = 1 - hidden.mean()
         return seen.sum(1).astype(float), shares
@@ -185,9 +188,10 @@ class Sight:
             if other is not track and other.surface is not None and other.extent is not None:
                 points, _ = self._points(other, i, frame)
                 if points is not None:
-                    points = points[:: max(1, len(points) // 250)]
-                    area = np.pi * float(np.mean(other.extent)) ** 2  # of a ball as large
-                    yield points, np.full(len(points), np.sqrt(area / len(points) / np.pi))
+                    points = points[:: max(1, len(points) // SKIN)]
+                    a, b, c = other.extent
+                    own = 2 * (a * b + b * c + c * a) / len(points)  # square metres
+                    yield points, np.full(len(points), np.sqrt(2 * own / np.pi))
 
 
 def _behind(points: np.ndarray, centres: np.ndarray, radii: np.ndarray) -> Bool[np.ndarray, "points"]:
@@ -208,7 +212,8 @@ def _front(points: Float[np.ndarray, "points 3"], camera: Intrinsics) -> np.ndar
     ahead = ahead[np.argsort(points[ahead, 2], kind="stable")]
     pixels = project(points[ahead], camera.matrix)
     cell = max(float(np.ptp(pixels, axis=0).max()) / CELLS, 1e-6)
-    _, first = np.unique(np.floor((pixels - pixels.min(0)) / cell), axis=0, return_index=True)
+    column, row = ((pixels - pixels.min(0)) / cell).astype(int).T
+    _, first = np.unique(row * (CELLS + 2) + column, return_index=True)
     return ahead[first]
 
 

@@ -34,19 +34,19 @@ class WristPath:
     stretch: Int[np.ndarray, "frames"]
     gap: float
 
-    def at(self, times: Float[np.ndarray, "k"]) -> Float[np.ndarray, "k 3"]:
-        """Linear between believed frames of one stretch that are at most `gap` apart; NaN elsewhere."""
-        known = np.flatnonzero(self.stretch >= 0)
+    def at(self, times: Float[np.ndarray, "k"], frame: int) -> Float[np.ndarray, "k 3"]:
+        """Linear between believed frames that are at most `gap` apart and of the stretch that `frame` is in; NaN
+        elsewhere."""
+        known = np.flatnonzero((self.stretch == self.stretch[frame]) & (self.stretch >= 0))
         if not len(known):
             return np.full((len(times), 3), np.nan)
         clock = self.times[known]
         path = np.stack([np.interp(times, clock, axis) for axis in self.points[known].T], -1)
         after = np.searchsorted(clock, times - 1e-9).clip(0, len(known) - 1)
         before = (after - (clock[after] > times + 1e-9)).clip(0)
-        whole = self.stretch[known[before]] == self.stretch[known[after]]
         near = clock[after] - clock[before] <= self.gap + 1e-9
         within = (times >= clock[0] - 1e-9) & (times <= clock[-1] + 1e-9)
-        return np.where((whole & near & within)[:, None], path, np.nan)
+        return np.where((near & within)[:, None], path, np.nan)
 
 
 @dataclass(frozen=True)
@@ -74,23 +74,22 @@ def wrist_path(clip: Clip, hand: Hand, config: HandsConfig) -> WristPath:
     points = hand.joints_camera[:, WRIST]
     if clip.T_world_camera is not None:
         points = transform(clip.T_world_camera, points[:, None])[:, 0]
-    believed = _confident(hand, config) & np.isfinite(points).all(-1)
+    known = np.flatnonzero(_confident(hand, config) & np.isfinite(points).all(-1))
+    pieces = _pieces(points[known], times[known], config)
+    if pieces.any():
+        first, last = (np.searchsorted(pieces, pieces, side) for side in ("left", "right"))
+        known = known[times[known[last - 1]] - times[known[first]] >= config.gap]
+        pieces = _pieces(points[known], times[known], config)
     stretch = np.full(len(times), -1)
-    while True:
-        known = np.flatnonzero(believed)
-        if not len(known):
-            break
-        step = np.linalg.norm(np.diff(points[known], axis=0), axis=-1)
-        breaks = step > config.speed * np.diff(times[known]) + SLACK
-        pieces = np.concatenate([[0], np.cumsum(breaks)])
-        ends = np.flatnonzero(np.concatenate([breaks, [True]]))
-        lengths = times[known[ends]] - times[known[np.concatenate([[0], ends[:-1] + 1])]]
-        short = np.flatnonzero(lengths < min(config.gap, lengths.max()))
-        if not len(short):
-            stretch[known] = pieces
-            break
-        believed[known[pieces == short[np.argmin(lengths[short])]]] = False
+    stretch[known] = pieces
     return WristPath(times, np.where(stretch[:, None] >= 0, points, np.nan), stretch, config.gap)
+
+
+def _pieces(points: Float[np.ndarray, "n 3"], times: Float[np.ndarray, "n"], config: HandsConfig) -> np.ndarray:
+    """(n,) the number of the piece without a jump that each point is in."""
+    step = np.linalg.norm(np.diff(points, axis=0), axis=-1)
+    jumps = step > config.speed * np.diff(times) + SLACK
+    return np.concatenate([[0], np.cumsum(jumps)])[: len(points)].astype(np.int64)
 
 
 def locate_hands(clip: Clip, sight: Sight, config: HandsConfig) -> tuple[LocatedHand, ...]:
