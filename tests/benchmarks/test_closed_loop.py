@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from vipa.benchmarks.tabletop import TabletopEvaluation, evaluate_tabletop, expert_scores
+from vipa.robots.policy import BlankImages
 from vipa.robots.tabletop import tabletop_contract
 from vipa.worlds.robot_env import TabletopEnv
 from vipa.worlds.seeds import TEST
@@ -23,8 +24,8 @@ def target_position(seed: int) -> np.ndarray:
 class Seer:
     """Knows where the target is (from the seed in the observation's key), and touches it."""
 
-    def __init__(self):
-        self.contract, self.calls = tabletop_contract(), 0
+    def __init__(self, weights="a"):
+        self.contract, self.calls, self.identity = tabletop_contract(), 0, {"weights": weights}
 
     def __call__(self, observations):
         self.calls += 1
@@ -78,10 +79,61 @@ def test_a_second_run_continues_after_a_line_that_was_cut_short(tmp_path):
     assert untouched.calls == 0
 
 
+@pytest.mark.parametrize("kept", [0, 1, 60])
+def test_killed_at_any_byte_no_episode_is_lost_or_counted_twice(tmp_path, kept):
+    first = evaluate_tabletop(Seer(), run(tmp_path, videos=1))
+    log = tmp_path / "episodes.jsonl"
+    text = log.read_bytes()
+    begun = text.index(b"\n") + 1
+    log.write_bytes(text[: begun + kept])
+    for name in (".touch_1_success.part", ".9_touch_1_success.mp4"):  # films that a killed run left
+        (tmp_path / "videos" / name).write_bytes(b"half a film")
+    calls = []
+    second = evaluate_tabletop(Seer(), run(tmp_path, videos=1), lambda done, total: calls.append((done, total)))
+    assert calls == [(2, 4), (3, 4), (4, 4)]
+    assert second.outcomes == first.outcomes
+    assert second.videos == first.videos
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert sorted(line["seed"] for line in lines) == list(TEST[:4])
+
+
+def test_a_broken_line_is_named(tmp_path):
+    evaluate_tabletop(Seer(), run(tmp_path, videos=0))
+    log = tmp_path / "episodes.jsonl"
+    log.write_text("nonsense\n" + log.read_text())
+    with pytest.raises(ValueError, match=r"episodes\.jsonl, line 1"):
+        evaluate_tabletop(Seer(), run(tmp_path, videos=0))
+
+
 def test_another_protocol_in_the_same_folder_is_refused(tmp_path):
     evaluate_tabletop(Seer(), run(tmp_path, episodes=1))
     with pytest.raises(ValueError, match="another execute"):
         evaluate_tabletop(Seer(), run(tmp_path, episodes=1, execute=8))
+
+
+def test_a_retrained_policy_of_the_same_name_does_not_get_the_old_episodes(tmp_path):
+    evaluate_tabletop(Seer("a"), run(tmp_path, episodes=1))
+    with pytest.raises(ValueError, match="another identity"):
+        evaluate_tabletop(Seer("b"), run(tmp_path, episodes=1))
+    with pytest.raises(ValueError, match="another identity"):
+        evaluate_tabletop(BlankImages(Seer("a")), run(tmp_path, episodes=1))
+    other = Seer("b")
+    result = evaluate_tabletop(other, run(tmp_path, episodes=1, anew=True))
+    assert other.calls
+    assert result.to_dict()["protocol"]["identity"] == {"weights": "b"}
+    assert json.loads((tmp_path / "protocol.json").read_text())["identity"] == {"weights": "b"}
+
+
+def test_more_episodes_or_another_name_go_on_with_what_is_there(tmp_path):
+    evaluate_tabletop(Seer(), run(tmp_path, episodes=2, videos=0))
+    calls = []
+    renamed = replace(run(tmp_path, episodes=3, videos=0), policy="the same seer")
+    result = evaluate_tabletop(Seer(), renamed, lambda done, total: calls.append((done, total)))
+    assert calls == [(3, 3)]
+    assert result.scores["all"].trials == 3
+    (tmp_path / "protocol.json").unlink()
+    with pytest.raises(ValueError, match="another identity"):  # whose episodes these are is not known
+        evaluate_tabletop(Seer(), renamed)
 
 
 def test_a_contract_that_does_not_fit_stops_before_the_first_step(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from vipa import cli
 from vipa.hands.mano import (
     ManoLayer,
     mano_joints,
@@ -261,3 +262,35 @@ def test_broken_model_files_give_one_line_that_names_them(tmp_path):
         import_mano(tmp_path / "empty", tmp_path)
     with pytest.raises(ValueError, match="template must be finite"):
         save_mano(replace(MODEL, template=np.full((778, 3), np.nan)), tmp_path / "x.npz")
+
+
+def test_files_named_alike_are_found_and_exchanged_ones_refused(tmp_path):
+    for left, right in (("MANO_LEFT_C.pkl", "MANO_RIGHT_C.pkl"), ("mano_v1_left.pkl", "mano_v1_right.pkl")):
+        folder = tmp_path / left
+        (folder / "models").mkdir(parents=True)
+        write_official_like_pkl(MODEL.mirrored(), folder / "models" / left)
+        write_official_like_pkl(MODEL, folder / "models" / right)
+        written = import_mano(folder, folder / "out")
+        assert sorted(written) == ["left", "right"]
+        np.testing.assert_array_equal(load_mano("right", folder / "out").template, MODEL.template)
+    (tmp_path / "exchanged").mkdir()
+    write_official_like_pkl(MODEL, tmp_path / "exchanged" / "MANO_LEFT.pkl")
+    write_official_like_pkl(MODEL.mirrored(), tmp_path / "exchanged" / "MANO_RIGHT.pkl")
+    with pytest.raises(ValueError, match="holds the other hand"):
+        import_mano(tmp_path / "exchanged", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_verb_of_the_docs_puts_mano_where_readers_look(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("VIPA_MANO", str(tmp_path / "mano"))
+    (tmp_path / "files").mkdir()
+    for side, model in (("LEFT", MODEL.mirrored()), ("RIGHT", MODEL)):
+        write_official_like_pkl(model, tmp_path / "files" / f"MANO_{side}.pkl")
+    cli.main(["import-weights", "mano", str(tmp_path / "files")])
+    assert str(tmp_path / "mano" / "mano_left.npz") in capsys.readouterr().out
+    np.testing.assert_array_equal(load_mano("right").template, MODEL.template)
+    cli.main(["import-weights", "mano", str(tmp_path / "files"), "--out", str(tmp_path / "else")])
+    assert "VIPA_MANO=" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        cli.main(["import-weights", "mano", str(tmp_path / "absent")])
+    assert capsys.readouterr().err.count("\n") == 1

@@ -60,7 +60,7 @@ def _call(function, args, kwargs):
         attribute = resolve_name(function).split(".")[-2]
         if attribute in PROPERTIES:
             return PROPERTIES[attribute]
-    if name == "_parse_to":  # of Module.to
+    if name == "_parse_to" or function is torch.device:  # names of devices, no tensors
         return function(*args, **kwargs)
     _check(name, args, flat, tensors, carded, devices)
     # Where the result is: where it is asked to be, else where the tensor is that it is made like, else on the card.

@@ -1,13 +1,19 @@
 """The model on an accelerator, pretended: every path of inference runs there, mixes no devices, and says what it says
 on the CPU."""
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
 from pretend_device import OnCard, PretendDevice
 from vipa_kit import action_config, assert_same_outputs, inputs, tokenizer, vipa
 
+from vipa.benchmarks.answering import ModelAnswerer
+from vipa.benchmarks.policies import load_policy
 from vipa.models import ActionRunner, MedianBin, MotionGrammar, add_motion_tokens
 from vipa.models.noise import draw
+from vipa.robots.policy import Observation
 
 
 def test_the_pretended_device_notices_what_a_real_one_would():
@@ -100,3 +106,32 @@ def test_the_runner_of_one_prompt_on_the_device():
         actions = runner(**moved(pixels), state=state.to("cuda"), generator=generator())
         assert actions.is_cuda
         assert_same_outputs(actions.cpu(), expected)
+
+
+def pictures(count: int) -> list[np.ndarray]:
+    return list(np.random.default_rng(3).integers(0, 256, (count, 112, 112, 3), dtype=np.uint8))
+
+
+def test_the_shipped_policy_acts_on_the_device():
+    state = np.linspace(-0.1, 0.4, 8)
+    seen = [Observation({"agent": image}, state, "touch the red cup", (5, 0)) for image in pictures(2)]
+    policy = load_policy("nano:stage3", device="cpu")
+    expected = policy(seen)
+    with PretendDevice():
+        policy.model.to("cuda")
+        np.testing.assert_allclose(policy(seen), expected, atol=1e-4)
+
+
+def test_the_shipped_model_answers_on_the_device(monkeypatch):
+    images = dict(zip("abc", pictures(3)))
+    data = SimpleNamespace(image=images.__getitem__, path="data")
+    monkeypatch.setattr("vipa.benchmarks.answering.Hand3D", lambda path: data)
+    questions = [SimpleNamespace(frame_ids=ids, question="Where is the cup?") for ids in ("a", "bc")]
+    motion = SimpleNamespace(frame_id="a", prompt="Touch the cup.", trajectories={"left": np.zeros((2, 3))})
+    model = ModelAnswerer("nano:stage2", data, device="cpu")
+    words, motions = model.questions(questions), model.motions([motion])
+    with PretendDevice():
+        model.model.to("cuda")
+        model.device = torch.device("cuda")
+        assert len(model.questions(questions)) == len(words)  # half precision, where it is, differs by device
+        assert [text.count("<") for text in model.motions([motion])] == [text.count("<") for text in motions]

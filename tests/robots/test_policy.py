@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ class Counting:
     """Answers the number of the call in every action, and keeps what it was asked."""
 
     contract = tabletop_contract()
+    identity: ClassVar[dict] = {"weights": "none"}
 
     def __init__(self):
         self.asked: list[list[Observation]] = []
@@ -79,8 +81,13 @@ class FakeModel:
 
     config = SimpleNamespace(action_config=SimpleNamespace(action_length=8))
 
+    weight: float = 0.0
+
     def parameters(self):
-        return iter([torch.zeros(1)])
+        return iter([torch.tensor([self.weight])])
+
+    def named_parameters(self):
+        return iter([("weight", torch.tensor([self.weight]))])
 
     def generate_actions(self, *, state, embodiment, steps, noise, **inputs):
         self.seen = {"state": state, "embodiment": embodiment, **inputs}
@@ -95,9 +102,22 @@ class FakeProcessor:
         return {"rows": torch.tensor([len(group) for group in images]), "letters": torch.tensor([len(text[0])])}
 
 
-def vipa_policy(rng) -> VipaPolicy:
+def vipa_policy(rng, model=None, **changes) -> VipaPolicy:
     statistics = [Statistics.of(rng.normal(size=(50, n)) * 3 + 1, Pipeline().hash) for n in (7, 8)]
-    return VipaPolicy(FakeModel(), FakeProcessor(), tabletop_contract().normalised("mean_std", *statistics))
+    contract = tabletop_contract().normalised("mean_std", *statistics)
+    return VipaPolicy(model or FakeModel(), FakeProcessor(), contract, **changes)
+
+
+def test_what_decides_a_policy_s_actions_is_its_identity():
+    def identity(**changes):
+        return vipa_policy(np.random.default_rng(0), **changes).identity
+
+    assert identity() == identity()
+    others = ({"model": FakeModel(weight=1e-6)}, {"steps": 8}, {"seed": 1})
+    assert all(identity(**changes) != identity() for changes in others)
+    assert vipa_policy(np.random.default_rng(1)).identity != identity()  # other statistics
+    policy = vipa_policy(np.random.default_rng(0))
+    assert BlankImages(policy).identity != policy.identity
 
 
 def test_a_model_s_chunk_comes_back_in_the_robot_s_numbers(rng):

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from vipa.benchmarks.answering import model_name
+from vipa.models.loading import read_json
 from vipa.robots.contract import ActionContract
 from vipa.robots.policy import VipaPolicy
 from vipa.training.setup import CONTRACT
@@ -16,9 +17,15 @@ def load_policy(model: str | Path, *, device: str | None = None, steps: int = 4,
 
     ValueError where there is no model, or where it carries no action contract (stage 3 was not done).
     """
-    path = NANO / CONTRACT if str(model).startswith("nano:") else Path(model) / CONTRACT
+    shipped = str(model).startswith("nano:")
+    path = NANO / CONTRACT if shipped else Path(model) / CONTRACT
+    if shipped and str(model) != "nano:stage3":
+        raise ValueError(f"{model}: its action head is not trained; a policy comes from stage 3 (nano:stage3)")
+    if not shipped and not (Path(model) / "config.json").exists():
+        raise ValueError(f"{model}: no model here; expected nano:stage3, or a folder with config.json")
     if not path.exists():
         raise ValueError(f"{model_name(model)}: no {CONTRACT} beside the model; a policy comes from stage 3")
+    read_json(path)  # names the file where it is damaged
     loaded, processor = load_start(model)
     loaded.to(device=torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))  # type: ignore[call-arg]
     return VipaPolicy(loaded, processor, ActionContract.load(path), steps=steps, seed=seed)

@@ -123,6 +123,7 @@ def evaluate_robot(run: StagesEvaluation, progress: Progress) -> None:
             run.split,
             episodes=run.episodes,
             videos=run.videos if name == "policy" else 0,
+            anew=True,  # as the questions and motions of other weights are
         )
         evaluate_tabletop(
             player, evaluation, lambda done, total, name=name: progress(f"robot, {name}", done, total)

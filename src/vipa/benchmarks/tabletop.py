@@ -1,7 +1,7 @@
 """Closed-loop success on the tabletop's robot tasks: batched over environments, resumable, with its protocol.
 
 folder/
-  protocol.json     the TabletopEvaluation, the policy's name and the versions it ran with
+  protocol.json     the TabletopEvaluation, the policy's name and identity, and the versions it ran with
   episodes.jsonl    one line per finished episode, appended at once: a rerun continues after it
   result.json       rates with 95 % Wilson intervals
   videos/           rollouts of the first seeds of each task
@@ -34,7 +34,8 @@ class TabletopEvaluation:
 
     Episodes are the first `episodes` seeds of `split` (from `first`), the same for every task. size: pixels of
     the policy's square images. execute: steps of a chunk before the next is asked for. batch: environments at
-    once (changes nothing but speed). videos: rollouts filmed per task. policy: a name for the record.
+    once (changes nothing but speed). videos: rollouts filmed per task. policy: a name for the record. anew: where `out`
+    holds another policy's or protocol's episodes, begin again instead of refusing.
     """
 
     out: Path
@@ -48,17 +49,19 @@ class TabletopEvaluation:
     batch: int = 16
     videos: int = 3
     video_size: int = 224
+    anew: bool = False
 
     @property
     def seeds(self) -> range:
         all_seeds = seeds_of(self.split)
         return all_seeds[self.first : self.first + self.episodes]
 
-    def protocol(self) -> dict[str, Any]:
-        """What another's figures must share to be comparable, for the record."""
+    def protocol(self, identity: dict[str, Any]) -> dict[str, Any]:
+        """What another's figures must share to be comparable, for the record. identity: the policy's."""
         return {
             "benchmark": "tabletop",
             "policy": self.policy,
+            "identity": identity,
             "tasks": {task: {"step_limit": STEP_LIMITS[task]} for task in self.tasks},
             "split": self.split,
             "seeds": [self.seeds[0], self.seeds[-1]],
@@ -103,9 +106,10 @@ class TaskScore:
 
 @dataclass(frozen=True)
 class TabletopResult:
-    """Outcomes of an evaluation, and where its files are."""
+    """Outcomes of an evaluation, and where its files are. identity: the policy's."""
 
     run: TabletopEvaluation
+    identity: dict[str, Any]
     outcomes: tuple[EpisodeOutcome, ...]
     videos: tuple[Path, ...]
 
@@ -121,7 +125,7 @@ class TabletopResult:
             name: {"successes": s.successes, "trials": s.trials, "rate": s.rate, "interval": s.interval}
             for name, s in self.scores.items()
         }
-        return {"protocol": self.run.protocol(), "scores": scores}
+        return {"protocol": self.run.protocol(self.identity), "scores": scores}
 
 
 def evaluate_tabletop(
@@ -130,14 +134,14 @@ def evaluate_tabletop(
     """Runs every (task, seed) that `run.out` does not hold yet, and returns all of them.
 
     progress(done, total) is called after each episode. ValueError where the policy's contract does not fit the
-    robot, where a task is unknown, or where `run.out` holds an evaluation with another protocol.
+    robot, where a task is unknown, or where `run.out` holds episodes of another policy or protocol.
     """
     if unknown := set(run.tasks) - set(TASKS):
         raise ValueError(f"robot tasks {sorted(unknown)} are unknown; known: {', '.join(TASKS)}")
     if len(run.seeds) != run.episodes or run.episodes < 1:
         raise ValueError(f"evaluation: {run.episodes} episodes from seed {run.first} do not fit in {run.split}")
     policy.contract.check(tabletop_contract(policy.contract.views))
-    _open_folder(run)
+    _open_folder(run, policy.identity)
     outcomes = {(o.task, o.seed): o for o in _read_outcomes(run.out / "episodes.jsonl")}
     jobs = [(task, seed) for task in run.tasks for seed in run.seeds]
     todo = [job for job in jobs if job not in outcomes]
@@ -146,10 +150,11 @@ def evaluate_tabletop(
             outcomes[outcome.task, outcome.seed] = outcome
             log.write(json.dumps(asdict(outcome)) + "\n")
             log.flush()
+            os.fsync(log.fileno())
             if progress is not None:
                 progress(sum(job in outcomes for job in jobs), len(jobs))
-    videos = tuple(sorted((run.out / "videos").glob("*.mp4")))
-    result = TabletopResult(run, tuple(outcomes[job] for job in jobs), videos)
+    videos = tuple(sorted((run.out / "videos").glob("[!.]*.mp4")))
+    result = TabletopResult(run, policy.identity, tuple(outcomes[job] for job in jobs), videos)
     _write_json(run.out / "result.json", result.to_dict())
     return result
 
@@ -202,8 +207,13 @@ class _Rollout:
     def finish(self) -> EpisodeOutcome:
         env, (task, seed) = self.env, self.job
         if self.film:
+            folder = self.run.out / "videos"
             name = f"{task}_{seed}_{'success' if env.success else 'failure'}.mp4"
-            write_video(self.run.out / "videos" / name, _with_verdict(self.film, env.success), RATE)
+            for before in folder.glob(
+                f"{task}_{seed}_*.mp4"
+            ):  # of a run that ended before its episode was written
+                before.unlink()
+            write_video(folder / name, _with_verdict(self.film, env.success), RATE)
         return EpisodeOutcome(task, seed, env.text, env.success, env.failure, env.steps)
 
 
@@ -223,8 +233,8 @@ def write_video(path: Path, images: Iterable[np.ndarray], rate: float) -> Path:
     """
     codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{os.getpid()}_{path.name}")
-    with av.open(str(partial), "w") as container:
+    partial = path.with_name(f".{path.stem}.part")
+    with av.open(str(partial), "w", format="mp4") as container:
         stream = container.add_stream(codec, rate=round(rate))
         stream.pix_fmt = "yuv420p"
         for i, image in enumerate(images):
@@ -244,22 +254,37 @@ def expert_scores(run: TabletopEvaluation) -> dict[str, TaskScore]:
     }
 
 
-def _open_folder(run: TabletopEvaluation) -> None:
-    """Makes or continues an evaluation's folder; ValueError where another protocol was begun there."""
+def _open_folder(run: TabletopEvaluation, identity: dict[str, Any]) -> None:
+    """Makes or continues an evaluation's folder. ValueError (or a new beginning) where it holds other episodes."""
     file = run.out / "protocol.json"
-    protocol = json.loads(json.dumps(run.protocol()))
-    if file.exists():
-        before = json.loads(file.read_text())
-        differing = [k for k in protocol if before.get(k) != protocol[k]]
-        if differing:
-            raise ValueError(
-                f"{run.out}: holds an evaluation with another {', '.join(differing)}; choose another folder"
-            )
-        return
-    run.out.mkdir(parents=True, exist_ok=True)
     names = ("vipa", "mujoco", "torch", "transformers", "numpy")
-    versions = {name: _version(name) for name in names}
-    _write_json(file, {**protocol, "versions": versions})
+    protocol = {**run.protocol(identity), "versions": {name: _version(name) for name in names}}
+    protocol = json.loads(json.dumps(protocol))
+    if (run.out / "episodes.jsonl").exists():
+        before = _decides_an_episode(_read_json(file) if file.exists() else {})
+        now = _decides_an_episode(protocol)
+        differing = [name for name in now if before.get(name) != now[name]]
+        if differing and not run.anew:
+            raise ValueError(
+                f"{run.out}: holds episodes with another {', '.join(differing)}; choose or empty the folder"
+            )
+        if differing:
+            for old in (run.out / "result.json", *(run.out / "videos").glob("*.mp4"), run.out / "episodes.jsonl"):
+                old.unlink(missing_ok=True)
+    run.out.mkdir(parents=True, exist_ok=True)
+    _write_json(file, protocol)
+
+
+def _decides_an_episode(protocol: dict[str, Any]) -> dict[str, Any]:
+    """Of a protocol what decides how an episode goes: not which are asked for, nor what the policy is called."""
+    kept = ("identity", "image_size", "rate", "settle_steps", "execute")
+    limits = {task: rules["step_limit"] for task, rules in protocol.get("tasks", {}).items()}
+    versions = protocol.get("versions", {})
+    return {
+        **{name: protocol.get(name) for name in kept},
+        **{f"step limit of {task}": limits.get(task, limit) for task, limit in STEP_LIMITS.items()},
+        "version of the simulator": versions.get("mujoco"),
+    }
 
 
 def _version(name: str) -> str:
@@ -270,14 +295,27 @@ def _version(name: str) -> str:
 
 
 def _read_outcomes(path: Path) -> list[EpisodeOutcome]:
-    """Finished episodes; a last line that was cut short is dropped from the file."""
+    """Finished episodes; a last line that was cut short is dropped. ValueError for another broken line."""
     if not path.exists():
         return []
-    text = path.read_text()
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        path.write_text(whole)
-    return [EpisodeOutcome(**json.loads(line)) for line in whole.splitlines()]
+    data = path.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    if whole != data:
+        os.truncate(path, len(whole))
+    outcomes = []
+    for number, line in enumerate(whole.splitlines(), 1):
+        try:
+            outcomes.append(EpisodeOutcome(**json.loads(line)))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path}, line {number}: not an episode ({error}); delete that line") from None
+    return outcomes
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON ({error}); delete the folder to start over") from None
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:

@@ -4,10 +4,11 @@ MANO has its own non-commercial licence; users bring the files (https://mano.is.
 """
 
 import os
+import re
 import zipfile
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from vipa.safe_pickle import load_pickle
 
 Side = Literal["left", "right"]
 Convention = Literal["smplx", "manopth"]
+SIDES: tuple[Side, ...] = ("left", "right")
+File = TypeVar("File")
 
 TIP_VERTICES: dict[Convention, dict[Side, tuple[int, ...]]] = {
     "smplx": {"right": (744, 320, 443, 554, 671), "left": (744, 320, 443, 554, 671)},
@@ -199,10 +202,11 @@ def load_mano(side: Side, folder: str | Path | None = None) -> ManoModel:
 def import_mano(path: str | Path, out: str | Path | None = None) -> dict[Side, Path]:
     """Read official MANO files once and keep them as mano_left.npz, mano_right.npz in `out`.
 
-    path: MANO_RIGHT.pkl or MANO_LEFT.pkl, a folder with them somewhere below, or the downloaded zip.
+    path: MANO_RIGHT.pkl or MANO_LEFT.pkl, a folder with them (or mano_left_C.pkl and the like) somewhere below, or the
+    downloaded zip.
     out: default `mano_folder()`. Returns the files written. With both sides the left's shape sign is checked
     and repaired; a left file alone is refused, because it cannot be checked.
-    FileNotFoundError where there is none; ValueError as `read_official`.
+    FileNotFoundError where there is none; ValueError as `read_official`, or where a file is the other side's.
     """
     found = _find_official(Path(path))
     if not found:
@@ -215,6 +219,9 @@ def import_mano(path: str | Path, out: str | Path | None = None) -> dict[Side, P
     models: dict[Side, ManoModel] = {
         side: read_official(source, side, name) for side, (source, name) in found.items()
     }
+    for side, model in models.items():
+        if (model.rest_wrist[0] > 0) != (side == "right"):  # a right hand's wrist is at x = +0.1 m
+            raise ValueError(f"{found[side][1]}: holds the other hand (is it exchanged?); give the official files")
     if "left" in models:
         models["left"] = fix_left_shape(models["left"], models["right"])
     folder = Path(out or mano_folder())
@@ -223,21 +230,25 @@ def import_mano(path: str | Path, out: str | Path | None = None) -> dict[Side, P
 
 def _find_official(path: Path) -> dict[Side, tuple[Path | bytes, str]]:
     """side -> (path or bytes, name for errors)."""
-    sides: tuple[Side, ...] = ("left", "right")
     if path.is_dir():
-        names = {p.name.lower(): p for p in sorted(path.rglob("*.pkl"))}
-        return {s: (names[n], str(names[n])) for s in sides if (n := f"mano_{s}.pkl") in names}
+        return {side: (file, str(file)) for side, file in _sides({str(p): p for p in path.rglob("*.pkl")}).items()}
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            names_in = {Path(n).name.lower(): n for n in archive.namelist() if not n.startswith("__MACOSX")}
-            return {
-                s: (archive.read(names_in[f"mano_{s}.pkl"]), f"{path}:{names_in[f'mano_{s}.pkl']}")
-                for s in sides
-                if f"mano_{s}.pkl" in names_in
-            }
-    for side in sides:
+            inside = {name: name for name in archive.namelist() if not name.startswith("__MACOSX")}
+            return {side: (archive.read(name), f"{path}:{name}") for side, name in _sides(inside).items()}
+    for side in SIDES:
         if side in path.stem.lower():
             return {side: (path, str(path))}
     raise ValueError(f"{path}: left or right? Keep the official name MANO_LEFT.pkl or MANO_RIGHT.pkl")
+
+
+def _sides(files: dict[str, File]) -> dict[Side, File]:
+    """The file of each side among files by name: MANO_LEFT.pkl, else one named alike (mano_left_C.pkl)."""
+    found: dict[Side, File] = {}
+    for name in sorted(files, key=lambda name: (len(Path(name).name), name)):
+        for side in SIDES:
+            if re.search(rf"mano.*(?<![a-z]){side}(?![a-z]).*\.pkl$", Path(name).name.lower()):
+                found.setdefault(side, files[name])
+    return found

@@ -107,8 +107,8 @@ def check_folder(source: str | Path, weights: bool = True) -> None:
             read_json(path)
         elif path.suffix == ".safetensors":
             check_safetensors(path)
-        elif _head(path).startswith(LFS):
-            raise ValueError(f"{path}: {_what(path)}")
+        else:
+            refuse_stand_in(path)
     if weights:
         _check_complete(folder)
 
@@ -136,6 +136,12 @@ def read_json(path: Path) -> Any:
     except ValueError as error:
         what = _what(path)
         raise ValueError(f"{path}: not JSON ({_brief(error)}); {what if 'this is' in what else AGAIN}") from None
+
+
+def refuse_stand_in(path: Path) -> None:
+    """ValueError where a file holds what a failed download leaves: a Git LFS pointer or a web page."""
+    if _head(path).startswith((LFS, b"<!DOCTYPE", b"<!doctype", b"<html")):
+        raise ValueError(f"{path}: {_what(path)}")
 
 
 def _check_complete(folder: Path) -> None:

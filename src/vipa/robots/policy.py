@@ -3,12 +3,14 @@
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
+from vipa.models.selfcheck import fingerprint
 from vipa.robots.contract import ActionContract
 from vipa.robots.transforms import Normalise, Pipeline
 
@@ -28,10 +30,14 @@ class Observation:
 
 
 class Policy(Protocol):
-    """contract: what its actions mean, its rate, horizon and views."""
+    """contract: what its actions mean, its rate, horizon and views. identity: what decides its actions, as JSON: an
+    evaluation is gone on with only while it is the same."""
 
     @property
     def contract(self) -> ActionContract: ...
+
+    @property
+    def identity(self) -> dict[str, Any]: ...
 
     def __call__(self, observations: Sequence[Observation]) -> Float[np.ndarray, "batch horizon a"]:
         """Action chunks in the contract's units, one per observation."""
@@ -48,6 +54,10 @@ class BlankImages:
     def contract(self) -> ActionContract:
         return self.policy.contract
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {**self.policy.identity, "images": "blank"}
+
     def __call__(self, observations: Sequence[Observation]) -> Float[np.ndarray, "batch horizon a"]:
         def blank(o: Observation) -> Observation:
             return replace(o, images={view: np.full_like(image, 127) for view, image in o.images.items()})
@@ -61,7 +71,8 @@ class VipaPolicy:
 
     model: VipaForConditionalGeneration (any object with its `generate_actions`). processor: VipaProcessor.
     contract: with normalisation and statistics, as the checkpoint has it; its robot is the model's embodiment.
-    before: transforms ahead of the normaliser, as in training. steps: Euler steps. seed: of the flow's noise.
+    before: transforms ahead of the normaliser, as in training. steps: Euler steps. seed: of the flow's noise. Its
+    identity is that of the weights when the policy was made.
     ValueError where the contract has no statistics, or has them behind other transforms.
     """
 
@@ -71,10 +82,18 @@ class VipaPolicy:
     before: Pipeline = field(default_factory=Pipeline)
     steps: int = 4
     seed: int = 0
+    identity: dict[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
         normalise = Normalise.of(self.contract, self.before)
         self._pipeline = Pipeline((*self.before.transforms, normalise))
+        self.identity = {
+            "weights": fingerprint(self.model),
+            "contract": sha256(self.contract.to_json().encode()).hexdigest()[:16],
+            "transforms": self._pipeline.hash,
+            "euler_steps": self.steps,
+            "seed": self.seed,
+        }
 
     def _noise(self, keys: Sequence[tuple[int, int]], width: int) -> torch.Tensor:
         shape = (self.contract.horizon, width)

@@ -17,6 +17,7 @@ from torch import Tensor
 from vipa.models.cut3r.configuration import Cut3rConfig
 from vipa.models.cut3r.modelling import Cut3rModel
 from vipa.models.cut3r.processor import Cut3rProcessor
+from vipa.models.loading import refuse_stand_in
 
 NAMED = 8
 """Tensor names that an error lists of each kind."""
@@ -44,6 +45,9 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], str]:
     """The state dict of a .pth file and the constructor string of its `args` ("" where there is none)."""
     if not path.is_file():
         raise ValueError(f"checkpoint {path}: no such file")
+    refuse_stand_in(path)
+    if path.suffix == ".safetensors":
+        raise ValueError(f"checkpoint {path}: safetensors need no import; give the .pth of the authors")
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
