@@ -2,10 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from vipa.demo.pictures import load_steps, save_steps
 from vipa.demo.run import DemoRun, _claim, _step, train_stage, write_report
+from vipa.geometry import project
 
 
 @pytest.fixture
@@ -42,6 +44,40 @@ def test_report_of_an_empty_run_says_what_is_missing(run, tmp_path, monkeypatch)
     page = write_report(run).read_text()
     assert "No clip was annotated" in page
     assert "No Hand3D results" in page
+
+
+def test_a_report_that_is_still_growing_says_so_and_loads_itself_again(run):
+    page = write_report(run, "[1/10] filming").read_text()
+    assert '<meta http-equiv="refresh"' in page
+    assert "[1/10] filming" in page
+    stopped = write_report(run, "Stopped", reload=False).read_text()
+    assert "Stopped" in stopped
+    assert "refresh" not in stopped
+    done = write_report(run).read_text()
+    assert "refresh" not in done
+    assert "Not finished" not in done
+
+
+def test_the_real_video_is_read_as_any_folder_and_asked_only_what_is_known(tmp_path):
+    from vipa.clips.sources import load_source
+    from vipa.demo.run import REAL, annotate_real
+    from vipa.hand3d.dataset import Hand3D
+    from vipa.hands.skeleton import WRIST
+
+    (clip,) = load_source("folder").read_clips(REAL)
+    (hand,) = clip.hands
+    pixels = project(hand.joints_camera, clip.intrinsics.matrix)
+    assert ((pixels >= 0) & (pixels < clip.frames.size)).all()
+    assert hand.confidence.min() > 0.5
+    annotate_real(tmp_path)
+    records = list(Hand3D(tmp_path).visual())
+    assert {r.category for r in records} == {"hand_movement"}, "no object and no camera movement is known"
+    for record in records:
+        first, last = (int(f.rsplit("/", 1)[1]) for f in record.frame_ids)
+        moved = hand.joints_camera[last, WRIST] - hand.joints_camera[first, WRIST]
+        np.testing.assert_allclose(record.displacement, moved, atol=1e-4)
+    assert sum(f.stat().st_size for f in REAL.iterdir()) < 1_000_000
+    assert "MIT" in (REAL / "LICENSE").read_text()
 
 
 def test_pictures_of_a_clip_show_the_whole_way(hand3d_path, tmp_path):

@@ -52,13 +52,16 @@ class Step:
 
 @dataclass(frozen=True)
 class Report:
-    """The whole page. facts: (what, value) pairs of how it was made."""
+    """The whole page. facts: (what, value) pairs of how it was made. doing: what is still being done, in words;
+    reload_after: seconds after which an open page then loads itself again."""
 
     date: str
     pipeline: tuple[Step, ...]
     columns: tuple[Column, Column]
     facts: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()  # what went differently than planned
+    doing: str = ""
+    reload_after: int | None = None
 
 
 def render(report: Report) -> str:
@@ -106,19 +109,32 @@ def render(report: Report) -> str:
     )
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>VIPA: from human videos to a robot policy</title><link rel="icon" href="data:,">
+{_refresh(report)}<title>VIPA: from human videos to a robot policy</title><link rel="icon" href="data:,">
 <style>{style}</style></head>
 <body><main>
 <header><p class="kicker">VIPA demo &middot; {escape(report.date)}</p>
 <h1>From human videos to a robot policy, small and real</h1>
 <p class="lead">A model of a few million parameters learns 3D space from filmed hands, then moves a robot.
 Orange is what the demo trained in its few minutes on this machine; blue is the same code
-run for longer, as shipped.</p></header>
+run for longer, as shipped.</p>{_doing(report)}</header>
 {body}
 <footer>Made by <code>vipa demo</code>. The model, data and world here are miniatures; none of these figures compare
 with those of the paper.</footer>
 </main></body></html>
 """
+
+
+def _refresh(report: Report) -> str:
+    return "" if report.reload_after is None else f'<meta http-equiv="refresh" content="{report.reload_after}">\n'
+
+
+def _doing(report: Report) -> str:
+    if not report.doing:
+        return ""
+    again = (
+        f" This page loads itself again every {report.reload_after} s until then." if report.reload_after else ""
+    )
+    return _missing(f"Not finished: {report.doing}. What is missing below is still to come.{again}")
 
 
 def _summary(report: Report) -> str:

@@ -40,29 +40,30 @@ def tabletop_steps(data: Hand3D, clip_id: str, seed: int, folder: Path) -> tuple
 
 
 def real_steps(data: Hand3D, clip: Clip, folder: Path) -> tuple[Step, ...]:
-    """Cards of a clip from a real data set: the joints on the picture, and what was asked about it."""
+    """Cards of a clip from a real video: the joints on the picture, and what was asked about it."""
     key = f"{clip.source}/{clip.id}"
     visual = [r for r in data.visual() if r.clip_id == key]
-    images = clip.frames.read(range(len(clip)))
-    factor = max(1, round(2 * SHOWN / images.shape[2]))
-    frames = [_with_hands(clip, i, image, factor) for i, image in enumerate(images)]
-    frames = [frame[: frame.shape[0] // 2 * 2, : frame.shape[1] // 2 * 2] for frame in frames]
-    video = save_video(frames, folder / f"{clip.source}.mp4", min(clip.rate, 15))
-    words = "; ".join(text.text for text in clip.texts)
-    question = visual[0].question if visual else ""
-    answer = visual[0].answer if visual else ""
-    caption = f"A real clip ({clip.source}): {words}"
-    return (Step("And a real video", caption, Media(video, caption), question, answer, wide=True),)
+    action = [r for r in data.action() if r.clip_id == key]
+    said = "; ".join(text.text for text in clip.texts)
+    objects = "No object is known" if clip.objects is None else f"{len(clip.objects)} objects"
+    known = f"{objects}, no depth" if clip.depth is None else objects
+    words = (
+        f"{said.capitalize()}. A real hand ({clip.licence}), read like anybody's folder of videos. {known}; metres "
+        "come from the hand's size and from a field of view that is a guess."
+    )
+    steps = [Step("And a real video", words, _hands(clip, folder, f"{clip.source}.mp4"), wide=True)]
+    steps += [s for s in (_movement(clip, visual, folder, "real_"), _motion(clip, action, folder, "real_")) if s]
+    return tuple(steps)
 
 
 def _film(clip: Clip, folder: Path) -> Media:
     return Media(save_video(list(clip.frames.read(range(len(clip)))), folder / "film.mp4", clip.rate), "the clip")
 
 
-def _hands(clip: Clip, folder: Path) -> Media:
+def _hands(clip: Clip, folder: Path, name: str = "hands.mp4") -> Media:
     images = clip.frames.read(range(len(clip)))
     drawn = [_with_hands(clip, i, image, 1) for i, image in enumerate(images)]
-    return Media(save_video(drawn, folder / "hands.mp4", clip.rate), "the clip with the joints of its hands")
+    return Media(save_video(drawn, folder / name, clip.rate), "the clip with the joints of its hands")
 
 
 def _with_hands(clip: Clip, index: int, image: np.ndarray, scale: int) -> np.ndarray:
@@ -118,7 +119,7 @@ def _spatial(clip: Clip, records: Sequence[VisualRecord], folder: Path) -> Step 
     )
 
 
-def _movement(clip: Clip, records: Sequence[VisualRecord], folder: Path) -> Step | None:
+def _movement(clip: Clip, records: Sequence[VisualRecord], folder: Path, prefix: str = "") -> Step | None:
     asked = [r for r in records if r.category == "hand_movement" and r.hand]
     if not asked:
         return None
@@ -126,12 +127,12 @@ def _movement(clip: Clip, records: Sequence[VisualRecord], folder: Path) -> Step
     places = [_index(record.frame_ids[0]), _index(record.frame_ids[-1])]
     images = clip.frames.read(places)
     pair = [_with_hands(clip, i, image, 1) for i, image in zip(places, images)]
-    path = save_image(side_by_side(pair), folder / "movement.jpg")
+    path = save_image(side_by_side(pair), folder / f"{prefix}movement.jpg")
     words = "Two frames: how far has the hand gone, with the camera's own movement taken out?"
     return Step("Movement", words, Media(path, "two frames"), record.question, record.answer, wide=True)
 
 
-def _motion(clip: Clip, records: Sequence[ActionRecord], folder: Path) -> Step | None:
+def _motion(clip: Clip, records: Sequence[ActionRecord], folder: Path, prefix: str = "") -> Step | None:
     asked = [r for r in records if r.task == "instructional_generation"]
     if not asked:
         return None
@@ -140,7 +141,7 @@ def _motion(clip: Clip, records: Sequence[ActionRecord], folder: Path) -> Step |
     canvas = Canvas(clip.frames.read([index])[0], 1, clip.intrinsics)
     for side, points in record.trajectories.items():
         canvas.path(points, SIDE_COLOURS[side])
-    path = save_image(canvas.array, folder / "motion.jpg")
+    path = save_image(canvas.array, folder / f"{prefix}motion.jpg")
     tokens = record.response[:88] + ("..." if len(record.response) > 88 else "")
     words = "The wrist's next seconds as tokens, three a waypoint, 1024 bins a metre."
     return Step("Motion", words, Media(path, "the wrist's path"), record.prompt, tokens)

@@ -1,4 +1,7 @@
-"""`vipa demo`: films, annotates, trains three stages, evaluates and writes the report; every step can be resumed."""
+"""`vipa demo`: films, annotates, trains three stages and evaluates, and writes the report anew as it goes.
+
+Every step can be resumed. The report is there after the first one, with what is known by then.
+"""
 
 import json
 import os
@@ -6,15 +9,24 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
+from typing import TYPE_CHECKING, Literal
 
 from vipa.benchmarks.resuming import write_atomically
+
+if TYPE_CHECKING:
+    from vipa.benchmarks.stages import StagesEvaluation
+    from vipa.hand3d.annotate import Report
+
+STAGE_NAMES = ("stage1", "stage2", "stage3")
+REAL = Path(__file__).parent / "real"
+"""A few seconds of a real hand, in the form of the source `folder` (SOURCE.md there)."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +36,7 @@ class DemoRun:
     train_clips, test_clips: filmed and annotated. demonstrations: of the robot's experts. stage*_steps: of training,
     from the shipped foundation on; where the package has none, foundation_steps of each foundation training make a
     small one first. questions, motions, episodes: of the evaluation (episodes per task and policy).
-    compile: the language model in training (see `TrainRun`); worth its minute in long trainings. real: folder of the
-    real VITRA example, used where it is there.
+    compile: the language model in training (see `TrainRun`); worth its minute in long trainings.
     """
 
     out: Path = Path("runs/demo")
@@ -42,7 +53,10 @@ class DemoRun:
     episodes: int = 8
     seed: int = 0
     compile: bool = False
-    real: Path = Path("../shared/real/vitra_ego4d_example")
+
+
+REWRITTEN = 20.0
+"""Seconds between two writings of the report while a stage trains."""
 
 
 def run_demo(run: DemoRun) -> Path:
@@ -54,22 +68,31 @@ def run_demo(run: DemoRun) -> Path:
     steps: list[tuple[str, str, Callable[[DemoRun], None]]] = [
         ("foundation", "the pretrained parts that nano starts from", find_foundation),
         ("annotate", "filming and annotating clips", annotate_clips),
+        ("pictures", "drawing one clip's way through annotation", draw_pictures),
         ("demonstrations", "collecting robot demonstrations", collect_demonstrations),
         (
             "stage1",
             "stage 1: fusion and language model learn to answer questions about space",
             train_stage("stage1"),
         ),
+        ("questions", "asking about held-out clips", evaluate("questions")),
         ("stage2", "stage 2: they learn motions", train_stage("stage2")),
+        ("motions", "predicting motions in held-out clips", evaluate("motions")),
         ("stage3", "stage 3: the action head learns to move the robot", train_stage("stage3")),
-        ("evaluate", "evaluating on held-out clips and scenes", evaluate),
-        ("pictures", "drawing one clip's way through annotation", draw_pictures),
+        ("robot", "letting the robot act in fresh scenes", evaluate("robot")),
     ]
-    for number, (name, title, action) in enumerate(steps, 1):
-        with _step(run, name, f"[{number}/{len(steps) + 1}] {title}") as todo:
-            if todo:
-                action(run)
-    print(f"[{len(steps) + 1}/{len(steps) + 1}] writing the report", flush=True)
+    print(f"The report, which grows from now on: {report_path(run).resolve()}", flush=True)
+    title = ""
+    try:
+        for number, (name, what, action) in enumerate(steps, 1):
+            title = f"[{number}/{len(steps)}] {what}"
+            write_report(run, title)
+            with _step(run, name, title) as todo:
+                if todo:
+                    action(run)
+    except BaseException:
+        write_report(run, f"Stopped at {title}; the same command continues it.", reload=False)
+        raise
     return write_report(run)
 
 
@@ -99,7 +122,7 @@ def foundation_of(run: DemoRun) -> str:
 
 
 def annotate_clips(run: DemoRun) -> None:
-    """Hand3D from clips of the train and the test seeds, and from the real clip where it is there."""
+    """Hand3D from clips of the train and the test seeds, and from the real video."""
     from vipa.clips.clip import Clip
     from vipa.hand3d.annotate import annotate
     from vipa.progress import counter
@@ -116,9 +139,20 @@ def annotate_clips(run: DemoRun) -> None:
     with counter("filming and annotating", "clips", total) as count:
         report = annotate(clips(), run.out / "hand3d", progress=lambda _: count(total=total))
     print(report.summary())
-    if run.real.is_dir():
-        real = annotate(_real_clips(run), run.out / "real")
-        print(f"and {run.real.name}: {real.summary()}")
+    print(f"and a real video: {annotate_real(run.out / 'real').summary()}")
+
+
+def annotate_real(out: Path) -> "Report":
+    """Hand3D from the real video, whose hand moves by centimetres only."""
+    from vipa.hand3d.annotate import annotate_source
+    from vipa.hand3d.config import AnnotateConfig, FramesConfig, MotionConfig, RelationsConfig
+
+    config = AnnotateConfig(
+        frames=FramesConfig(rate=0.5),
+        relations=RelationsConfig(least_hand_movement=0.01),
+        motion=MotionConfig(least_movement=0.01),
+    )
+    return annotate_source("folder", REAL, out, config)
 
 
 def collect_demonstrations(run: DemoRun) -> None:
@@ -151,14 +185,20 @@ def train_stage(name: str) -> Callable[[DemoRun], None]:
         stage = STAGES[name]("nano", data, run.out / name, start)
         stage = replace(stage, steps=steps, seed=run.seed, save_every=100, compile=run.compile)
         # A process that has filmed and trained before trains at half the speed: each stage has a fresh one.
-        with ProcessPoolExecutor(1, get_context("spawn"), initializer=end_with_parent) as fresh:
-            fresh.submit(train, stage).result()
+        with ProcessPoolExecutor(1, get_context("spawn"), initializer=begin_stage) as fresh:
+            training = fresh.submit(train, stage)
+            while not wait([training], timeout=REWRITTEN).done:
+                write_report(run, f"stage {number} trains")
+            training.result()
 
     return action
 
 
-def end_with_parent() -> None:
-    """This process ends when the one that started it does, however that ended."""
+def begin_stage() -> None:
+    """This process shows its own progress alone, and ends when the one that started it does, however that ended."""
+    import transformers
+
+    transformers.logging.disable_progress_bar()
     parent = parent_process()
     assert parent is not None
     Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
@@ -168,13 +208,26 @@ def model_of(run: DemoRun, stage: str) -> Path:
     return run.out / stage / "model"
 
 
-def evaluate(run: DemoRun) -> None:
-    from vipa.benchmarks.stages import StagesEvaluation, copy_logs, evaluate_stages
-    from vipa.progress import counter
+def evaluate(what: Literal["questions", "motions", "robot"]) -> Callable[[DemoRun], None]:
+    """A part of the evaluation of all stages."""
 
-    evaluation = StagesEvaluation(
+    def action(run: DemoRun) -> None:
+        from vipa.benchmarks.stages import evaluate_motions, evaluate_questions, evaluate_robot
+        from vipa.progress import counter
+
+        part = {"questions": evaluate_questions, "motions": evaluate_motions, "robot": evaluate_robot}[what]
+        with counter("evaluating", "") as count:
+            part(evaluation_of(run), lambda name, done, total: count(name, done=done, total=total))
+
+    return action
+
+
+def evaluation_of(run: DemoRun) -> "StagesEvaluation":
+    from vipa.benchmarks.stages import StagesEvaluation
+
+    return StagesEvaluation(
         foundation_of(run),
-        *(str(model_of(run, stage)) for stage in ("stage1", "stage2", "stage3")),
+        *(str(model_of(run, stage)) for stage in STAGE_NAMES),
         data=run.out / "hand3d",
         out=run.out / "results",
         questions=run.questions,
@@ -183,12 +236,11 @@ def evaluate(run: DemoRun) -> None:
         episodes=run.episodes,
         videos=1,
     )
-    with counter("evaluating", "") as count:
-        evaluate_stages(evaluation, lambda name, done, total: count(name, done=done, total=total))
-    copy_logs({stage: run.out / stage for stage in ("stage1", "stage2", "stage3")}, run.out / "results")
 
 
 def draw_pictures(run: DemoRun) -> None:
+    """A held-out clip of the tabletop world, and the real video, as cards."""
+    from vipa.clips.sources import load_source
     from vipa.demo.pictures import real_steps, save_steps, tabletop_steps
     from vipa.hand3d.dataset import Hand3D
     from vipa.worlds.seeds import TEST
@@ -199,21 +251,27 @@ def draw_pictures(run: DemoRun) -> None:
     seed = int(clip_id.rsplit("_", 1)[1])
     assert seed in TEST
     steps = tabletop_steps(data, clip_id, seed, folder)
-    for clip in _real_clips(run) if run.real.is_dir() else ():
+    for clip in load_source("folder").read_clips(REAL):
         if not isinstance(clip, Exception):
             steps += real_steps(Hand3D(run.out / "real"), clip, folder)
     save_steps(steps, folder / "steps.json")
 
 
-def write_report(run: DemoRun) -> Path:
-    """The page, from whatever is in run.out and in the package."""
+def report_path(run: DemoRun) -> Path:
+    return run.out / "report.html"
+
+
+def write_report(run: DemoRun, doing: str = "", reload: bool = True) -> Path:
+    """The page, from whatever is in run.out and in the package. doing: what the demo is at, where it is not done."""
     import vipa
     from vipa.benchmarks.report import Report, render
-    from vipa.benchmarks.stages import read_column
+    from vipa.benchmarks.stages import copy_logs, read_column
     from vipa.demo.pictures import load_steps
     from vipa.weights import NANO
 
     seconds = {p.stem: json.loads(p.read_text())["seconds"] for p in sorted((run.out / "steps").glob("*.json"))}
+    begun = {stage: run.out / stage for stage in STAGE_NAMES if (run.out / stage / "log.jsonl").exists()}
+    copy_logs(begun, run.out / "results")
     now = read_column(run.out / "results", "trained just now", "now", _minutes(seconds))
     shipped = read_column(
         NANO / "results", "shipped nano", "shipped", "longer training, weights in the package", NANO / "logs"
@@ -228,20 +286,15 @@ def write_report(run: DemoRun) -> Path:
         ("Intervals", "95 %: bootstrap over clips for questions and motions, Wilson for success rates"),
     )
     date = datetime.now().strftime("%d %B %Y, %H:%M").lstrip("0")
-    page = render(Report(date, load_steps(run.out / "pictures" / "steps.json"), (now, shipped), facts))
-    path = run.out / "report.html"
-    write_atomically(path, page)
-    return path
-
-
-def _real_clips(run: DemoRun):
-    from vipa.clips.sources import load_source
-
-    return load_source("vitra").read_clips(run.real)
+    steps = load_steps(run.out / "pictures" / "steps.json")
+    reload_after = round(REWRITTEN) if doing and reload else None
+    page = render(Report(date, steps, (now, shipped), facts, doing=doing, reload_after=reload_after))
+    write_atomically(report_path(run), page)
+    return report_path(run)
 
 
 def _minutes(seconds: dict[str, float]) -> str:
-    total = sum(seconds.get(stage, 0.0) for stage in ("stage1", "stage2", "stage3"))
+    total = sum(seconds.get(stage, 0.0) for stage in STAGE_NAMES)
     return f"{total / 60:.1f} minutes of training" if total else ""
 
 
