@@ -15,8 +15,7 @@ class Cut3rPoints:
     """Runs `Cut3rModel` over the sampled frames of a clip, in order, its state carried along.
 
     weights: a folder or a hub name. The unit is found by calibration, from hands and, where the weights' configuration
-    says how good it is (`unit_error`), from the network's own. A network for square images
-    sees the whole picture brought to its square; others see its longer side, both sides multiples of the patch.
+    says how good it is (`unit_error`), from the network's own. A network for square images sees the whole picture brought to its square; others see its longer side, both sides multiples of the patch.
     """
 
     cached = True
@@ -47,7 +46,13 @@ class Cut3rPoints:
         pose = np.stack(poses)
         T_world_camera = rigid(matrix_from_quaternion_wxyz(pose[:, 3:]), pose[:, :3])
         return PointMaps(
-            np.asarray(frames), np.stack(points), np.stack(confidence), False, T_world_camera, config.unit_error
+            np.asarray(frames),
+            np.stack(points),
+            np.stack(confidence),
+            metric=False,
+            T_world_camera=T_world_camera,
+            unit_error=config.unit_error,
+            edge=config.edge,
         )
 
 

@@ -31,7 +31,7 @@ from vipa.hand3d.relating import ClipGeometry, Found, find_relations
 from vipa.hand3d.relations import AnyRelation, CameraMovement, Relation
 from vipa.hand3d.store import ClipStore, StageOutput
 
-STAGE_VERSIONS = {"words": 1, "points": 2, "scale": 3, "objects": 3, "relations": 2, "motion": 1, "frames": 1}
+STAGE_VERSIONS = {"words": 1, "points": 3, "scale": 4, "objects": 3, "relations": 2, "motion": 1, "frames": 1}
 """Raised when a stage's results change, so that old files count as out of date."""
 
 
@@ -145,7 +145,7 @@ class ClipStages:
             arrays = {"points": maps.points}
             arrays |= {} if maps.confidence is None else {"confidence": maps.confidence}
             arrays |= {} if maps.T_world_camera is None else {"T_world_camera": maps.T_world_camera}
-            return StageOutput({"metric": maps.metric, "unit_error": maps.unit_error}, arrays)
+            return StageOutput({k: getattr(maps, k) for k in ("metric", "unit_error", "edge")}, arrays)
 
         out = self._stage("points", compute)
         if out.values is None:
