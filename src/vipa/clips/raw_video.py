@@ -7,17 +7,22 @@ import numpy as np
 
 from vipa.clips.clip import Hand
 from vipa.clips.reading import make_hand
-from vipa.clips.sources import SourceOptions
+from vipa.clips.sources import SourceOptions, check_fov
 from vipa.clips.video import VideoFrames
+from vipa.content import content_of
 from vipa.geometry import Intrinsics
 from vipa.hands.repair import repair_hands
-from vipa.hands.trackers import open_tracker, tracker_names
+from vipa.hands.trackers import open_tracker, tracker_version
+from vipa.store import ClipStore, StageOutput
 
 VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".m4v", ".avi"}
 
+TRACKING_VERSION = 1
+"""Raised when trackers' results are read or repaired otherwise: kept hands are then out of date."""
+
 
 def intrinsics_of(video: VideoFrames, sidecar: dict, options: SourceOptions) -> Intrinsics:
-    """From the sidecar's calibration or field of view, else the option `fov`. ValueError where nothing says it."""
+    """From the sidecar's calibration or field of view, else the option `fov_degrees`. ValueError without."""
     given = sidecar.get("intrinsics")
     if given is not None:
         try:
@@ -27,18 +32,16 @@ def intrinsics_of(video: VideoFrames, sidecar: dict, options: SourceOptions) -> 
             raise ValueError(f"intrinsics: fx, fy, cx, cy (and width, height) are needed ({error})") from None
         return Intrinsics(*values, *size, "calibrated").resized(*video.size)
     if sidecar.get("fov_degrees") is not None:
-        return _from_fov(np.radians(float(sidecar["fov_degrees"])), video)
-    if options.fov is not None:
-        return _from_fov(options.fov, video)
+        return _from_fov(float(sidecar["fov_degrees"]), video)
+    if options.fov_degrees is not None:
+        return _from_fov(options.fov_degrees, video)
     raise ValueError(
-        "intrinsics are missing: give them in the sidecar, or the horizontal field of view with --fov DEGREES"
+        "intrinsics are missing: give them in the sidecar, or the horizontal field of view with --fov-degrees"
     )
 
 
-def _from_fov(fov: float, video: VideoFrames) -> Intrinsics:
-    if not 0 < fov < np.pi:
-        raise ValueError(f"fov: must be between 0 and 180 degrees, it is {np.degrees(fov):g}")
-    return Intrinsics.from_fov(fov, *video.size, "estimated")
+def _from_fov(degrees: float, video: VideoFrames) -> Intrinsics:
+    return Intrinsics.from_fov(np.radians(check_fov(degrees)), *video.size, "estimated")
 
 
 def tracked_hands(
@@ -47,18 +50,33 @@ def tracked_hands(
     """Hands that a tracker found, repaired: at most one left and one right; () where the user named no tracker.
 
     options.tracker: its name (`vipa.hands.trackers.tracker_names`). options.hands: its model file, or the folder
-    of its results, which holds one file or folder a clip, named like the clip or like the video.
-    FileNotFoundError where this video has none.
+    of its results, which holds one file or folder a clip, named like the clip or like the video. options.cache: what
+    was found in a video of this content, by these results or this model, is read from there and not found again.
+    FileNotFoundError where this video has no results.
     """
-    if options.hands is None:
+    if options.hands is None or options.tracker is None:
         return ()
-    if options.tracker is None:
-        raise ValueError(f"hands: which tracker wrote {options.hands}? Name one of {', '.join(tracker_names())}")
-    results = _results(Path(options.hands), (clip_id, path.stem))
-    times = video.timestamps
-    seen = open_tracker(options.tracker, results)(video, times, intrinsics)
-    tracks = repair_hands(seen, times).tracks
-    out = (make_hand(track.side, track.joints_camera, track.confidence) for track in tracks)
+    results, times = _results(Path(options.hands), (clip_id, path.stem)), video.timestamps
+
+    def track() -> StageOutput:
+        tracker = open_tracker(options.tracker, results)
+        tracks = repair_hands(tracker(video, times, intrinsics), times).tracks
+        arrays = {f"{t.side}_{k}": getattr(t, k) for t in tracks for k in ("joints_camera", "confidence")}
+        return StageOutput([t.side for t in tracks], arrays)
+
+    if options.cache is None:
+        found = track()
+    else:
+        version = tracker_version(options.tracker)
+        key = content_of([TRACKING_VERSION, options.tracker, version, intrinsics, times]) + "".join(
+            map(content_of, (path, results))
+        )
+        store = ClipStore(Path(options.cache) / options.tracker / clip_id)
+        found = store.read("hands", key)
+        if found is None:
+            found = track()
+            store.write("hands", key, found)
+    out = (make_hand(s, found.arrays[f"{s}_joints_camera"], found.arrays[f"{s}_confidence"]) for s in found.values)
     return tuple(hand for hand in out if hand is not None)
 
 

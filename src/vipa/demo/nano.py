@@ -26,9 +26,9 @@ UNIT_ERROR = 0.065
 """Of nano's 3D encoder: standard deviation of true depth / its depth (the median over a clip) on 150 training clips."""
 
 EDGE = (0.82, 0.05)
-"""Of nano's 3D encoder, which runs fingers into what lies behind them: the quantile of joint depth / surface depth that is
-the scale, and its error beyond what differs between frames. Chosen on the same clips: 2 % too small, half of all clips
-within 5 % (the median: 9, 9)."""
+"""Of nano's 3D encoder, which runs fingers into what lies behind them: the quantile of joint depth / surface depth
+that is the scale, and its error beyond what differs between frames. Chosen on the same clips: 2 % too small, half
+of all clips within 5 % (the median: 9, 9)."""
 
 
 @dataclass(frozen=True)

@@ -48,10 +48,10 @@ IN_FRONT, BEHIND = 0.03, 0.02  # metres the surface may be before / behind the e
 class ScaleEstimate:
     """Metres per unit of a clip's point map.
 
-    low, high: 95 % interval, of sampling and of what is not known (`DEEPER`); None where it was not estimated. spread: robust standard deviation of the per-frame scales, relative; of an edge: the
-    standard deviation over resampled frames. frames, joints: support. plain_median: the paper's estimate, over all
-    joints that fall on the image, for comparison; None without any. calibrated: False where the map was metric and
-    kept as it is.
+    low, high: 95 % interval, of sampling and of what is not known (`DEEPER`); None where it was not estimated. spread:
+    robust standard deviation of the per-frame scales, relative; of an edge: the standard deviation over resampled
+    frames. frames, joints: support. plain_median: the paper's estimate, over all joints that fall on the image,
+    for comparison; None without any. calibrated: False where the map was metric and kept as it is.
     """
 
     scale: float

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vipa.clips.clip import Clip
+from vipa.content import content_of, network_content
 from vipa.hand3d.config import ObjectsConfig
 
 
@@ -25,6 +26,8 @@ class GroundingDino:
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.processor = AutoProcessor.from_pretrained(config.detector)
         self.model = AutoModelForZeroShotObjectDetection.from_pretrained(config.detector).eval()
+        tokenizer = self.processor.tokenizer
+        self.content = network_content(self.model, self.processor.image_processor) + content_of(tokenizer.get_vocab())
         torch.nn.Module.to(self.model, self.device)
 
     @torch.inference_mode()

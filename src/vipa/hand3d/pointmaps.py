@@ -18,9 +18,10 @@ class PointMaps:
 
     All points of a clip share one unknown unit unless `metric` (metres). The map may be smaller than the image.
     T_world_camera: poses that came with the points, in the same unit; None where the estimator gives none. What
-    the estimator's own configuration says of its errors, None where it says nothing: unit_error, of one that was trained
-    in metres, the relative standard deviation of its unit from clip to clip; edge, of one that runs hands into what lies
-    behind them, the quantile of joint depth / surface depth that is the scale, and the relative error of that.
+    the estimator's own configuration says of its errors, None where it says nothing: unit_error, of one that was
+    trained in metres, the relative standard deviation of its unit from clip to clip; edge, of one that runs hands
+    into what lies behind them, the quantile of joint depth / surface depth that is the scale, and the relative
+    error of that.
     """
 
     frames: Int[np.ndarray, "n"]
@@ -72,7 +73,11 @@ AnyMaps = PointMaps | DepthMaps
 
 
 class PointMapEstimator(Protocol):
-    """Points of frames of a clip; None where this estimator has nothing for this clip."""
+    """Points of frames of a clip; None where this estimator has nothing for this clip.
+
+    One that holds a network has also `content: str`, which changes with whatever decides its results
+    (`content.network_content`); else the name of its weights stands for them.
+    """
 
     cached: bool  # whether the result is worth a file: a network's is, a sensor's is one already
 

@@ -14,6 +14,7 @@ from vipa.clips.sources import NO_OPTIONS, SourceOptions
 from vipa.clips.video import ImageFrames
 from vipa.geometry import Intrinsics, matrix_from_axis_angle
 
+OPTIONS = ("mano", "view", "seconds")
 LICENCE = "H2O: on request, non-commercial research"
 DOWNLOAD = "h2odataset.ethz.ch (registration), script of github.com/taeinkwon/h2odataset, mode 'ego' or 'all'"
 LAYOUT = """\

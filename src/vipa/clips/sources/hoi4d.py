@@ -16,6 +16,7 @@ from vipa.clips.video import VideoFrames
 from vipa.geometry import Intrinsics, matrix_from_axis_angle, rigid
 from vipa.safe_pickle import load_npy, load_pickle
 
+OPTIONS = ("mano", "seconds")
 LICENCE = "CC BY-NC 4.0"
 DOWNLOAD = (
     "hoi4d.github.io: HOI4D_release, HOI4D_annotations, Hand_pose and camera_params archives; MANO model files"

@@ -16,6 +16,7 @@ from vipa.clips.sources import NO_OPTIONS, SourceOptions
 from vipa.clips.video import FrameSubset, VideoFrames
 from vipa.hands.skeleton import SIDES
 
+OPTIONS = ("fov_degrees", "seconds")
 LICENCE = "the data set's own"
 DOWNLOAD = "huggingface.co: any data set in LeRobot form whose columns hold hands"
 LAYOUT = """\

@@ -15,6 +15,7 @@ from vipa.clips.video import VideoFrames
 from vipa.geometry import Intrinsics, invert, matrix_from_axis_angle
 from vipa.safe_pickle import load_npy, load_pickle
 
+OPTIONS = ("mano", "view", "seconds")
 LICENCE = "CC BY 4.0"
 DOWNLOAD = "taco2024.github.io: the modalities below; MANO model files"
 LAYOUT = """\
