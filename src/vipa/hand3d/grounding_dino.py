@@ -27,7 +27,9 @@ class GroundingDino:
         self.processor = AutoProcessor.from_pretrained(config.detector)
         self.model = AutoModelForZeroShotObjectDetection.from_pretrained(config.detector).eval()
         tokenizer = self.processor.tokenizer
-        self.content = network_content(self.model, self.processor.image_processor) + content_of(tokenizer.get_vocab())
+        self.content = network_content(self.model, self.processor.image_processor) + content_of(
+            tokenizer.get_vocab()
+        )
         torch.nn.Module.to(self.model, self.device)
 
     @torch.inference_mode()
