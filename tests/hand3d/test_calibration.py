@@ -94,7 +94,7 @@ def test_too_little_support_is_refused_and_a_metric_map_is_kept():
     with pytest.raises(ClipError, match="only 0 joints"):
         estimate_scale(clip, maps, ScaleConfig())
     kept = estimate_scale(clip, replace(maps, metric=True), ScaleConfig())
-    assert (kept.scale, kept.calibrated) == (1.0, False)
+    assert (kept.scale, kept.low, kept.high, kept.calibrated) == (1.0, None, None, False)
 
 
 def test_a_network_that_sees_hands_too_far_gets_the_edge_of_the_ratios_and_a_sensor_does_not():
@@ -106,13 +106,27 @@ def test_a_network_that_sees_hands_too_far_gets_the_edge_of_the_ratios_and_a_sen
     frames = list(range(0, 60, 6))
     maps = maps_of(clip, frames, lambda f: (0.5 - THICKNESS.mean()) / truth)
     too_far = 1 + np.abs(rng.normal(scale=0.18, size=maps.points.shape[:3])).astype(np.float32)
-    far = replace(maps, points=maps.points * too_far[..., None], confidence=too_far)
+    far = replace(maps, points=maps.points * too_far[..., None], confidence=too_far, edge=(0.82, 0.05))
     found = estimate_scale(clip, far, ScaleConfig())
     assert abs(found.scale / truth - 1) < 0.05
     assert found.low < truth < found.high
     assert found.plain_median is not None and found.plain_median / truth < 0.94
-    exact = replace(maps, confidence=np.ones_like(too_far))
+    exact = replace(maps, confidence=np.ones_like(too_far), edge=(0.82, 0.05))
     assert estimate_scale(clip, exact, ScaleConfig()) == estimate_scale(clip, maps, ScaleConfig())
+    other = estimate_scale(
+        clip, replace(far, edge=None), ScaleConfig()
+    )  # of a network that says nothing of itself
+    assert other == estimate_scale(clip, replace(far, edge=None, confidence=None), ScaleConfig())
+    assert other != found
+
+
+def test_a_networks_configuration_says_whether_its_edge_is_the_scale():
+    from vipa.models.cut3r import nano_cut3r_config
+    from vipa.models.cut3r.configuration import Cut3rConfig
+    from vipa.weights import NANO
+
+    assert nano_cut3r_config().edge is None and nano_cut3r_config().unit_error is None
+    assert Cut3rConfig.from_pretrained(NANO / "foundation" / "spatial").edge == (0.82, 0.05)
 
 
 def test_a_networks_own_unit_is_one_more_observation():
@@ -122,9 +136,10 @@ def test_a_networks_own_unit_is_one_more_observation():
     density = np.exp(-0.5 * ((x - np.log(scale)) / (error / scale)) ** 2 - 0.5 * (x / own) ** 2)
     mean = (x * density).sum() / density.sum()
     spread = np.sqrt(((x - mean) ** 2 * density).sum() / density.sum())
-    combined, sigma = with_own_unit(scale, error, own)
+    low, high = scale * np.exp(-1.96 * error / scale), scale * np.exp(1.96 * error / scale)
+    combined, low, high = with_own_unit(scale, low, high, own)
     assert np.log(combined) == pytest.approx(mean, abs=1e-6)
-    assert sigma / combined == pytest.approx(spread, rel=1e-4)
+    assert np.log([combined / low, high / combined]) == pytest.approx(1.96 * spread, rel=1e-4)
     clip = example_clip()
     hand = clip.hands[0]
     clip = replace(clip, hands=(replace(hand, joints_camera=hand.joints_camera * [1, 1, 0] + [0, 0, 0.5]),))
@@ -133,3 +148,71 @@ def test_a_networks_own_unit_is_one_more_observation():
     if_known = estimate_scale(clip, replace(maps, unit_error=1e-6), ScaleConfig()).scale
     if_hardly = estimate_scale(clip, replace(maps, unit_error=1e6), ScaleConfig()).scale
     assert (if_known, if_hardly) == (pytest.approx(1, abs=1e-6), pytest.approx(if_unknown, rel=1e-6))
+
+
+@pytest.fixture(scope="module")
+def filmed():
+    """Four clips of the tabletop world with the truth's depth as a sensor of unknown unit gives it, and that unit."""
+    from vipa.benchmarks.annotation_quality import sensor_depth
+    from vipa.hand3d.estimators import sample_frames
+    from vipa.hand3d.pointmaps import DepthPoints
+    from vipa.worlds.film import film_clip
+    from vipa.worlds.seeds import seeds_of
+
+    out = []
+    for seed in seeds_of("test")[:4]:
+        clip = film_clip(seed)
+        truth = DepthPoints()(clip, sample_frames(clip, 1.0).tolist())
+        assert truth is not None
+        out.append((clip, *sensor_depth(clip, truth, np.random.default_rng(seed))))
+    return out
+
+
+def deeper(clip, factor, metres=0.0):
+    """The clip with its joints on the same rays, deeper by (factor - 1) * THICKNESS + metres."""
+    hands = []
+    for hand in clip.hands:
+        z = hand.joints_camera[..., 2]
+        below = (z + (factor - 1) * THICKNESS + metres) / z
+        hands.append(replace(hand, joints_camera=hand.joints_camera * below[..., None]))
+    return replace(clip, hands=tuple(hands))
+
+
+@pytest.mark.parametrize("shift", [-0.1, 0.0, 0.4])
+@pytest.mark.parametrize(("factor", "metres"), [(0.5, 0), (1, 0), (1.5, 0), (2, 0), (1, 0.017), (1.6, 0.008)])
+def test_the_interval_holds_the_true_scale_where_joints_lie_deeper_than_assumed(filmed, factor, metres, shift):
+    """(1, 17 mm) is FPHA's kind: wrist 39 mm, fingers 25-28 mm behind the sensed surface. shift: metres that hands
+    and surfaces are farther away, at 0.3 to 0.9 m."""
+    for clip, maps, truth in filmed:
+        maps = replace(maps, depth=maps.depth + np.float32(shift / truth))
+        clip = deeper(clip, factor, metres + shift)
+        found = estimate_scale(clip, maps, ScaleConfig())
+        assert found.low < truth < found.high
+        distance = np.nanmedian([h.joints_camera[..., 2] for h in clip.hands])
+        assert found.high - found.low < 0.06 * truth / distance  # 6 cm of depth in all: not absurdly wide
+
+
+def test_more_frames_do_not_narrow_what_is_common_to_all(filmed):
+    clip, maps, truth = filmed[0]
+    few = estimate_scale(clip, maps, ScaleConfig())
+    often = [i for i in range(len(maps.frames)) for _ in range(50)]
+    many = estimate_scale(clip, replace(maps, frames=maps.frames[often], depth=maps.depth[often]), ScaleConfig())
+    assert many.low < 0.97 * truth
+    assert few.low == pytest.approx(many.low, rel=0.01)
+
+
+def test_a_metric_map_that_is_calibrated_all_the_same_gets_an_interval(filmed):
+    clip, maps, truth = filmed[0]
+    metric = replace(maps, depth=maps.depth * np.float32(truth), metric=True)
+    found = estimate_scale(deeper(clip, 1.5), metric, ScaleConfig(force=True))
+    assert found.low < 1 < found.high
+
+
+def test_the_interval_holds_the_truth_with_things_before_a_third_of_the_joints(filmed):
+    for clip, maps, truth in filmed:
+        rng = np.random.default_rng(0)
+        depth = maps.depth.copy()
+        bad = rng.random(depth.shape) < 0.33
+        depth[bad] -= (rng.uniform(0.05, 0.13, bad.sum()) / truth).astype(np.float32)
+        found = estimate_scale(deeper(clip, 1.5), replace(maps, depth=depth), ScaleConfig())
+        assert found.low < truth < found.high

@@ -55,7 +55,9 @@ def test_videos_without_hands_are_refused_and_a_trackers_results_give_them(tmp_p
     options = replace(fixture.options, tracker="wilor", hands=fixture.root / "hands")
     report = annotate_source("tasterob", fixture.root, tmp_path / "with", options=options)
     assert report.done == 2
-    truth = film(0, FRAMES, RATE, Intrinsics.from_fov(fixture.options.fov, 320, 240, "estimated"))
+    truth = film(
+        0, FRAMES, RATE, Intrinsics.from_fov(np.radians(fixture.options.fov_degrees), 320, 240, "estimated")
+    )
     records = [r for r in Hand3D(tmp_path / "with").visual() if r.category == "hand_movement"]
     assert {r.clip_id for r in records} == {"tasterob/SingleHand_Kitchen_7", "tasterob/DoubleHand_Kitchen_7"}
     for r in records:

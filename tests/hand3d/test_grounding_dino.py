@@ -111,3 +111,19 @@ def test_a_name_gets_the_box_on_which_all_its_words_agree():
     assert np.isnan(found[1]).all() and scores[1] == 0
     with pytest.raises(ValueError, match="do not fit"):
         best_boxes(logits, boxes, [[6]], 0.4, (100, 50))
+
+
+def test_the_detector_counts_by_its_content(weights, tmp_path):
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    def content(folder) -> str:
+        return DETECTORS["grounding-dino"](ObjectsConfig(detector=str(folder))).content
+
+    shutil.copytree(weights, tmp_path / "moved")
+    assert content(weights) == content(tmp_path / "moved")
+    tensors = load_file(tmp_path / "moved" / "model.safetensors")
+    name = next(iter(sorted(tensors)))
+    save_file(tensors | {name: tensors[name] + 0.1}, tmp_path / "moved" / "model.safetensors", {"format": "pt"})
+    assert content(weights) != content(tmp_path / "moved")

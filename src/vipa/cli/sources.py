@@ -24,8 +24,8 @@ class Check:
     """Hand tracker whose results stand in for hands that the source does not have."""
     hands: Path | None = None
     """That tracker's results, one file or folder a clip, or its model file."""
-    fov: float | None = None
-    """Horizontal field of view in degrees, for videos without intrinsics."""
+    fov_degrees: float | None = None
+    """Horizontal field of view, for videos without intrinsics."""
     view: str | None = None
     """Camera, where the source has several."""
 
@@ -58,8 +58,6 @@ def main(args: list[str]) -> None:
 
 
 def _check(command: Check) -> None:
-    import math
-
     from vipa.clips.check import check_source
     from vipa.clips.sources import SourceOptions
 
@@ -67,7 +65,7 @@ def _check(command: Check) -> None:
         mano=command.mano,
         tracker=command.tracker,
         hands=command.hands,
-        fov=None if command.fov is None else math.radians(command.fov),
+        fov_degrees=command.fov_degrees,
         view=command.view,
     )
     sheet = command.sheet or Path(f"{command.name}_check.png")
@@ -80,8 +78,8 @@ def _fixture(command: Fixture) -> None:
 
     fixture = write_fixture(command.name, command.out)
     options = [f"--mano {fixture.options.mano}"] if fixture.options.mano else []
-    if fixture.options.fov:
-        options.append(f"--fov {fixture.options.fov * 57.29577951:.4f}")
+    if fixture.options.fov_degrees:
+        options.append(f"--fov-degrees {fixture.options.fov_degrees:g}")
     print(f"{command.name}: {len(fixture.truth)} good and {len(fixture.broken)} broken clips. Look at it with")
     print(" ".join(["vipa sources check", command.name, str(fixture.root), *options]))
 

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from vipa.clips.clip import Clip, ClipError, Hand
 from vipa.clips.reading import in_view
-from vipa.clips.sources import NO_OPTIONS, SourceOptions, load_source
+from vipa.clips.sources import NO_OPTIONS, SourceOptions, read_source
 from vipa.geometry import project, transform
 from vipa.hands.anatomy import shape_of
 from vipa.hands.skeleton import BONES
@@ -101,7 +101,7 @@ def check_source(
     """
     checks, errors, tiles = [], [], []
     missing: Counter[str] = Counter()
-    for clip in islice(load_source(name).read_clips(Path(root), options), limit):
+    for clip in islice(read_source(name, root, options), limit):
         if isinstance(clip, ClipError):
             errors.append(clip)
             continue

@@ -7,18 +7,23 @@ import numpy as np
 
 from vipa.clips.clip import Hand
 from vipa.clips.reading import make_hand
-from vipa.clips.sources import SourceOptions
+from vipa.clips.sources import SourceOptions, check_fov
 from vipa.clips.video import VideoFrames
+from vipa.content import content_of
 from vipa.geometry import Intrinsics
 from vipa.geometry.cameras import CENTRED
 from vipa.hands.repair import repair_hands
-from vipa.hands.trackers import open_tracker, tracker_names
+from vipa.hands.trackers import open_tracker, tracker_version
+from vipa.store import ClipStore, StageOutput
 
 VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".m4v", ".avi"}
 
+TRACKING_VERSION = 1
+"""Raised when trackers' results are read or repaired otherwise: kept hands are then out of date."""
+
 
 def intrinsics_of(video: VideoFrames, sidecar: dict, options: SourceOptions) -> Intrinsics:
-    """From the sidecar's calibration or field of view, else the option `fov`. ValueError where nothing says it.
+    """From the sidecar's calibration or field of view, else the option `fov_degrees`. ValueError where nothing says it.
 
     A calibration is of the pictures as players show them, or, where only that fits their shape, of the pictures as
     they are stored, before the file's display matrix turns them; `"picture": "shown"` or `"stored"` says which.
@@ -39,11 +44,11 @@ def intrinsics_of(video: VideoFrames, sidecar: dict, options: SourceOptions) -> 
             )
         return _as_shown(camera, video, picture)
     if sidecar.get("fov_degrees") is not None:
-        return _from_fov(np.radians(float(sidecar["fov_degrees"])), video)
-    if options.fov is not None:
-        return _from_fov(options.fov, video)
+        return _from_fov(float(sidecar["fov_degrees"]), video)
+    if options.fov_degrees is not None:
+        return _from_fov(options.fov_degrees, video)
     raise ValueError(
-        "intrinsics are missing: give them in the sidecar, or the horizontal field of view with --fov DEGREES"
+        "intrinsics are missing: give them in the sidecar, or the horizontal field of view with --fov-degrees"
     )
 
 
@@ -51,8 +56,8 @@ def _as_shown(camera: Intrinsics, video: VideoFrames, picture: str | None) -> In
     """The camera of the frames that `video` gives. ValueError where it is of neither picture, or could be of both."""
     if picture not in (None, "shown", "stored"):
         raise ValueError(f"intrinsics: picture must be shown or stored, it is {picture!r}")
-    rotation, mirrored = video.index.rotation, False
-    width, height = stored = video.size[::-1] if rotation in (90, 270) else video.size
+    rotation, mirrored = video.index.rotation, video.index.mirrored
+    width, height = stored = video.index.square
     if picture == "stored" or (picture is None and not camera.has_shape(*video.size) and camera.has_shape(*stored)):
         return camera.for_size(width, height).turned(rotation, mirrored)
     shown = camera.for_size(*video.size)
@@ -66,10 +71,8 @@ def _as_shown(camera: Intrinsics, video: VideoFrames, picture: str | None) -> In
     return shown
 
 
-def _from_fov(fov: float, video: VideoFrames) -> Intrinsics:
-    if not 0 < fov < np.pi:
-        raise ValueError(f"fov: must be between 0 and 180 degrees, it is {np.degrees(fov):g}")
-    return Intrinsics.from_fov(fov, *video.size, "estimated")
+def _from_fov(degrees: float, video: VideoFrames) -> Intrinsics:
+    return Intrinsics.from_fov(np.radians(check_fov(degrees)), *video.size, "estimated")
 
 
 def tracked_hands(
@@ -84,18 +87,33 @@ def tracked_hands(
 
     options.tracker: its name (`vipa.hands.trackers.tracker_names`). options.hands: its model file, or the folder
     of its results, which holds one file or folder a clip, named like the clip or, where no other video of the
-    source has the same name without its ending (one_stem), like the video.
-    FileNotFoundError where this video has none.
+    source has the same name without its ending (one_stem), like the video. options.cache: what was found in a video of
+    this content, by these results or this model, is read from there and not found again.
+    FileNotFoundError where this video has no results.
     """
-    if options.hands is None:
+    if options.hands is None or options.tracker is None:
         return ()
-    if options.tracker is None:
-        raise ValueError(f"hands: which tracker wrote {options.hands}? Name one of {', '.join(tracker_names())}")
-    results = _results(Path(options.hands), (clip_id, path.stem) if one_stem else (clip_id, path.name))
-    times = video.timestamps
-    seen = open_tracker(options.tracker, results)(video, times, intrinsics)
-    tracks = repair_hands(seen, times).tracks
-    out = (make_hand(track.side, track.joints_camera, track.confidence) for track in tracks)
+    results, times = _results(Path(options.hands), (clip_id, path.stem) if one_stem else (clip_id, path.name)), video.timestamps
+
+    def track() -> StageOutput:
+        tracker = open_tracker(options.tracker, results)
+        tracks = repair_hands(tracker(video, times, intrinsics), times).tracks
+        arrays = {f"{t.side}_{k}": getattr(t, k) for t in tracks for k in ("joints_camera", "confidence")}
+        return StageOutput([t.side for t in tracks], arrays)
+
+    if options.cache is None:
+        found = track()
+    else:
+        version = tracker_version(options.tracker)
+        key = content_of([TRACKING_VERSION, options.tracker, version, intrinsics, times]) + "".join(
+            map(content_of, (path, results))
+        )
+        store = ClipStore(Path(options.cache) / options.tracker / clip_id)
+        found = store.read("hands", key)
+        if found is None:
+            found = track()
+            store.write("hands", key, found)
+    out = (make_hand(s, found.arrays[f"{s}_joints_camera"], found.arrays[f"{s}_confidence"]) for s in found.values)
     return tuple(hand for hand in out if hand is not None)
 
 

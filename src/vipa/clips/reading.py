@@ -22,9 +22,25 @@ Label = TypeVar("Label")
 def existing_root(root: Path) -> Path:
     """The folder itself. FileNotFoundError where it is not there or is a file."""
     root = Path(root)
+    if root.is_file():
+        raise FileNotFoundError(f"{root}: this source reads a folder, and this is a file; give the folder")
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder")
     return root
+
+
+def files_below(root: Path, suffixes: set[str]) -> tuple[Path, list[Path]]:
+    """(folder, the files of these suffixes below it); `root` may be one such file: then its folder and that file.
+
+    FileNotFoundError where it is not there; ValueError for a file of another kind.
+    """
+    root = Path(root)
+    if not root.is_file():
+        root = existing_root(root)
+        return root, [p for p in sorted(root.rglob("*")) if p.suffix.lower() in suffixes]
+    if root.suffix.lower() not in suffixes:
+        raise ValueError(f"{root}: of this source a single file must be {', '.join(sorted(suffixes))}")
+    return root.parent, [root]
 
 
 def read_each(

@@ -25,6 +25,11 @@ from vipa.weights import CONVENTIONS, NANO
 UNIT_ERROR = 0.065
 """Of nano's 3D encoder: standard deviation of true depth / its depth (the median over a clip) on 150 training clips."""
 
+EDGE = (0.82, 0.05)
+"""Of nano's 3D encoder, which runs fingers into what lies behind them: the quantile of joint depth / surface depth
+that is the scale, and its error beyond what differs between frames. Chosen on the same clips: 2 % too small, half
+of all clips within 5 % (the median: 9, 9)."""
+
 
 @dataclass(frozen=True)
 class NanoRecipe:
@@ -83,7 +88,7 @@ def pack_foundation(vlm: Path, spatial: Path, logs: Path) -> None:
     model.save_pretrained(folder / "vlm")
     AutoTokenizer.from_pretrained(vlm).save_pretrained(folder / "vlm")
     encoder = Cut3rModel.from_pretrained(spatial, dtype=torch.float16)
-    encoder.config.unit_error = UNIT_ERROR
+    encoder.config.unit_error, encoder.config.edge = UNIT_ERROR, EDGE
     encoder.save_pretrained(folder / "spatial")
     for path in sorted(logs.glob("**/log.jsonl")):
         if "stages" not in path.parts:

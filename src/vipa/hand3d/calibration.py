@@ -7,10 +7,14 @@ the clip are combined robustly:
 
     joint depth = scale * surface depth + flesh * thickness of that joint
 
+How deep joints lie is assumed, and joints that lie d metres deeper make hands at a distance z look d / z farther: the
+scale is that much too large, for all joints and frames alike, so that no number of them averages it out. The interval
+holds the sampling, and this: the scale for a depth of `DEEPER` times less and times more than assumed.
+
 A network that runs fingers into what lies behind them errs one way only: its hands are too far, by a third where they
-are near. Where most joints of such a map do not agree on a scale, the edge of their ratios that is nearest to the
-camera is the scale, not their middle. Where a network was trained in metres and the error of its own unit is known,
-that unit is one more observation.
+are near. Where its weights' configuration says so (`edge`) and most joints do not agree on a scale, the edge of their
+ratios that is nearest to the camera is the scale, not their middle. Where a network was trained in metres and the
+error of its own unit is known, that unit is one more observation.
 """
 
 from dataclasses import dataclass
@@ -28,10 +32,14 @@ THICKNESS = np.array([0.022, *[0.016, 0.011, 0.009, 0.008], *[0.013, 0.010, 0.00
 """Metres from each joint to the skin towards the camera: of adult hands, palm to tip. One factor (`flesh`) per
 clip adapts it to the hand and to how a data set places its joints."""
 
-EDGE = 0.82
-"""Quantile of joint depth / surface depth that is the scale of a map which runs hands into what lies behind them.
-Chosen for nano's 3D encoder on 150 training clips: 2 % too small, half of all clips within 5 % (the median: 9, 9)."""
-EDGE_ERROR = 0.05  # of that scale, beyond what differs between frames, for the interval
+DEEPER = 3.5
+"""The prior of the true depth below the skin over `THICKNESS`, a factor common to all joints of a clip: log-normal with
+median 1, 95 % of it between 1 / DEEPER and DEEPER (standard deviation of the logarithm: 0.64).
+
+THICKNESS is half of an adult's fingers, palm and wrist, for joints on the bones' axis. Data sets put joints elsewhere,
+and sensors err behind skin: real joints that are seen lie 13-35 mm behind the sensed surface (1.6 times THICKNESS), on
+FPHA the wrist 33-44 mm (1.5-2 times) and fingers up to 3 times. The fit's own `flesh` moves the scale but does not
+narrow the interval, for it rests on the ratios between joints, and those are as uncertain as the factor."""
 
 IN_FRONT, BEHIND = 0.03, 0.02  # metres the surface may be before / behind the expected skin of a visible joint
 
@@ -40,15 +48,15 @@ IN_FRONT, BEHIND = 0.03, 0.02  # metres the surface may be before / behind the e
 class ScaleEstimate:
     """Metres per unit of a clip's point map.
 
-    low, high: 95 % interval. spread: robust standard deviation of the per-frame scales, relative; of an edge: the
-    standard deviation over resampled frames. frames, joints: support. plain_median: the paper's estimate, over all
-    joints that fall on the image, for comparison; None without any. calibrated: False where the map was metric and
-    kept as it is.
+    low, high: 95 % interval, of sampling and of what is not known (`DEEPER`); None where it was not estimated. spread:
+    robust standard deviation of the per-frame scales, relative; of an edge: the standard deviation over resampled
+    frames. frames, joints: support. plain_median: the paper's estimate, over all joints that fall on the image,
+    for comparison; None without any. calibrated: False where the map was metric and kept as it is.
     """
 
     scale: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     spread: float
     flesh: float
     frames: int
@@ -60,7 +68,7 @@ class ScaleEstimate:
 def estimate_scale(clip: Clip, maps: AnyMaps, config: ScaleConfig) -> ScaleEstimate:
     """The scale of `maps`; 1 for a metric map unless `config.force`. ClipError where hands give no good answer."""
     if maps.metric and not config.force:
-        return ScaleEstimate(1.0, 1.0, 1.0, 0.0, 1.0, 0, 0, None, False)
+        return ScaleEstimate(1.0, None, None, 0.0, 1.0, 0, 0, None, False)
     z, surface, thickness, frame, on_image = _pairs(clip, maps)
     plain = plain_median(z[on_image], surface[on_image], frame[on_image])
     keep = on_image & (thickness > 0)
@@ -70,8 +78,8 @@ def estimate_scale(clip: Clip, maps: AnyMaps, config: ScaleConfig) -> ScaleEstim
             clip.id, f"scale: only {len(z)} joints are visible with a depth, {config.joints} are needed"
         )
     scale, flesh, inlier = robust_fit(z, surface, thickness)
-    edge = maps.confidence is not None and inlier.mean() < config.agree
-    if edge:
+    edge = maps.edge if inlier.mean() < config.agree else None
+    if edge is not None:
         flesh, inlier = 1.0, np.ones_like(inlier)
     frames, counts = np.unique(frame[inlier], return_counts=True)
     frames = frames[counts >= 3]
@@ -82,39 +90,48 @@ def estimate_scale(clip: Clip, maps: AnyMaps, config: ScaleConfig) -> ScaleEstim
             f"{config.joints} in {config.frames} are needed",
         )
     ratios = [((z - flesh * thickness) / surface)[inlier & (frame == f)] for f in frames]
-    if edge:
-        scale, sigma = upper_edge(ratios)
-        error = float(np.hypot(sigma, EDGE_ERROR * scale))
+    if edge is not None:
+        scale, sigma = upper_edge(ratios, edge[0])
+        error = float(np.hypot(sigma, edge[1] * scale))
     else:
         per_frame = np.array([np.median(of_frame) for of_frame in ratios])
         scale = float(np.median(per_frame))
         sigma = 1.4826 * float(np.median(np.abs(per_frame - scale)))
-        # the flesh's own uncertainty does not average out over frames: 30 % of its share of the depth
-        systematic = 0.3 * float(np.median(flesh * thickness[inlier] / z[inlier])) * scale
-        error = float(np.hypot(1.2533 * sigma / np.sqrt(len(frames)), systematic))
+        error = 1.2533 * sigma / np.sqrt(len(frames))
     spread = sigma / scale
-    if maps.unit_error is not None:
-        scale, error = with_own_unit(scale, error, maps.unit_error)
     if spread > config.spread:
         raise ClipError(clip.id, f"scale: frames disagree by {spread:.1%} (largest accepted {config.spread:.0%})")
-    low, high = scale - 1.96 * error, scale + 1.96 * error
+    low, high = interval(scale, error, flesh, float(np.median(thickness[inlier] / surface[inlier])))
+    if maps.unit_error is not None:
+        scale, low, high = with_own_unit(scale, low, high, maps.unit_error)
     return ScaleEstimate(scale, low, high, spread, flesh, len(frames), int(inlier.sum()), plain, True)
 
 
-def upper_edge(ratios: list[Float[np.ndarray, "joints"]]) -> tuple[float, float]:
-    """(the `EDGE` quantile of all ratios, its standard deviation over resampled frames), from the ratios per frame."""
+def interval(scale: float, error: float, flesh: float, thickness: float) -> tuple[float, float]:
+    """(low, high), 95 %: the sampling and the unknown depth of the joints, which are independent.
+
+    error: standard deviation of the scale by sampling. thickness: of the joints, in units of the scale (metres over
+    the surface's depth in the map): the scale falls by so much where joints are deeper by one more `THICKNESS`.
+    """
+    deeper, shallower = max(DEEPER - flesh, 0.0) * thickness, max(flesh - 1 / DEEPER, 0.0) * thickness
+    return scale - float(np.hypot(1.96 * error, deeper)), scale + float(np.hypot(1.96 * error, shallower))
+
+
+def upper_edge(ratios: list[Float[np.ndarray, "joints"]], quantile: float) -> tuple[float, float]:
+    """(this quantile of all ratios, its standard deviation over resampled frames), from the ratios per frame."""
     rng = np.random.default_rng(0)
     again = rng.integers(len(ratios), size=(100, len(ratios)))
-    resampled = [np.quantile(np.concatenate([ratios[i] for i in frames]), EDGE) for frames in again]
-    return float(np.quantile(np.concatenate(ratios), EDGE)), float(np.std(resampled))
+    resampled = [np.quantile(np.concatenate([ratios[i] for i in frames]), quantile) for frames in again]
+    return float(np.quantile(np.concatenate(ratios), quantile)), float(np.std(resampled))
 
 
-def with_own_unit(scale: float, error: float, unit_error: float) -> tuple[float, float]:
-    """The scale that hands give, with its standard deviation, and the map's own unit (1 +- unit_error, relative), each
-    weighted by its precision; in logarithms, for both are factors."""
-    hands, own = (error / scale) ** 2, unit_error**2
-    combined = scale ** (own / (hands + own))
-    return combined, combined * float(np.sqrt(hands * own / (hands + own)))
+def with_own_unit(scale: float, low: float, high: float, unit_error: float) -> tuple[float, float, float]:
+    """The scale that hands give, with its 95 % interval, and the map's own unit (1 +- unit_error, relative), each
+    weighted by its precision; in logarithms, for both are factors. Each side of the interval shrinks alike."""
+    hands, own = (np.log(high / low) / (2 * 1.96)) ** 2, unit_error**2
+    share = float(own / (hands + own))
+    combined, shrink = scale**share, share**0.5
+    return combined, combined * (low / scale) ** shrink, combined * (high / scale) ** shrink
 
 
 def plain_median(

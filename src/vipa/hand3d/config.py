@@ -42,7 +42,8 @@ class ScaleConfig:
     """Metres per unit of a point map (see `calibration`). A metric point map keeps its scale unless `force`.
 
     spread: largest accepted robust spread of the per-frame scales, relative. frames, joints: least support. agree: of
-    a network's map, the share of joints that must agree on a scale; below it the upper edge of their ratios is taken.
+    the map of a network whose configuration says so (`edge`), the share of joints that must agree on a scale; below it
+    the upper edge of their ratios is taken.
     """
 
     force: bool = False

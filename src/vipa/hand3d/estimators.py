@@ -42,3 +42,8 @@ def sample_frames(clip: Clip, rate: float) -> np.ndarray:
     if len(wanted) == 1:
         wanted = times[[0, -1]]
     return np.unique(np.abs(times[None] - wanted[:, None]).argmin(1))
+
+
+def content_at(estimator: object, name: str | None) -> str | None:
+    """Of the network that an estimator has loaded (`content`); of one that does not say, the name it was loaded by."""
+    return getattr(estimator, "content", name)

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vipa.clips.clip import Clip
+from vipa.content import content_of, network_content
 from vipa.hand3d.config import ObjectsConfig
 
 
@@ -27,6 +28,10 @@ class GroundingDino:
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.processor = load_processor(AutoProcessor, config.detector)
         self.model = load_model(AutoModelForZeroShotObjectDetection, config.detector)
+        tokenizer = self.processor.tokenizer
+        self.content = network_content(self.model, self.processor.image_processor) + content_of(
+            tokenizer.get_vocab()
+        )
         torch.nn.Module.to(self.model, self.device)
 
     @torch.inference_mode()

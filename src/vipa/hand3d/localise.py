@@ -53,7 +53,9 @@ def locate_objects(
         covered = hand_mask(points[..., 2], seen, flesh, i) | others_mask(here, j, points.shape[:2])
         centres[j, i], extents[j, i], share = locate_in_box(points, here[j], covered)
         confidence[j, i] = share * scores[j, i]
-    unsure = 0.5 * (scale.high - scale.low) / scale.scale  # of every distance: nearer together is not told apart
+    unsure = 0.0  # of every distance, relative: what is nearer together is not told apart
+    if scale.low is not None and scale.high is not None:
+        unsure = 0.5 * (scale.high - scale.low) / scale.scale
     found = []
     for j, name in enumerate(names):
         known = confidence[j] >= least_confidence

@@ -29,7 +29,7 @@ class LocatedObject:
 
 
 class BoxDetector(Protocol):
-    """Boxes of named objects on frames of a clip."""
+    """Boxes of named objects on frames of a clip. One that holds a network has `content`, as `PointMapEstimator`."""
 
     def __call__(
         self, clip: Clip, frames: Sequence[int], names: Sequence[str]

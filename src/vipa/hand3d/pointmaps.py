@@ -17,8 +17,11 @@ class PointMaps:
     """Points of some frames of a clip, each in its own frame's camera (OpenCV).
 
     All points of a clip share one unknown unit unless `metric` (metres). The map may be smaller than the image.
-    T_world_camera: poses that came with the points, in the same unit; None where the estimator gives none. unit_error:
-    of an estimator that was trained in metres, the relative standard deviation of its unit from clip to clip.
+    T_world_camera: poses that came with the points, in the same unit; None where the estimator gives none. What
+    the estimator's own configuration says of its errors, None where it says nothing: unit_error, of one that was
+    trained in metres, the relative standard deviation of its unit from clip to clip; edge, of one that runs hands
+    into what lies behind them, the quantile of joint depth / surface depth that is the scale, and the relative
+    error of that.
     """
 
     frames: Int[np.ndarray, "n"]
@@ -27,6 +30,7 @@ class PointMaps:
     metric: bool
     T_world_camera: Float[np.ndarray, "n 4 4"] | None = None
     unit_error: float | None = None
+    edge: tuple[float, float] | None = None
 
     @property
     def depth(self) -> Float32[np.ndarray, "n height width"]:
@@ -49,6 +53,7 @@ class DepthMaps:
     confidence: None = None
     T_world_camera: None = None
     unit_error: None = None
+    edge: None = None
 
     @property
     def points(self) -> Float32[np.ndarray, "n height width 3"]:
@@ -68,7 +73,11 @@ AnyMaps = PointMaps | DepthMaps
 
 
 class PointMapEstimator(Protocol):
-    """Points of frames of a clip; None where this estimator has nothing for this clip."""
+    """Points of frames of a clip; None where this estimator has nothing for this clip.
+
+    One that holds a network has also `content: str`, which changes with whatever decides its results
+    (`content.network_content`); else the name of its weights stands for them.
+    """
 
     cached: bool  # whether the result is worth a file: a network's is, a sensor's is one already
 

@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from vipa.clips.clip import Clip
+from vipa.content import network_content
 from vipa.geometry import matrix_from_quaternion_wxyz, rigid
 from vipa.hand3d.pointmaps import PointMaps
 
@@ -15,8 +16,8 @@ class Cut3rPoints:
     """Runs `Cut3rModel` over the sampled frames of a clip, in order, its state carried along.
 
     weights: a folder or a hub name. The unit is found by calibration, from hands and, where the weights' configuration
-    says how good it is (`unit_error`), from the network's own. A network for square images
-    sees the whole picture brought to its square; others see its longer side, both sides multiples of the patch.
+    says how good it is (`unit_error`), from the network's own. A network for square images sees the whole picture
+    brought to its square; others see its longer side, both sides multiples of the patch.
     """
 
     cached = True
@@ -27,6 +28,7 @@ class Cut3rPoints:
 
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model = load_model(Cut3rModel, weights, expected="cut3r")
+        self.content = network_content(self.model)
         torch.nn.Module.to(self.model, self.device)
 
     @torch.inference_mode()
@@ -48,7 +50,13 @@ class Cut3rPoints:
         pose = np.stack(poses)
         T_world_camera = rigid(matrix_from_quaternion_wxyz(pose[:, 3:]), pose[:, :3])
         return PointMaps(
-            np.asarray(frames), np.stack(points), np.stack(confidence), False, T_world_camera, config.unit_error
+            np.asarray(frames),
+            np.stack(points),
+            np.stack(confidence),
+            metric=False,
+            T_world_camera=T_world_camera,
+            unit_error=config.unit_error,
+            edge=config.edge,
         )
 
 

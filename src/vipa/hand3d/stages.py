@@ -5,11 +5,10 @@ contacts -> words -> points -> scale -> objects -> relations ->
                               frames    ->
 """
 
-import hashlib
 import io
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any
 
@@ -17,12 +16,13 @@ import numpy as np
 from PIL import Image
 
 from vipa.clips.clip import Clip, ClipError, Text
+from vipa.content import content_of
 from vipa.hand3d.calibration import ScaleEstimate, estimate_scale
 from vipa.hand3d.config import AnnotateConfig, digest
 from vipa.hand3d.contacts import contacts_from_geometry
 from vipa.hand3d.describe import names_by_model, reworded, texts_by_model, texts_by_template
 from vipa.hand3d.endpoint import EndpointError
-from vipa.hand3d.estimators import Estimators, sample_frames
+from vipa.hand3d.estimators import Estimators, content_at, sample_frames
 from vipa.hand3d.localise import locate_objects
 from vipa.hand3d.motion import find_motions, motion_seed, motion_task
 from vipa.hand3d.objects import LocatedObject, clip_names, from_poses
@@ -35,7 +35,7 @@ from vipa.hand3d.visibility import Sight
 from vipa.hand3d.wrists import LocatedHand, locate_hands, wrist_path
 
 STAGE_VERSIONS = {
-    "contacts": 1, "words": 2, "points": 2, "scale": 3, "objects": 4, "relations": 4, "motion": 3, "frames": 1
+    "contacts": 1, "words": 2, "points": 3, "scale": 4, "objects": 4, "relations": 4, "motion": 3, "frames": 1
 }  # fmt: skip
 """Raised when a stage's results change, so that old files count as out of date."""
 
@@ -56,14 +56,17 @@ class ClipStages:
 
     @cached_property
     def keys(self) -> dict[str, str]:
-        """What each stage's file must have been made from."""
-        c, keys = self.config, {}
+        """What each stage's file must have been made from. Networks count by their content, not by where it lies."""
+        c, keys, e = self.config, {}, self.estimators
+        points = (c.points.estimator, content_at(e.points, c.points.weights))
+        boxes = asdict(replace(c.objects, detector="")) | {"network": content_at(e.boxes, c.objects.detector)}
+        endpoint = None if e.endpoint is None else (c.endpoint.model, c.endpoint.longer_side)
         for stage, parts in {
             "contacts": (asdict(c.contacts),),
-            "words": (asdict(c.words), c.objects.names, c.endpoint.url, c.endpoint.model, "contacts"),
-            "points": (asdict(c.points), asdict(c.objects), c.frames.rate, "words"),
+            "words": (asdict(c.words), c.objects.names, endpoint, "contacts"),
+            "points": (points, c.objects.positions, c.objects.names, c.frames.rate, "words"),
             "scale": (asdict(c.scale), "points"),
-            "objects": (asdict(c.objects), asdict(c.hands), "scale"),
+            "objects": (boxes, asdict(c.hands), "scale"),
             "relations": (asdict(c.relations), "objects", "contacts", "words"),
             "motion": (asdict(c.motion), asdict(c.hands), "words"),
             "frames": (asdict(c.frames), "objects", "motion"),
@@ -74,19 +77,9 @@ class ClipStages:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of the clip's arrays and texts; pixels count through what the source says of them."""
-        c = self.source_clip
-        arrays = [c.timestamps, *([c.T_world_camera] if c.T_world_camera is not None else [])]
-        arrays += [a for h in c.hands for a in (h.joints_camera, h.confidence)]
-        for track in c.objects or ():
-            arrays += [a for f in fields(track) if isinstance(a := getattr(track, f.name), np.ndarray)]
-        arrays += list((c.contacts or {}).values())
-        head = (c.source, c.id, c.source_video, c.intrinsics, c.depth is None, c.depth_is_metric, c.texts, c.split)
-        names = [t.name for t in c.objects or ()], sorted(c.contacts or {}), [h.side for h in c.hands]
-        bits = hashlib.sha256(f"{head} {names}".encode())
-        for array in arrays:
-            bits.update(np.ascontiguousarray(array).data)
-        return bits.hexdigest()[:16]
+        """Of everything that the clip holds, the files of its pictures and depth images included; but for its notes,
+        which no stage reads."""
+        return content_of(replace(self.source_clip, notes={}))
 
     def _stage(self, name: str, compute: Callable[[], StageOutput]) -> StageOutput:
         output = self.store.read(name, self.keys[name])
@@ -174,7 +167,7 @@ class ClipStages:
             arrays = {"points": maps.points}
             arrays |= {} if maps.confidence is None else {"confidence": maps.confidence}
             arrays |= {} if maps.T_world_camera is None else {"T_world_camera": maps.T_world_camera}
-            return StageOutput({"metric": maps.metric, "unit_error": maps.unit_error}, arrays)
+            return StageOutput({k: getattr(maps, k) for k in ("metric", "unit_error", "edge")}, arrays)
 
         out = self._stage("points", compute)
         if out.values is None:

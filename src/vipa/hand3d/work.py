@@ -38,9 +38,10 @@ def clip_folder(out: Path, clip: Clip) -> Path:
 def annotate_clip(clip: Clip | ClipError, out: Path, config: AnnotateConfig, estimators: Estimators) -> ClipReport:
     """All stages of one clip. Whatever is wrong with the clip becomes the report's reason."""
     if isinstance(clip, ClipError):
-        return _refuse(out / "work" / "refused" / clip.clip_id, clip.clip_id, str(clip), 0.0, {})
+        return refuse(clip, out, "")
     folder = clip_folder(out, clip)
     stages = ClipStages(clip, config, estimators, ClipStore(folder))
+
     seconds: dict[str, float] = {}
     cpu: dict[str, float] = {}
     try:
@@ -86,6 +87,14 @@ PARTS = {
 }
 """Stage -> the attribute of `ClipStages` that does it."""
 assert PARTS.keys() == STAGE_VERSIONS.keys()
+
+
+def refuse(clip: Clip | ClipError, out: Path, reason: str) -> ClipReport:
+    """A clip that could not be tried to its end, with why."""
+    if isinstance(clip, ClipError):
+        return _refuse(out / "work" / "refused" / clip.clip_id, clip.clip_id, str(clip), 0.0, {})
+    reason = f"clip {clip.id!r}: {reason}"
+    return _refuse(clip_folder(out, clip), f"{clip.source}/{clip.id}", reason, clip.seconds, {})
 
 
 def _refuse(folder: Path, clip_id: str, reason: str, duration: float, seconds: dict[str, float]) -> ClipReport:

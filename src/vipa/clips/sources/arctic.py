@@ -17,6 +17,7 @@ from vipa.geometry.distortion import RationalLens
 from vipa.json_files import read_json
 from vipa.safe_pickle import load_npy
 
+OPTIONS = ("mano", "view", "seconds")
 LICENCE = "ARCTIC licence of the Max Planck Society: non-commercial research"
 DOWNLOAD = "arctic.is.tue.mpg.de (registration), scripts of github.com/zc-alexfan/arctic; MANO model files"
 LAYOUT = """\

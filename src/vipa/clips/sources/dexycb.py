@@ -15,6 +15,7 @@ from vipa.clips.sources import NO_OPTIONS, SourceOptions
 from vipa.clips.video import ImageFrames
 from vipa.geometry import Intrinsics, matrix_from_axis_angle
 
+OPTIONS = ("mano", "view", "seconds")
 LICENCE = "CC BY-NC 4.0"
 DOWNLOAD = "dex-ycb.github.io: the subjects' archives, calibration.tar.gz; models.tar.gz for meshes"
 LAYOUT = """\

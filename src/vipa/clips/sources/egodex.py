@@ -10,11 +10,12 @@ import numpy as np
 
 from vipa.clips.clip import ActingHand, Clip, ClipError, Hand, ObjectTrack, Side, Split, Text, end_of
 from vipa.clips.mano_hands import fitted_mano
-from vipa.clips.reading import chunks, existing_root, make_hand, read_each, rows
+from vipa.clips.reading import chunks, files_below, make_hand, read_each, rows
 from vipa.clips.sources import NO_OPTIONS, SourceOptions
 from vipa.clips.video import VideoFrames
 from vipa.geometry import Intrinsics, invert
 
+OPTIONS = ("mano", "seconds")
 LICENCE = "CC BY-NC-ND 4.0"
 DOWNLOAD = "github.com/apple/ml-egodex: part1 ... part5, test, extra"
 LAYOUT = """\
@@ -34,8 +35,9 @@ def joint_names(side: Side) -> list[str]:
 
 
 def read_clips(root: Path, options: SourceOptions = NO_OPTIONS) -> Iterator[Clip | ClipError]:
-    root = existing_root(root)
-    found = [("_".join(p.relative_to(root).with_suffix("").parts), p) for p in sorted(root.rglob("*.hdf5"))]
+    root = Path(root)
+    root, files = files_below(root.with_suffix(".hdf5") if root.suffix == ".mp4" else root, {".hdf5"})
+    found = [("_".join(p.relative_to(root).with_suffix("").parts), p) for p in files]
     return read_each("egodex", root, LAYOUT, found, lambda name, path: _read(name, root, path, options))
 
 

@@ -10,20 +10,21 @@ import numpy as np
 from vipa.clips.clip import Clip, ClipError, Hand, ObjectTrack, Text
 from vipa.clips.depth import DepthImages, depth_images
 from vipa.clips.raw_video import VIDEO_SUFFIXES, intrinsics_of, tracked_hands
-from vipa.clips.reading import chunks, existing_root, make_hand, read_each, rows
+from vipa.clips.reading import chunks, files_below, make_hand, read_each, rows
 from vipa.clips.sources import NO_OPTIONS, SourceOptions
 from vipa.clips.video import VideoFrames
 from vipa.hands.skeleton import SIDES
 from vipa.json_files import read_json
 
+OPTIONS = ("fov_degrees", "tracker", "hands", "seconds", "cache")
 LICENCE = "yours: 'licence' in the sidecar"
 DOWNLOAD = "nothing: your own videos"
 LAYOUT = """\
-ROOT/                        (any folders below it)
+ROOT/                        (any folders below it; or one video)
   kitchen.mp4
   kitchen.json               optional, every field optional but a camera:
                              {"intrinsics": {"fx": 600, "fy": 600, "cx": 320, "cy": 240, "width": 640, "height": 480}
-                                or "fov_degrees": 70 (horizontal; also as the option fov, for all videos),
+                                or "fov_degrees": 70 (horizontal; also as the option fov_degrees, for all videos),
                               "static_camera": true,
                               "texts": [{"text": "pick up the cup", "start": 0.0, "end": 2.5, "hand": "right"}],
                               "objects": ["cup"], "source_video": "day 1", "split": "train", "licence": "CC BY 4.0",
@@ -42,8 +43,7 @@ _KNOWN = {
 
 
 def read_clips(root: Path, options: SourceOptions = NO_OPTIONS) -> Iterator[Clip | ClipError]:
-    root = existing_root(root)
-    videos = [p for p in sorted(root.rglob("*")) if p.suffix.lower() in VIDEO_SUFFIXES]
+    root, videos = files_below(root, VIDEO_SUFFIXES)
     alike = Counter(p.with_suffix("") for p in videos)
     shared = {p for p in videos if alike[p.with_suffix("")] > 1}
     found = []

@@ -15,6 +15,7 @@ from vipa.clips.sources import NO_OPTIONS, SourceOptions
 from vipa.clips.video import ImageFrames
 from vipa.geometry import Intrinsics, project, transform
 
+OPTIONS = ("mano", "seconds")
 LICENCE = "academic use only, no redistribution"
 DOWNLOAD = (
     "guiggh.github.io/publications/first-person-hands (form): Video_files, Hand_pose_annotation_v1, Object_6D_pose"

@@ -25,6 +25,7 @@ from vipa.clips.sources import NO_OPTIONS, SourceOptions
 from vipa.clips.video import ImageFrames
 from vipa.geometry import Intrinsics, invert, matrix_from_axis_angle, transform
 
+OPTIONS = ("mano", "view", "seconds")
 LICENCE = "H2O: on request, non-commercial research"
 DOWNLOAD = "h2odataset.ethz.ch (registration), script of github.com/taeinkwon/h2odataset, mode 'ego' or 'all'"
 LAYOUT = """\

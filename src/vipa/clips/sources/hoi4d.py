@@ -17,6 +17,7 @@ from vipa.geometry import Intrinsics, matrix_from_axis_angle, rigid
 from vipa.json_files import read_json
 from vipa.safe_pickle import load_npy, load_pickle
 
+OPTIONS = ("mano", "seconds")
 LICENCE = "CC BY-NC 4.0"
 DOWNLOAD = (
     "hoi4d.github.io: HOI4D_release, HOI4D_annotations, Hand_pose and camera_params archives; MANO model files"

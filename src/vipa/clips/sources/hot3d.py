@@ -20,6 +20,7 @@ from vipa.geometry.distortion import Fisheye624
 from vipa.hands.umetrack import UmeTrackHand
 from vipa.json_files import read_json
 
+OPTIONS = ("mano", "view", "seconds")
 LICENCE = "HOT3D licence agreement (Meta); Apache-2.0 for the repository's sample"
 DOWNLOAD = "projectaria.com/datasets/hot3d (form); images exported from recording.vrs; optionally MANO model files"
 LAYOUT = """\

@@ -15,6 +15,7 @@ from vipa.clips.video import FrameSubset, VideoFrames
 from vipa.hands.skeleton import SIDES
 from vipa.json_files import read_json
 
+OPTIONS = ("fov_degrees", "seconds")
 LICENCE = "the data set's own"
 DOWNLOAD = "huggingface.co: any data set in LeRobot form whose columns hold hands"
 LAYOUT = """\

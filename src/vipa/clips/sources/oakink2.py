@@ -17,6 +17,7 @@ from vipa.geometry import Intrinsics, invert, matrix_from_quaternion_wxyz
 from vipa.json_files import read_json
 from vipa.safe_pickle import load_pickle
 
+OPTIONS = ("mano", "view", "seconds")
 LICENCE = "see the card of huggingface.co/datasets/kelvin34501/OakInk-v2 (none in the repository)"
 DOWNLOAD = (
     "huggingface.co/datasets/kelvin34501/OakInk-v2: data, anno_preview, object_raw, program; MANO model files"

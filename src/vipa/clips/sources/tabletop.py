@@ -112,9 +112,10 @@ def read_clips(root: Path, options: SourceOptions = NO_OPTIONS) -> Iterator[Clip
     FileNotFoundError for a root that is not there, ValueError for one without a manifest or with a wrong one.
     """
     root = Path(root)
-    if not root.is_dir():
+    if not root.exists():
         raise FileNotFoundError(f"tabletop: folder {root} does not exist; make it with write_manifest")
-    manifests = [read_manifest(path) for path in sorted(root.rglob("tabletop.json"))]
+    paths = [root] if root.is_file() else sorted(root.rglob("tabletop.json"))
+    manifests = [read_manifest(path) for path in paths]
     if not manifests:
         raise ValueError(f"tabletop: no tabletop.json below {root}; make one with write_manifest")
     return _film(manifests)

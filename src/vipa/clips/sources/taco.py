@@ -16,6 +16,7 @@ from vipa.geometry import Intrinsics, invert, matrix_from_axis_angle
 from vipa.json_files import read_json
 from vipa.safe_pickle import load_npy, load_pickle
 
+OPTIONS = ("mano", "view", "seconds")
 LICENCE = "CC BY 4.0"
 DOWNLOAD = "taco2024.github.io: the modalities below; MANO model files"
 LAYOUT = """\

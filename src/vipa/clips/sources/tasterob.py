@@ -10,10 +10,11 @@ import openpyxl
 
 from vipa.clips.clip import Clip, ClipError, Text, end_of
 from vipa.clips.raw_video import intrinsics_of, tracked_hands
-from vipa.clips.reading import chunks, existing_root, read_each
+from vipa.clips.reading import chunks, existing_root, files_below, read_each
 from vipa.clips.sources import NO_OPTIONS, SourceOptions
 from vipa.clips.video import VideoFrames
 
+OPTIONS = ("fov_degrees", "tracker", "hands", "seconds", "cache")
 LICENCE = "CC BY-NC 4.0"
 DOWNLOAD = (
     "github.com/GAP-LAB-CUHK-SZ/TASTE-Rob: SingleHand and DoubleHand archives by scene, captions.xlsx, test.txt"
@@ -24,15 +25,19 @@ ROOT/
   DoubleHand/<Scene>/<id>.mp4
   captions.xlsx               sheets Single-Hand, Double-Hand; columns id, scene, caption
   test.txt                    one id a line
-no intrinsics are known: give the option fov; hands come from a tracker (options tracker, hands)
+no intrinsics are known: give the option fov_degrees; hands come from a tracker (options tracker, hands)
 """
 
 SHEETS = {"SingleHand": "Single-Hand", "DoubleHand": "Double-Hand"}
 
 
 def read_clips(root: Path, options: SourceOptions = NO_OPTIONS) -> Iterator[Clip | ClipError]:
-    root = existing_root(root)
-    paths = sorted(p for kind in SHEETS for p in (root / kind).rglob("*.mp4"))
+    root = Path(root)
+    if root.is_file():  # ROOT/kind/scene/id.mp4
+        root, paths = root.parents[2], files_below(root, {".mp4"})[1]
+    else:
+        paths = sorted(p for kind in SHEETS for p in (existing_root(root) / kind).rglob("*.mp4"))
+    paths = [p for p in paths if p.relative_to(root).parts[0] in SHEETS]
     found = [("_".join(p.relative_to(root).with_suffix("").parts), p) for p in paths]
     stems = Counter(p.stem for p in paths)  # ids repeat between scenes
     captions = read_captions(root / "captions.xlsx")

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from vipa.clips.clip import Clip, ClipError, Hand, Mano, Side, Text, end_of
-from vipa.clips.reading import existing_root, make_hand, read_each, rows
+from vipa.clips.reading import files_below, make_hand, read_each, rows
 from vipa.clips.sources import NO_OPTIONS, SourceOptions
 from vipa.clips.video import FrameSubset, VideoFrames
 from vipa.geometry import Intrinsics, invert
@@ -27,9 +27,9 @@ _VIDEO_SUFFIXES = {".mp4", ".webm", ".mkv", ".mov"}
 
 
 def read_clips(root: Path, options: SourceOptions = NO_OPTIONS) -> Iterator[Clip | ClipError]:
-    root = existing_root(root)
-    videos = {p.stem: p for p in sorted(root.rglob("*")) if p.suffix.lower() in _VIDEO_SUFFIXES}
-    episodes = [(p.stem, p) for p in sorted(root.rglob("*.npy")) if "_ep_" in p.stem]
+    root, files = files_below(root, {".npy"})
+    videos = {p.stem: p for p in files_below(root, _VIDEO_SUFFIXES)[1]}
+    episodes = [(p.stem, p) for p in files if "_ep_" in p.stem]
     return read_each("vitra", root, LAYOUT, episodes, lambda clip_id, path: _read(clip_id, path, videos))
 
 

@@ -40,7 +40,7 @@ class HandTracker(Protocol):
     """Finds hands in a video.
 
     A tracker's module provides `open_tracker(path: Path) -> HandTracker`; path is its result file or folder, or
-    its model file.
+    its model file. It may have `version() -> str`, of what else decides its results: a package, other weights.
     """
 
     def __call__(
@@ -67,12 +67,18 @@ def open_tracker(name: str, path: str | Path) -> HandTracker:
     return importlib.import_module(f"{__name__}.{name}").open_tracker(Path(path))
 
 
+def tracker_version(name: str) -> str:
+    """What decides its results besides its files and the video: a tracker's module may have `version() -> str`."""
+    version = getattr(importlib.import_module(f"{__name__}.{name}"), "version", None)
+    return version() if version is not None else ""
+
+
 def require_intrinsics(intrinsics: Intrinsics | None, what: str) -> Intrinsics:
     """The intrinsics, or a ValueError that says how to give them."""
     if intrinsics is None:
         raise ValueError(
             f"{what}: intrinsics are missing and hands cannot be placed in metres without them. "
-            "Pass --fov DEGREES, or write them into the JSON file beside a video (source folder)."
+            "Pass --fov-degrees, or write them into the JSON file beside a video (source folder)."
         )
     return intrinsics
 

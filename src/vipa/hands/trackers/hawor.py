@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from vipa.content import content_of
 from vipa.geometry import Intrinsics, matrix_from_quaternion_wxyz, rigid
 from vipa.hands.mano import ManoLayer
-from vipa.hands.mano_files import Side, load_mano
+from vipa.hands.mano_files import Side, load_mano, mano_folder
 from vipa.hands.trackers import Images, SeenHand, require_intrinsics, with_true_camera
 
 RATE = 30.0
@@ -78,6 +79,11 @@ class HaworResults:
         with torch.no_grad():
             joints = layer.joints(*values[:3], translation=values[3], tips="smplx")
         return first, joints.numpy()
+
+
+def version() -> str:
+    """Of the MANO models that its parameters are posed with."""
+    return content_of(mano_folder())
 
 
 def open_tracker(path: Path) -> HaworResults:

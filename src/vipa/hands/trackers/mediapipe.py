@@ -7,6 +7,7 @@ hand_landmarker.task from https://ai.google.dev/edge/mediapipe/solutions/vision/
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,13 @@ def landmarks_from_result(result: Any, width: int, height: int) -> list[Landmark
         side: Side = "right" if handedness[0].category_name.lower() == "right" else "left"
         out.append(Landmarks(side, float(handedness[0].score), pixels, metres))
     return out
+
+
+def version() -> str:
+    try:
+        return metadata.version("mediapipe")
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def open_tracker(path: Path) -> LandmarkTracker:

@@ -18,7 +18,9 @@ class Cut3rConfig(PretrainedConfig):
     maps; 0 builds a model without ray-map encoder and without the rgb head, which exists to answer ray-map queries.
     ray_map_heads: None is 16, as the authors have it at any width, or encoder_heads where 16 do not fit.
     head: "dpt" or "linear". image_size: pixels that Cut3rProcessor aims at. unit_error: of weights trained in metres,
-    the relative standard deviation of their unit from clip to clip, where it was measured.
+    the relative standard deviation of their unit from clip to clip, where it was measured. edge: of weights that run
+    hands into what lies behind them, (quantile, relative error): the quantile of joint depth / depth in the map, over
+    a clip's visible joints, that is the scale where most joints agree on none (see `hand3d.calibration`).
 
     Raises ValueError where sizes do not fit together.
     """
@@ -45,6 +47,7 @@ class Cut3rConfig(PretrainedConfig):
         patch_size: int = 16,
         image_size: int = 224,
         unit_error: float | None = None,
+        edge: tuple[float, float] | None = None,
         **kwargs: Any,
     ):
         self.encoder_width = encoder_width
@@ -65,6 +68,7 @@ class Cut3rConfig(PretrainedConfig):
         self.patch_size = patch_size
         self.image_size = image_size
         self.unit_error = unit_error
+        self.edge = None if edge is None else (float(edge[0]), float(edge[1]))
         super().__init__(**kwargs)
         if head not in HEADS:
             raise ValueError(f"Cut3rConfig: head {head!r} is unknown; expected one of {HEADS}")
