@@ -157,7 +157,7 @@ class DepthSubset:
 
 
 def cut(clip: Clip, start: int, stop: int, clip_id: str) -> Clip:
-    """Frames start .. stop-1 of a recording as a clip of its own; times start at 0, texts keep their ends (see `Text`)."""
+    """Frames start .. stop-1 of a recording as a clip of its own; times start at 0, texts keep their ends (`Text`)."""
     index = tuple(range(start, stop))
     times = clip.timestamps - clip.timestamps[0]
     begin, end = times[start], times[stop] if stop < len(clip) else times[-1] + 1 / clip.rate
