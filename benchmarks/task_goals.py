@@ -104,7 +104,7 @@ def labels(
     seconds: tuple[float, ...] = (10.0, 2.0),
     rate: float = 1.0,
 ) -> None:
-    """Figures and every label of a source. seconds: lengths of clips that recordings are cut into; rate: questions a second."""
+    """Figures and every label of a source. seconds: lengths of the clips; rate: questions a second."""
     starts: dict[str, dict[str, np.ndarray]] = {}
     for clip in read(source, root, 1e6):
         wrists = world_wrists(clip)

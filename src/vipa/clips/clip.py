@@ -135,7 +135,7 @@ _BOTH = re.compile(r"\b(?:both|two) (?:of (?:the|your|his|her|their) )?hands\b|\
 
 
 def acting_hand(sentence: str) -> ActingHand | None:
-    """Which hand a sentence says is at work; None where it names none, or one as a thing ("a ring on the left hand")."""
+    """Which hand a sentence says is at work; None where it names none or one as a thing ("a ring on the left hand")."""
     lower = sentence.lower()
     if _BOTH.search(lower):
         return "both"

@@ -101,7 +101,7 @@ class ContactsConfig:
     slip: float = 0.35
     shortest: float = 0.1
     settled: float = 0.008
-    closing: float = 0.5
+    closing: float = 1.0
     smoothing: float = 0.08
     gap: float = 0.2
     joint_confidence: float = 0.0

@@ -16,7 +16,7 @@ from scipy.spatial import cKDTree
 from vipa.clips.clip import Clip, Hand, ObjectTrack, Side
 from vipa.geometry import invert, transform
 from vipa.hand3d.config import ContactsConfig
-from vipa.hand3d.paths import bridged, speeds, true_runs
+from vipa.hand3d.paths import bridged, smoothed, speeds, true_runs
 
 Contacts = dict[tuple[Side, str], Float[np.ndarray, "frames"]]
 """By hand and object: 1 touches, 0 does not, NaN not known."""
@@ -62,6 +62,7 @@ def touches(clip: Clip, hand: Hand, track: ObjectTrack, config: ContactsConfig) 
     local = bridged(transform(invert(track.T_world_object), world), times, config.gap)
     known = np.isfinite(local).all(-1)
     distance = np.where(known, surface_distance(np.nan_to_num(local), track), np.inf)
+    settled = smoothed(local, times, config.smoothing)
     nearest = np.argsort(distance, axis=1)[:, :HOLDING]
     in_world, against = (
         np.take_along_axis(speeds(path, times, config.smoothing), nearest, 1).mean(1) for path in (world, local)
@@ -75,8 +76,8 @@ def touches(clip: Clip, hand: Hand, track: ObjectTrack, config: ContactsConfig) 
         if len(moves) < 2 or times[moves[-1]] - times[moves[0]] < config.shortest:
             touch[inside] = np.where(near[inside], np.nan, touch[inside])
             continue
-        first = _held_from(local, distance, int(moves[0]), start - 1, config)
-        last = _held_from(local, distance, int(moves[-1]), stop, config)
+        first = _held_from(settled, distance, int(moves[0]), start - 1, config)
+        last = _held_from(settled, distance, int(moves[-1]), stop, config)
         unsure = (times < times[first] - config.closing) | (times > times[last] + config.closing)
         touch[inside] = np.where(near[inside] & unsure[inside], np.nan, touch[inside])
         touch[first : last + 1] = 1.0

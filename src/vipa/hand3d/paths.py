@@ -19,21 +19,28 @@ def bridged(points: Float[np.ndarray, "frames *b 3"], times: np.ndarray, gap: fl
 
 
 def speeds(points: Float[np.ndarray, "frames *b 3"], times: np.ndarray, sigma: float) -> np.ndarray:
-    """(frames, *b) metres per second of paths smoothed over `sigma` seconds; NaN where a point is unknown or alone."""
+    """(frames, *b) metres per second of paths smoothed over `sigma` seconds; NaN at and beside unknown points."""
+    if len(points) < 2:
+        return np.full(points.shape[:-1], np.nan)
+    return np.linalg.norm(np.gradient(smoothed(points, times, sigma), times, axis=0), axis=-1)
+
+
+def smoothed(points: Float[np.ndarray, "frames *b 3"], times: np.ndarray, sigma: float) -> np.ndarray:
+    """Paths under a Gaussian of `sigma` seconds, each stretch of known points by itself; NaN where they are unknown."""
     paths = points.reshape(len(points), -1, 3)
     known = np.isfinite(paths).all(-1)
-    out = np.full(known.shape, np.nan)
-    for starts_alike in np.unique(known, axis=1).T:  # points that are known at the same frames go together
-        alike = np.flatnonzero((known == starts_alike[:, None]).all(0))
-        for start, stop in true_runs(starts_alike):
-            if stop - start > 1:
-                path = _smoothed(paths[start:stop, alike], times[start:stop], sigma)
-                out[start:stop, alike] = np.linalg.norm(np.gradient(path, times[start:stop], axis=0), axis=-1)
-    return out.reshape(points.shape[:-1])
+    out = np.full(paths.shape, np.nan)
+    for pattern in np.unique(known, axis=1).T:  # points that are known at the same frames go together
+        alike = np.flatnonzero((known == pattern[:, None]).all(0))
+        for start, stop in true_runs(pattern):
+            out[start:stop, alike] = _smoothed(paths[start:stop, alike], times[start:stop], sigma)
+    return out.reshape(points.shape)
 
 
 def _smoothed(paths: Float[np.ndarray, "frames points 3"], times: np.ndarray, sigma: float) -> np.ndarray:
-    """Under a Gaussian. At its ends a path goes on as its reflection through the end point: steady stays steady."""
+    """At its ends a path goes on as its reflection through the end point: steady stays steady."""
+    if len(paths) < 3:
+        return paths
     step = float(np.median(np.diff(times)))
     reach = min(int(np.ceil(3 * sigma / step)), len(paths) - 1)
     weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) * step / sigma) ** 2)
