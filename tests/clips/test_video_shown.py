@@ -299,6 +299,24 @@ def test_a_damaged_part_in_the_middle_is_said_and_no_wrong_picture_is_given(tmp_
     assert max(lost) < 30
 
 
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4", "mjpeg"])
+def test_frames_are_not_counted_from_the_second_where_the_first_is_damaged(tmp_path, images, codec):
+    path = write(tmp_path / "v.mp4", images, codec, "yuvj420p" if codec == "mjpeg" else "yuv420p", g="15")
+    whole = VideoFrames(path).read(range(48))
+    with av.open(str(path)) as container:
+        at, size = next((p.pos, p.size) for p in container.demux(video=0))
+    data = bytearray(path.read_bytes())
+    data[at : at + size] = b"\xff" * size
+    path.write_bytes(data)
+    try:
+        video = VideoFrames(path)
+    except ValueError as error:
+        assert "v.mp4: the video's first frame cannot be decoded" in str(error)  # noqa: PT017
+        return
+    assert len(video) == 48
+    assert np.array_equal(video.read([40])[0], whole[40])
+
+
 @pytest.mark.parametrize("name", ["v.mkv", "v.avi", "fragments.mp4"])
 def test_a_truncated_file_is_said_to_be_in_every_container_that_says_its_length(tmp_path, images, name):
     mux = {"movflags": "frag_keyframe+empty_moov"} if name == "fragments.mp4" else {}

@@ -44,10 +44,10 @@ def read_index(path: Path, size_bytes: int) -> VideoIndex:
         with av.open(str(path)) as container:
             stream = _shown_stream(container)
             assert stream.time_base is not None
-            table = _table(container, stream, size_bytes) or _scan(container, stream)
+            first = _first_frame(container.name, stream.index)
+            table = _table(container, stream, size_bytes, first) or _scan(container, stream)
             if not table.pts:
                 raise ValueError(f"{path}: the video holds no frames")
-            first = _first_frame(container.name, stream.index)
             if first is None:
                 raise ValueError(f"{path}: the video's first frame cannot be decoded")
             rotation, mirrored = _turn(path, first)
@@ -78,12 +78,11 @@ def _shown_stream(container: InputContainer) -> av.VideoStream:
 
 @dataclass
 class _Table:
-    """What the file says before anything is decoded. grid: only the distances of pts are known, not the first."""
+    """What the file says of its frames, before they are decoded."""
 
     pts: list[int]
     keys: list[int]
     exact: bool = True
-    grid: bool = False
     time_base: float | None = None  # None: the stream's
 
     def shown_from(self, path: Path, first: av.VideoFrame) -> tuple[int, ...]:
@@ -95,20 +94,18 @@ class _Table:
             return tuple(self.pts)
         begin = first.pts if first.pts is not None else first.dts
         assert begin is not None
-        if self.grid:
-            begin -= self.pts[0]
-            self.keys = [key + begin for key in self.keys]
-            return tuple(t + begin for t in self.pts)
         if any(self.pts[0] <= key < begin for key in self.keys):
             raise ValueError(f"{path}: the video's first frame cannot be decoded")
         return tuple(t for t in self.pts if t >= begin)
 
 
-def _table(container: InputContainer, stream: av.VideoStream, size_bytes: int) -> _Table | None:
+def _table(
+    container: InputContainer, stream: av.VideoStream, size_bytes: int, first: av.VideoFrame | None
+) -> _Table | None:
     """From an MP4's own sample table, without reading the rest of an hour-long file.
 
     Only where the rate is constant, since the table gives decoding times: shown times are then the same grid; and
-    where an edit list leaves out nothing.
+    where an edit list leaves out nothing. first: the first frame shown; where it is damaged, packets tell more.
     """
     if "mov" not in container.format.name:
         return None
@@ -124,8 +121,11 @@ def _table(container: InputContainer, stream: av.VideoStream, size_bytes: int) -
     steps = np.diff(dts)
     if steps[0] <= 0 or (steps != steps[0]).any():
         return None
+    if first is None or first.pts is None or first.pts != stream.start_time:
+        return None
+    shown = (dts - dts[0] + first.pts).tolist()
     # A key frame is shown where it is decoded (a closed group of pictures) or later; `decode` copes with later.
-    return _Table(dts.tolist(), [row[0] for row in entries if row[2]], grid=True)
+    return _Table(shown, [time for time, entry in zip(shown, entries) if entry[2]])
 
 
 class _Packet(NamedTuple):
@@ -212,9 +212,13 @@ def _counted(name: str, stream: av.VideoStream) -> _Table:
 
 
 def _first_frame(name: str, stream: int) -> av.VideoFrame | None:
-    """The first that a player shows."""
-    with av.open(name) as container:
-        return next((f for f in container.decode(container.streams[stream]) if isinstance(f, av.VideoFrame)), None)
+    """The first that a player shows; None where decoding fails before that."""
+    try:
+        with av.open(name) as container:
+            frames = container.decode(container.streams[stream])
+            return next((frame for frame in frames if isinstance(frame, av.VideoFrame)), None)
+    except av.FFmpegError:
+        return None
 
 
 def _turn(path: Path, frame: av.VideoFrame) -> tuple[int, bool]:
