@@ -126,7 +126,7 @@ class _Tally:
             self.refused.append(error.reason)
             return
         if estimate.calibrated:
-            assert estimate.plain_median is not None
+            assert estimate.plain_median is not None and estimate.low is not None and estimate.high is not None
             columns["scale"].append(estimate.scale / true_scale - 1)
             columns["plain"].append(estimate.plain_median / true_scale - 1)
             columns["covered"].append(estimate.low <= true_scale <= estimate.high)

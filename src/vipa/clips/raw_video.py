@@ -58,7 +58,9 @@ def _as_shown(camera: Intrinsics, video: VideoFrames, picture: str | None) -> In
         raise ValueError(f"intrinsics: picture must be shown or stored, it is {picture!r}")
     rotation, mirrored = video.index.rotation, video.index.mirrored
     width, height = stored = video.index.square
-    if picture == "stored" or (picture is None and not camera.has_shape(*video.size) and camera.has_shape(*stored)):
+    if picture == "stored" or (
+        picture is None and not camera.has_shape(*video.size) and camera.has_shape(*stored)
+    ):
         return camera.for_size(width, height).turned(rotation, mirrored)
     shown = camera.for_size(*video.size)
     if picture is None and (rotation or mirrored) and camera.has_shape(*stored):
@@ -93,7 +95,10 @@ def tracked_hands(
     """
     if options.hands is None or options.tracker is None:
         return ()
-    results, times = _results(Path(options.hands), (clip_id, path.stem) if one_stem else (clip_id, path.name)), video.timestamps
+    results, times = (
+        _results(Path(options.hands), (clip_id, path.stem) if one_stem else (clip_id, path.name)),
+        video.timestamps,
+    )
 
     def track() -> StageOutput:
         tracker = open_tracker(options.tracker, results)

@@ -68,7 +68,9 @@ def read_each(
             try:
                 if others := same[_as_file(clip_id)][1:]:
                     places = ", ".join((same[_as_file(clip_id)][0], *others))[:500]
-                    raise ClipError(clip_id, f"{len(others) + 1} clips would have this same name: rename one of {places}")
+                    raise ClipError(
+                        clip_id, f"{len(others) + 1} clips would have this same name: rename one of {places}"
+                    )
                 out = read(clip_id, item)
                 for clip in (out,) if isinstance(out, Clip) else out:
                     yield checked(clip) if isinstance(clip, Clip) else clip
@@ -87,7 +89,9 @@ def distinct(clips: Iterable[Clip | ClipError]) -> Iterator[Clip | ClipError]:
         if isinstance(clip, Clip):
             name = clip.source, _as_file(clip.id)
             if name in taken:
-                yield ClipError(clip.id, f"another clip of this run has the same name ({clip.source_video}): rename it")
+                yield ClipError(
+                    clip.id, f"another clip of this run has the same name ({clip.source_video}): rename it"
+                )
                 continue
             taken.add(name)
         yield clip
@@ -251,7 +255,7 @@ class DepthSubset:
 
 
 def cut(clip: Clip, start: int, stop: int, clip_id: str, kept: np.ndarray | None = None) -> Clip:
-    """Frames start .. stop-1 of a recording as a clip of its own; times start at 0, texts keep their ends (see `Text`).
+    """Frames start .. stop-1 of a recording as a clip of its own; times start at 0, texts keep their ends (`Text`).
 
     kept: (frames,) bool of the recording: only these of them; ClipError where there is none.
     """

@@ -63,7 +63,7 @@ class Intrinsics:
         """For pictures of `size` from a matrix that does not say its own: that is `recorded`, the data set's
         (width, height), or `size` itself where somebody scaled the matrix too; the principal point, which lies about
         the middle, tells. ValueError where it is in the middle of neither, or the shape is another one."""
-        fits = {s: cls.from_matrix(K, *s, origin) for s in (tuple(size), tuple(recorded))}
+        fits = {s: cls.from_matrix(K, *s, origin) for s in (size, recorded)}
         best = min(fits, key=lambda s: fits[s].off_centre)
         if fits[best].off_centre > CENTRED:
             raise ValueError(
@@ -102,8 +102,8 @@ class Intrinsics:
         one (turned, cropped, padded, stretched; SAME_SHAPE says how much is rounding): what was done is not known."""
         if not self.has_shape(width, height):
             raise ValueError(
-                f"intrinsics are for {self.width} x {self.height} pixels, the pictures have {width} x {height}: another "
-                "shape. Give the intrinsics of the pictures as they are"
+                f"intrinsics are for {self.width} x {self.height} pixels, the pictures have {width} x {height}: "
+                "another shape. Give the intrinsics of the pictures as they are"
             )
         return self if (width, height) == (self.width, self.height) else self.resized(width, height)
 

@@ -238,7 +238,8 @@ class ClipStages:
         clip, maps, scale = self.clip, self.maps if self.needs_points else None, self.scale
         if maps is None or scale is None or (clip.depth is not None and clip.depth_is_metric):
             return Sight(clip, self.frames.tolist())
-        unsure = MAP_ERROR + (scale.high - scale.low) / 2 / scale.scale
+        width = 0.0 if scale.low is None or scale.high is None else scale.high - scale.low
+        unsure = MAP_ERROR + width / 2 / scale.scale
         return Sight(clip, self.frames.tolist(), lambda i: maps.depth[i] * scale.scale, unsure)
 
     def _poses(self) -> np.ndarray | None:

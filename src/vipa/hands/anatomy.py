@@ -72,7 +72,9 @@ def shape_of(joints: np.ndarray) -> Shape | None:
     units = bones / lengths[..., None]
     turns = np.cross(units[:, 1:, :-1], units[:, 1:, 1:])  # about the axis that the finger bends around
     bend = -np.einsum("nfjk,nk->nfj", turns, across / np.linalg.norm(across, axis=-1, keepdims=True)).mean((1, 2))
-    thumb = np.einsum("nk,nk->n", fingers[:, 0, 2] - index, normal / np.linalg.norm(normal, axis=-1, keepdims=True))
+    thumb = np.einsum(
+        "nk,nk->n", fingers[:, 0, 2] - index, normal / np.linalg.norm(normal, axis=-1, keepdims=True)
+    )
     places = np.median(np.einsum("nfk,nk->nf", fingers[:, 1:, 0] - index[:, None], across), axis=0)
     ways = np.linalg.norm(fingers[:, :, 0] - wrist[:, None], axis=-1)
     reach = np.median(ways, axis=0)

@@ -7,7 +7,7 @@ is slow and coarse on a CPU), unless a caller declares another dtype.
 
 import json
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from transformers import AutoTokenizer, PreTrainedConfig
@@ -20,21 +20,15 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 AGAIN = "get it again"
 
 
-class Loadable(Protocol):
-    """A class of transformers, or ours, with `from_pretrained`."""
-
-    def from_pretrained(self, source: Any, **kwargs: Any) -> Any: ...
-
-
 def load_model(
-    kind: Loadable,
+    kind: Any,
     source: str | Path,
     *,
     expected: str | tuple[str, ...] | None = None,
     dtype: str | torch.dtype = torch.float32,
     revision: str | None = None,
 ) -> Any:
-    """The network of class `kind` in evaluation mode, on the CPU. source: a folder or a hub name.
+    """The network of class `kind` (one with `from_pretrained`) in evaluation mode, on the CPU. source: a folder or a hub name.
 
     expected: model types that may be in its configuration. dtype: "auto" is what is stored. ValueError, one line that
     names the file, for damaged or missing files, for another type, and for weights that are not the configuration's.
@@ -80,7 +74,7 @@ def load_tokenizer(source: str | Path, *, revision: str | None = None) -> Any:
     return AutoTokenizer.from_pretrained(source, revision=revision, **SAFE)
 
 
-def load_processor(kind: Loadable, source: str | Path) -> Any:
+def load_processor(kind: Any, source: str | Path) -> Any:
     """A processor of class `kind`. ValueError for damaged files."""
     check_folder(source, weights=False)
     return kind.from_pretrained(source, **SAFE)

@@ -63,7 +63,9 @@ def _beside(path: Path, suffix: str, shared: bool) -> Path:
     if shared and usual.exists():
         others = sorted(p.name for p in path.parent.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES)
         others = [name for name in others if Path(name).stem == path.stem]
-        raise ValueError(f"{usual} could be of {' or '.join(others)}: rename it to {own.name}, or rename one video")
+        raise ValueError(
+            f"{usual} could be of {' or '.join(others)}: rename it to {own.name}, or rename one video"
+        )
     return own if shared else usual
 
 

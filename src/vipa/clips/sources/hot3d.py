@@ -184,7 +184,9 @@ def read_mask(path: Path, stream: str) -> dict[int, bool]:
                 if mark not in ("true", "false") or "stream_id" not in row:
                     raise ValueError(f"the mask is {row.get('mask')!r}")
             except (KeyError, ValueError) as error:
-                raise ValueError(f"{path}, line {line}: not a time, a stream and True or False ({error})") from None
+                raise ValueError(
+                    f"{path}, line {line}: not a time, a stream and True or False ({error})"
+                ) from None
             if row["stream_id"] == stream:
                 out[time] = mark == "true"
     return out

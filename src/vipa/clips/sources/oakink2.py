@@ -116,7 +116,12 @@ def _camera(cam_def: dict, view: str) -> tuple[str, str]:
 
 
 def _hand(
-    side: Side, raw: dict, ids: list[int], T_camera_world: np.ndarray, options: SourceOptions, notes: dict[str, str]
+    side: Side,
+    raw: dict,
+    ids: list[int],
+    T_camera_world: np.ndarray,
+    options: SourceOptions,
+    notes: dict[str, str],
 ) -> Hand | None:
     """World frame; 16 quaternions wxyz, manotorch centred on the wrist with a flat mean: tsl is the wrist."""
     prefix, n = f"{side[0]}h__", len(ids)
