@@ -69,7 +69,9 @@ class DepthImages:
 
 def _fault(image: Image.Image, size: tuple[int, int]) -> str | None:
     if image.mode not in _SIXTEEN_BIT:
-        return f"depth must be 16-bit grey, this picture's type is {image.mode} (8 bits a channel, colour or other)"
+        return (
+            f"depth must be 16-bit grey, this picture's type is {image.mode} (8 bits a channel, colour or other)"
+        )
     if image.size != size:
         return f"depth has {image.size} pixels, the frames have {size}"
     return None

@@ -51,9 +51,11 @@ def _as_shown(camera: Intrinsics, video: VideoFrames, picture: str | None) -> In
     """The camera of the frames that `video` gives. ValueError where it is of neither picture, or could be of both."""
     if picture not in (None, "shown", "stored"):
         raise ValueError(f"intrinsics: picture must be shown or stored, it is {picture!r}")
-    rotation, mirrored = video.index.rotation, False
+    rotation, mirrored = video.index.rotation, bool(getattr(video.index, "mirrored", False))
     width, height = stored = video.size[::-1] if rotation in (90, 270) else video.size
-    if picture == "stored" or (picture is None and not camera.has_shape(*video.size) and camera.has_shape(*stored)):
+    if picture == "stored" or (
+        picture is None and not camera.has_shape(*video.size) and camera.has_shape(*stored)
+    ):
         return camera.for_size(width, height).turned(rotation, mirrored)
     shown = camera.for_size(*video.size)
     if picture is None and (rotation or mirrored) and camera.has_shape(*stored):

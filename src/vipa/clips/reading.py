@@ -52,7 +52,9 @@ def read_each(
             try:
                 if others := same[_as_file(clip_id)][1:]:
                     places = ", ".join((same[_as_file(clip_id)][0], *others))[:500]
-                    raise ClipError(clip_id, f"{len(others) + 1} clips would have this same name: rename one of {places}")
+                    raise ClipError(
+                        clip_id, f"{len(others) + 1} clips would have this same name: rename one of {places}"
+                    )
                 out = read(clip_id, item)
                 for clip in (out,) if isinstance(out, Clip) else out:
                     yield checked(clip) if isinstance(clip, Clip) else clip
@@ -71,7 +73,9 @@ def distinct(clips: Iterable[Clip | ClipError]) -> Iterator[Clip | ClipError]:
         if isinstance(clip, Clip):
             name = clip.source, _as_file(clip.id)
             if name in taken:
-                yield ClipError(clip.id, f"another clip of this run has the same name ({clip.source_video}): rename it")
+                yield ClipError(
+                    clip.id, f"another clip of this run has the same name ({clip.source_video}): rename it"
+                )
                 continue
             taken.add(name)
         yield clip

@@ -23,6 +23,7 @@ ROOT/                        (any folders below it)
   kitchen.mp4
   kitchen.json               optional, every field optional but a camera:
                              {"intrinsics": {"fx": 600, "fy": 600, "cx": 320, "cy": 240, "width": 640, "height": 480}
+                                ("picture": "stored" where they are not of the pictures as players show them)
                                 or "fov_degrees": 70 (horizontal; also as the option fov, for all videos),
                               "static_camera": true,
                               "texts": [{"text": "pick up the cup", "start": 0.0, "end": 2.5, "hand": "right"}],
@@ -63,7 +64,9 @@ def _beside(path: Path, suffix: str, shared: bool) -> Path:
     if shared and usual.exists():
         others = sorted(p.name for p in path.parent.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES)
         others = [name for name in others if Path(name).stem == path.stem]
-        raise ValueError(f"{usual} could be of {' or '.join(others)}: rename it to {own.name}, or rename one video")
+        raise ValueError(
+            f"{usual} could be of {' or '.join(others)}: rename it to {own.name}, or rename one video"
+        )
     return own if shared else usual
 
 

@@ -180,7 +180,9 @@ def read_mask(path: Path, stream: str) -> dict[int, bool]:
                 if mark not in ("true", "false") or "stream_id" not in row:
                     raise ValueError(f"the mask is {row.get('mask')!r}")
             except (KeyError, ValueError) as error:
-                raise ValueError(f"{path}, line {line}: not a time, a stream and True or False ({error})") from None
+                raise ValueError(
+                    f"{path}, line {line}: not a time, a stream and True or False ({error})"
+                ) from None
             if row["stream_id"] == stream:
                 out[time] = mark == "true"
     return out
@@ -300,7 +302,13 @@ def _objects(root: Path, folder: Path, wanted: np.ndarray, good: np.ndarray) -> 
     for uid, poses in sorted(read_poses(path).items()):
         name = object_name(str(names.get(uid, {}).get("instance_name", uid)))
         mesh = library.with_name(f"{uid}.glb")
-        tracks.append(ObjectTrack(name, np.where(good[:, None, None], _at(poses, wanted), np.nan), mesh=str(mesh) if mesh.is_file() else None))
+        tracks.append(
+            ObjectTrack(
+                name,
+                np.where(good[:, None, None], _at(poses, wanted), np.nan),
+                mesh=str(mesh) if mesh.is_file() else None,
+            )
+        )
     return tuple(tracks)
 
 

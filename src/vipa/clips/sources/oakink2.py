@@ -68,7 +68,9 @@ def _read(name: str, root: Path, path: Path, options: SourceOptions) -> Iterator
     )
     segments = _segments(root, path.stem)
     if not segments:
-        yield from chunks(replace(recording, notes=notes | {"segments": "no program; cut by time"}), options.seconds)
+        yield from chunks(
+            replace(recording, notes=notes | {"segments": "no program; cut by time"}), options.seconds
+        )
     for k, (left, right, sentence) in enumerate(segments):
         spans = [span for span in (left, right) if span]
         start = int(np.searchsorted(ids, min(s[0] for s in spans)))
@@ -112,7 +114,12 @@ def _camera(cam_def: dict, view: str) -> tuple[str, str]:
 
 
 def _hand(
-    side: Side, raw: dict, ids: list[int], T_camera_world: np.ndarray, options: SourceOptions, notes: dict[str, str]
+    side: Side,
+    raw: dict,
+    ids: list[int],
+    T_camera_world: np.ndarray,
+    options: SourceOptions,
+    notes: dict[str, str],
 ) -> Hand | None:
     """World frame; 16 quaternions wxyz, manotorch centred on the wrist with a flat mean: tsl is the wrist."""
     prefix, n = f"{side[0]}h__", len(ids)
