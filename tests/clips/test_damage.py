@@ -46,7 +46,9 @@ def copied(fixture_of, tmp_path):
 
 def one_number(path: Path) -> None:
     if path.suffix == ".pickle":
-        path.write_bytes(pickle.dumps({**pickle.loads(path.read_bytes()), "poseCoeff": np.array([0.5], np.float32)}))
+        path.write_bytes(
+            pickle.dumps({**pickle.loads(path.read_bytes()), "poseCoeff": np.array([0.5], np.float32)})
+        )
     elif path.suffix == ".npz":
         np.savez(path, **{**np.load(path), "joint_3d": np.zeros(1), "pose_m": np.zeros(1)})
     else:
@@ -103,7 +105,14 @@ def test_a_damaged_entry_of_tacos_hand_is_an_unknown_frame(copied):
     data["00003"] = {"hand_pose": data["00003"]["hand_pose"][:5], "hand_trans": data["00003"]["hand_trans"]}
     path.write_bytes(pickle.dumps(data))
     clip = first()
-    assert np.isfinite(clip.hand("right").joints_camera).all((1, 2)).tolist() == [True, True, False, True, True, True]
+    assert np.isfinite(clip.hand("right").joints_camera).all((1, 2)).tolist() == [
+        True,
+        True,
+        False,
+        True,
+        True,
+        True,
+    ]
     assert "00003" in clip.notes["right_hand.pkl"]
 
 
@@ -118,7 +127,11 @@ def test_a_cut_line_of_fphas_skeleton_is_a_frame_less(copied):
 
 @pytest.mark.parametrize(
     ("name", "pattern"),
-    [("h2o", "0/cam4/cam_pose/000003.txt"), ("h2o", "0/cam4/rgb/000003.png"), ("dexycb", "20200709_141750/**/color_000003.jpg")],
+    [
+        ("h2o", "0/cam4/cam_pose/000003.txt"),
+        ("h2o", "0/cam4/rgb/000003.png"),
+        ("dexycb", "20200709_141750/**/color_000003.jpg"),
+    ],
 )
 @pytest.mark.parametrize("harm", ["missing", "empty"])
 def test_a_frame_without_picture_or_camera_pose_is_left_out(name, pattern, harm, copied):
@@ -230,7 +243,11 @@ def test_one_odd_picture_among_sound_ones_is_an_unknown_frame(tmp_path):
 
 
 def test_a_longer_depth_video_is_paired_from_the_first_frame_on(tmp_path):
-    write_depth_video(tmp_path / "d.avi", (np.arange(5, dtype=np.uint16) * 100 + 100)[:, None, None].repeat(16, 1).repeat(16, 2), 30)
+    write_depth_video(
+        tmp_path / "d.avi",
+        (np.arange(5, dtype=np.uint16) * 100 + 100)[:, None, None].repeat(16, 1).repeat(16, 2),
+        30,
+    )
     notes: dict[str, str] = {}
     depth = depth_video(tmp_path / "d.avi", 1e-3, (16, 16), 3, notes)
     assert depth.read([2, 0])[:, 0, 0] == pytest.approx([0.3, 0.1])
@@ -238,7 +255,7 @@ def test_a_longer_depth_video_is_paired_from_the_first_frame_on(tmp_path):
 
 
 def test_damaged_arrays_of_a_folders_video_name_the_file(copied):
-    root, first = copied("folder")
+    root, _ = copied("folder")
     path = next(root.rglob("*.npz"))
     path.write_bytes(path.read_bytes()[:100])
     results = list(load_source("folder").read_clips(root))

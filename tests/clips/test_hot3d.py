@@ -125,8 +125,8 @@ def test_a_clip_of_which_nothing_passes_says_which_mask(fixture_of, tmp_path):
 
 
 def test_a_damaged_mask_names_the_file_and_the_line(fixture_of, tmp_path):
+    (tmp_path / "m.csv").write_text("timestamp[ns],stream_id,mask\n5,1201-1,True\n6,1201-1,Tr")
     with pytest.raises(ValueError, match=r"m\.csv, line 3: not a time, a stream and True or False"):
-        (tmp_path / "m.csv").write_text("timestamp[ns],stream_id,mask\n5,1201-1,True\n6,1201-1,Tr")
         read_mask(tmp_path / "m.csv", "1201-1")
 
 

@@ -40,10 +40,14 @@ def test_two_endings_of_one_name_are_two_clips(video, tmp_path):
 
 
 @pytest.mark.parametrize("beside", [".json", ".npz"])
-def test_what_lies_beside_two_videos_of_one_name_belongs_to_neither_until_it_says_whose_it_is(video, tmp_path, beside):
+def test_what_lies_beside_two_videos_of_one_name_belongs_to_neither_until_it_says_whose_it_is(
+    video, tmp_path, beside
+):
     root = put(video, tmp_path / "v", "IMG_0001.MOV", "IMG_0001.mp4")
     shared = root / f"IMG_0001{beside}"
-    np.savez(shared, T_world_camera=np.repeat(np.eye(4)[None], 3, 0)) if beside == ".npz" else shared.write_text(json.dumps(CAMERA))
+    np.savez(shared, T_world_camera=np.repeat(np.eye(4)[None], 3, 0)) if beside == ".npz" else shared.write_text(
+        json.dumps(CAMERA)
+    )
     for error in read(root, fov=1.0):
         assert isinstance(error, ClipError)
         assert "IMG_0001.MOV or IMG_0001.mp4" in error.reason
@@ -54,7 +58,9 @@ def test_what_lies_beside_two_videos_of_one_name_belongs_to_neither_until_it_say
     assert second.T_world_camera is not None
 
 
-@pytest.mark.parametrize("names", [("a_b/c.mp4", "a/b_c.mp4"), ("Cup.mp4", "cup.mp4"), ("caf\u00e9.mp4", "cafe\u0301.mp4")])
+@pytest.mark.parametrize(
+    "names", [("a_b/c.mp4", "a/b_c.mp4"), ("Cup.mp4", "cup.mp4"), ("caf\u00e9.mp4", "cafe\u0301.mp4")]
+)
 def test_folders_letters_and_accents_that_give_one_name_are_refused_with_both_places(video, tmp_path, names):
     root = put(video, tmp_path / "v", *names, "b.mp4")
     out = read(root, fov=1.0)

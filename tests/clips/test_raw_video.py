@@ -1,9 +1,16 @@
+import struct
+from pathlib import Path
+from types import SimpleNamespace
+
+import av
 import numpy as np
 import pytest
 
 from vipa.clips import Clip, ClipError
 from vipa.clips.fixtures.tasterob import FOV_DEGREES
+from vipa.clips.raw_video import intrinsics_of
 from vipa.clips.sources import SourceOptions, load_source
+from vipa.clips.video import VideoFrames
 
 
 def test_a_trackers_result_file_gives_the_hands_of_its_video(fixture_of):
@@ -51,3 +58,74 @@ def test_an_impossible_field_of_view_is_refused(fov):
 def test_a_field_of_view_in_radians_is_refused():
     with pytest.raises(ValueError, match="in radians"):
         SourceOptions(fov_degrees=1.2)
+
+
+def turned_video(path: Path, angle: int) -> VideoFrames:
+    """96 x 64 stored; the display matrix turns it by `angle` degrees."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for _ in range(4):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 96, 3), 90, np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    data = bytearray(path.read_bytes())
+    place = data.rindex(b"tkhd") + 4 + 40  # version and flags, times, id ..., then the matrix
+    c, s = {0: (1, 0), 90: (0, 1), 180: (-1, 0), 270: (0, -1)}[angle]
+    x, y = {0: (0, 0), 90: (64, 0), 180: (96, 64), 270: (0, 96)}[angle]
+    one = 1 << 16
+    data[place : place + 36] = struct.pack(
+        ">9i", c * one, s * one, 0, -s * one, c * one, 0, x * one, y * one, 1 << 30
+    )
+    path.write_bytes(data)
+    return VideoFrames(path)
+
+
+def camera(video: VideoFrames, **given):
+    return intrinsics_of(
+        video, {"intrinsics": {"fx": 80, "fy": 80, "cx": 44.0, "cy": 30.0, **given}}, SourceOptions()
+    )
+
+
+@pytest.mark.parametrize("angle", [90, 270])
+def test_the_sensors_calibration_turns_with_the_picture(tmp_path, angle):
+    video = turned_video(tmp_path / "a.mp4", angle)
+    assert video.size == (64, 96)
+    K = camera(video, width=96, height=64)
+    assert (K.fx, K.fy, K.width, K.height) == (80, 80, 64, 96)
+    assert sorted((K.cx, K.cy)) == ([30.0, 51.0] if angle == 270 else [33.0, 44.0])
+    own = camera(video, cx=31.5, cy=47.0, width=64, height=96)
+    assert (own.cx, own.cy) == (31.5, 47.0)
+
+
+def test_where_the_shape_does_not_tell_which_picture_a_calibration_is_of_it_must_say(tmp_path):
+    video = turned_video(tmp_path / "a.mp4", 180)
+    with pytest.raises(ValueError, match='add "picture"'):
+        camera(video, width=96, height=64)
+    assert camera(video, width=96, height=64, picture="shown").cx == 44
+    assert camera(video, width=96, height=64, picture="stored").cx == 51
+    assert camera(video, cx=47.5, cy=31.5, width=96, height=64).cx == 47.5  # in the middle both are the same
+    with pytest.raises(ValueError, match="shown or stored"):
+        camera(video, width=96, height=64, picture="left")
+
+
+@pytest.mark.parametrize("size", [(64, 96), (128, 96), (96, 72)])
+def test_a_calibration_of_another_shape_is_refused_with_both_sizes(tmp_path, size):
+    with pytest.raises(ValueError, match=f"{size[0]} x {size[1]} pixels, the pictures have 96 x 64"):
+        camera(turned_video(tmp_path / "a.mp4", 0), cx=size[0] / 2, cy=size[1] / 2, width=size[0], height=size[1])
+
+
+def test_a_calibration_without_a_size_must_fit_the_pictures(tmp_path):
+    video = turned_video(tmp_path / "a.mp4", 90)
+    assert camera(video, cx=31.0, cy=48.0).width == 64
+    with pytest.raises(ValueError, match="give the width and height"):
+        camera(video)
+
+
+def test_a_mirrored_picture_mirrors_the_stored_pictures_calibration():
+    class Mirrored:
+        size, index = (96, 64), SimpleNamespace(rotation=0, mirrored=True, square=(96, 64))
+
+    assert camera(Mirrored, width=96, height=64, picture="stored").cx == 51
+    with pytest.raises(ValueError, match='add "picture"'):
+        camera(Mirrored, width=96, height=64)

@@ -37,7 +37,9 @@ SOUND = re.compile(r"[a-z][a-z'-]*( [a-z][a-z'-]*)*")
 
 def sound(text: str) -> bool:
     """Lower-case words only, no article twice, no word left over from a template."""
-    return bool(SOUND.fullmatch(text)) and not re.search(r"\b(the|a|an) (the|a|an|some)\b|\bsome the\b|\b(\w+) \3\b", text)
+    return bool(SOUND.fullmatch(text)) and not re.search(
+        r"\b(the|a|an) (the|a|an|some)\b|\bsome the\b|\b(\w+) \3\b", text
+    )
 
 
 def test_all_of_tacos_actions_have_a_wording_and_no_other():
@@ -103,5 +105,13 @@ def test_the_other_data_sets_labels_are_sentences():
 
 def test_hot3ds_objects_are_called_as_people_call_them():
     names = ["mug_white", "can_tomato_sauce", "carton_oj", "puzzle_toy", "bowl", "dumbbell_5lb", "spoon_wooden"]
-    said = ["white mug", "tomato sauce can", "orange juice carton", "puzzle toy", "bowl", "dumbbell", "wooden spoon"]
+    said = [
+        "white mug",
+        "tomato sauce can",
+        "orange juice carton",
+        "puzzle toy",
+        "bowl",
+        "dumbbell",
+        "wooden spoon",
+    ]
     assert [hot3d.object_name(n) for n in names] == said

@@ -154,4 +154,6 @@ def test_a_matrix_without_a_size_is_of_the_data_sets_pictures_or_of_these():
         with pytest.raises(ValueError, match="intrinsics"):
             Intrinsics.from_recorded(K, (1920, 1080), size, "calibrated")
     with pytest.raises(ValueError, match="far from the middle"):
-        Intrinsics.from_recorded(np.diag([1, 1, 1.0]) @ K + [[0, 0, 600], [0] * 3, [0] * 3], (1920, 1080), (960, 540), "calibrated")
+        Intrinsics.from_recorded(
+            np.diag([1, 1, 1.0]) @ K + [[0, 0, 600], [0] * 3, [0] * 3], (1920, 1080), (960, 540), "calibrated"
+        )

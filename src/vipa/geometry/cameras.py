@@ -63,15 +63,14 @@ class Intrinsics:
         """For pictures of `size` from a matrix that does not say its own: that is `recorded`, the data set's
         (width, height), or `size` itself where somebody scaled the matrix too; the principal point, which lies about
         the middle, tells. ValueError where it is in the middle of neither, or the shape is another one."""
-        fits = {s: cls.from_matrix(K, *s, origin) for s in (size, recorded)}
-        best = min(fits, key=lambda s: fits[s].off_centre)
-        if fits[best].off_centre > CENTRED:
+        camera = min((cls.from_matrix(K, w, h, origin) for w, h in (size, recorded)), key=lambda c: c.off_centre)
+        if camera.off_centre > CENTRED:
             raise ValueError(
                 f"intrinsics: the principal point ({K[0][2]:g}, {K[1][2]:g}) is far from the middle of the pictures "
                 f"({size[0]} x {size[1]}) and of the data set's ({recorded[0]} x {recorded[1]}): made for another "
                 "size or turned"
             )
-        return fits[best].for_size(*size)
+        return camera.for_size(*size)
 
     @property
     def off_centre(self) -> float:

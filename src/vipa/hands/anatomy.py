@@ -5,7 +5,7 @@ real recordings of EgoDex, HOT3D's, VITRA's and dex-retargeting's samples and ou
 hand as it should be stand well beyond the thresholds, and those of the harmed hand as far on the other side.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,8 +23,8 @@ class Shape:
     """bend, thumb: BEND and THUMB as a right hand has them; a left hand's are negative. nearest: the finger whose
     first joint is nearest to the wrist, the thumb's in every hand. across: whether index, middle, ring and little
     finger stand side by side in this order. longest: a finger's longest bone over the shortest way from the
-    wrist to a finger, 0.4 to 0.6. spread: the longest of these four ways over the shortest, 1.1 to 1.2. taper: length of a finger's first bone over its last, 1.1 to 2.2 in a
-    hand whose fingers run from palm to tip."""
+    wrist to a finger, 0.4 to 0.6. spread: the longest of these four ways over the shortest, 1.1 to 1.2. taper:
+    length of a finger's first bone over its last, 1.1 to 2.2 in a hand whose fingers run from palm to tip. backwards: whether the hand is in order once each finger is reversed."""
 
     bend: float
     thumb: float
@@ -33,10 +33,13 @@ class Shape:
     longest: float
     spread: float
     taper: float
+    backwards: bool = False
 
     @property
     def order_fault(self) -> str | None:
         """What is wrong with the order of the joints; None where nothing is."""
+        if self.backwards:
+            return "fingers are longest at their ends: joints run from tip to palm"
         if self.nearest != 0:
             return f"the {FINGERS[self.nearest]}'s place holds the thumb: the fingers are in another order"
         if not self.across:
@@ -44,7 +47,7 @@ class Shape:
         if self.longest > 0.75 or self.spread > 1.4:
             return "bones are too long for a hand of this size: joints of several fingers are taken for one"
         if self.taper < 1:
-            return "fingers are longest at their ends: joints run from tip to palm"
+            return "fingers are longest at their ends: joints are in another order"
         return None
 
     @property
@@ -63,6 +66,15 @@ def shape_of(joints: np.ndarray) -> Shape | None:
     if not len(joints):
         return None
     wrist, fingers = joints[:, 0], joints[:, 1:].reshape(-1, 5, 4, 3)
+    shape = _measured(wrist, fingers)
+    if shape is not None and shape.order_fault:
+        turned = _measured(wrist, fingers[:, :, ::-1])
+        return replace(shape, backwards=turned is not None and turned.order_fault is None)
+    return shape
+
+
+def _measured(wrist: np.ndarray, fingers: np.ndarray) -> Shape | None:
+    """wrist: (frames, 3), fingers: (frames, 5, 4, 3)."""
     bones = np.diff(fingers, axis=2)
     lengths = np.linalg.norm(bones, axis=-1)
     index, little = fingers[:, 1, 0], fingers[:, 4, 0]

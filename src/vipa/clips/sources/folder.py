@@ -24,6 +24,7 @@ ROOT/                        (any folders below it; or one video)
   kitchen.mp4
   kitchen.json               optional, every field optional but a camera:
                              {"intrinsics": {"fx": 600, "fy": 600, "cx": 320, "cy": 240, "width": 640, "height": 480}
+                                ("picture": "stored" where they are not of the pictures as players show them)
                                 or "fov_degrees": 70 (horizontal; also as the option fov_degrees, for all videos),
                               "static_camera": true,
                               "texts": [{"text": "pick up the cup", "start": 0.0, "end": 2.5, "hand": "right"}],
