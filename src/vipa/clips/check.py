@@ -184,8 +184,8 @@ def shapes(hands: tuple[Hand, ...]) -> Iterator[str]:
         one = f"the {wrong[0]} hand has the shape of the other one"
         yield (
             f"{one if len(wrong) == 1 else 'both hands have the shape of the other one'}: in the overlay, are its "
-            "bones on the other hand? Then sides are exchanged; on this hand? Then it is mirrored: a reflected axis, "
-            "or MANO of the other side"
+            "bones on the other hand? Then sides are exchanged; on this hand? It is mirrored: a reflected axis, or "
+            "MANO of the other side"
         )
 
 

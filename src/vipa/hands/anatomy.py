@@ -24,8 +24,8 @@ class Shape:
     first joint is nearest to the wrist, the thumb's in every hand. across: whether index, middle, ring and little
     finger stand side by side in this order. longest: a finger's longest bone over the shortest way from the
     wrist to a finger, 0.4 to 0.6. spread: the longest of these four ways over the shortest, 1.1 to 1.2. taper:
-    length of a finger's first bone over its last, 1.1 to 2.2 in a hand whose fingers run from palm to tip. backwards: whether the
-    hand is in order once each finger is reversed."""
+    length of a finger's first bone over its last, 1.1 to 2.2 in a hand whose fingers run from palm to tip.
+    backwards: whether the hand is in order once each finger is reversed."""
 
     bend: float
     thumb: float
