@@ -7,7 +7,7 @@ is slow and coarse on a CPU), unless a caller declares another dtype.
 
 import json
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from transformers import AutoTokenizer, PreTrainedConfig
@@ -20,14 +20,8 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 AGAIN = "get it again"
 
 
-class Loadable(Protocol):
-    """A class of transformers, or ours, with `from_pretrained`."""
-
-    def from_pretrained(self, source: Any, **kwargs: Any) -> Any: ...
-
-
 def load_model(
-    kind: Loadable,
+    kind: Any,
     source: str | Path,
     *,
     expected: str | tuple[str, ...] | None = None,
@@ -80,7 +74,7 @@ def load_tokenizer(source: str | Path, *, revision: str | None = None) -> Any:
     return AutoTokenizer.from_pretrained(source, revision=revision, **SAFE)
 
 
-def load_processor(kind: Loadable, source: str | Path) -> Any:
+def load_processor(kind: Any, source: str | Path) -> Any:
     """A processor of class `kind`. ValueError for damaged files."""
     check_folder(source, weights=False)
     return kind.from_pretrained(source, **SAFE)
