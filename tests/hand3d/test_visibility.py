@@ -19,6 +19,7 @@ from vipa.hand3d.config import AnnotateConfig, FramesConfig, HandsConfig, Relati
 from vipa.hand3d.dataset import Hand3D
 from vipa.hand3d.objects import from_poses
 from vipa.hand3d.relating import ClipGeometry, find_relations, spatial_relations
+from vipa.hand3d.stats import stats_text
 from vipa.hand3d.visibility import Sight
 from vipa.hand3d.wrists import locate_hands
 
@@ -205,6 +206,7 @@ def test_the_report_counts_what_is_left_out(tmp_path):
     assert "left out of relations: " in report.summary()
     assert "hand outside the picture 2" in report.summary()
     assert annotate([clip], tmp_path).left_out == report.left_out  # from the files
+    assert "| relations | object not seen | 2 |" in stats_text(Hand3D(tmp_path))
 
 
 SIX = ("arctic", "dexycb", "h2o", "hoi4d", "hot3d", "oakink2", "taco")

@@ -1,5 +1,6 @@
 """What a data set is made of (the paper's Tables 1 and 2) and how good its labels are."""
 
+import json
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -45,6 +46,7 @@ def stats_text(data: Hand3D) -> str:
             + _composition(_count(action, "source", "task"), MOTION_TASKS, PAPER_ACTION_SOURCES, PAPER_TABLE_2),
             "## Quality\n\n" + _quality(data, visual, action),
             "## Directions\n\n" + _directions(visual),
+            *_left_out(data),
         ]
     )
 
@@ -103,6 +105,14 @@ def _quality(data: Hand3D, visual: pa.Table, action: pa.Table) -> str:
         q = [f"{x:.3f}" for x in np.percentile(values, [5, 50, 95])] if len(values) else ["-"] * 3
         rows.append([name, f"{len(values):,}", *q])
     return markdown(["figure", "values", "5 %", "median", "95 %"], rows)
+
+
+def _left_out(data: Hand3D) -> list[str]:
+    """What the last run of annotation left out of its clips, where its report is beside the data set."""
+    path = Path(data.path) / "report.json"
+    counts = json.loads(path.read_text()).get("left_out", {}) if path.is_file() else {}
+    rows = [[what, why, f"{n:,}"] for what, reasons in counts.items() for why, n in reasons.items()]
+    return ["## Left out\n\n" + markdown(["of", "reason", "frames or moments"], rows)] if rows else []
 
 
 def _directions(visual: pa.Table) -> str:
