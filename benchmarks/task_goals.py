@@ -3,7 +3,7 @@
 python benchmarks/task_goals.py labels SOURCE ROOT [--sheet FILE.jpg]   # figures and a table of every label, Markdown
 python benchmarks/task_goals.py contacts [--films 40]                   # against the tabletop's truth, Markdown
 
-What they printed is in docs/results/task_goals.md. The sheet shows each label over its picture: where the hand is when
+What they printed is in docs/results/task_goals.md. Labels are made as where no contacts are known. The sheet shows each label over its picture: where the hand is when
 it is asked about (left), the arrow to its goal, and the frame of the goal (right). Mind the licence of the pictures.
 """
 
@@ -78,7 +78,7 @@ def find_labels(clips: Iterator[Clip], starts: dict[str, dict[str, np.ndarray]],
     for clip in clips:
         frames = sample_frames(clip, rate)
         assert clip.T_world_camera is not None
-        goals = TaskGoals(clip, [track.name for track in clip.objects or ()], world_wrists(clip), config.goals)
+        goals = TaskGoals(clip, (), world_wrists(clip), config.goals)  # as where contacts are not known
         texts = {text.text: text for text in clip.texts}
         for found in task_completions(clip, ClipGeometry(frames, clip.T_world_camera[frames], ()), config):
             r, frame = found.relation, found.frames[-1]

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from touch_kit import compare
 
 from vipa.hand3d.annotate import annotate
 from vipa.hand3d.config import ContactsConfig
@@ -17,7 +16,7 @@ from vipa.worlds.seeds import seeds_of
 
 
 @pytest.mark.parametrize(("shape", "jitter"), [("surface", 0.0), ("extent", 0.0), ("surface", 0.003)])
-def test_touches_of_films_begin_and_end_when_they_do(shape, jitter):
+def test_touches_of_films_begin_and_end_when_they_do(shape, jitter, compare):
     edges, rng = 0, np.random.default_rng(0)
     for seed in seeds_of("validation")[:10]:
         clip = film_clip(seed, rate=30.0, size=(32, 32))

@@ -100,7 +100,7 @@ class ContactsConfig:
     moving: float = 0.05
     slip: float = 0.35
     shortest: float = 0.1
-    settled: float = 0.008
+    settled: float = 0.006
     closing: float = 1.0
     smoothing: float = 0.08
     gap: float = 0.2

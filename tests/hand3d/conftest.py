@@ -1,6 +1,7 @@
 """Touches beside the truth, for tests of contacts."""
 
 import numpy as np
+import pytest
 
 from vipa.hand3d.paths import true_runs
 
@@ -8,7 +9,7 @@ CLOSE = 0.2 + 1e-6
 """Seconds."""
 
 
-def compare(found: np.ndarray, truth: np.ndarray, times: np.ndarray) -> int:
+def compare_touches(found: np.ndarray, truth: np.ndarray, times: np.ndarray) -> int:
     """How many beginnings and ends of touches were compared; all touches are found, none is made up."""
     said, edges = list(true_runs(found == 1)), 0
     for start, stop in true_runs(truth):
@@ -22,3 +23,9 @@ def compare(found: np.ndarray, truth: np.ndarray, times: np.ndarray) -> int:
             edges += 1
     assert not said
     return edges
+
+
+@pytest.fixture
+def compare():
+    """`compare_touches`."""
+    return compare_touches
