@@ -28,7 +28,7 @@ def load_model(
     dtype: str | torch.dtype = torch.float32,
     revision: str | None = None,
 ) -> Any:
-    """The network of class `kind` (with `from_pretrained`) in evaluation mode, on the CPU. source: a folder or hub name.
+    """The network of class `kind` (with `from_pretrained`), evaluating, on the CPU. source: a folder or hub name.
 
     expected: model types that may be in its configuration. dtype: "auto" is what is stored. ValueError, one line that
     names the file, for damaged or missing files, for another type, and for weights that are not the configuration's.
