@@ -1,4 +1,4 @@
-"""The whole path in ten minutes: films, annotates, trains, evaluates, and writes a report page."""
+"""The whole path in minutes: films, annotates, trains, evaluates, and writes a report page."""
 
 import tyro
 

@@ -40,15 +40,15 @@ class DemoRun:
     """
 
     out: Path = Path("runs/demo")
-    train_clips: int = 120
+    train_clips: int = 80
     test_clips: int = 40
-    demonstrations: int = 120
+    demonstrations: int = 80
     foundation_steps: int = 100
-    stage1_steps: int = 200
-    stage2_steps: int = 330
-    stage3_steps: int = 500
+    stage1_steps: int = 120
+    stage2_steps: int = 150
+    stage3_steps: int = 220
     questions: int = 200
-    motions: int = 120
+    motions: int = 80
     tasks: tuple[str, ...] = ("touch", "push", "lift", "place")
     episodes: int = 8
     seed: int = 0
