@@ -182,7 +182,7 @@ def python_fault(words: list[str], capsys, monkeypatch) -> str:
     path = Path(spec.origin) if spec and spec.origin else ROOT / name
     if not path.is_file():
         return f"there is no {path}"
-    if not re.search(r"tyro\.cli|ArgumentParser", path.read_text()):
+    if not re.search(r"tyro\.(cli|extras\.subcommand_cli)|ArgumentParser", path.read_text()):
         return "it has no parser: `--help` would run it"
     monkeypatch.setattr(sys, "argv", [name, *arguments])
     start = (
@@ -238,7 +238,9 @@ def test_every_option_that_a_text_names_is_some_verb_s(capsys, monkeypatch, stop
     for command in commands():
         if command.startswith("python"):
             program = shlex.split(command)[1:]
-            python_fault([*program[: 2 if program[0] == "-m" else 1], "--help"], capsys, monkeypatch)
+            name, rest = (program[:2], program[2:]) if program[0] == "-m" else (program[:1], program[1:])
+            choice = [word for word in rest[:1] if not word.startswith("-")]
+            python_fault([*name, *choice, "--help"], capsys, monkeypatch)
             have.update(OPTION.findall(capsys.readouterr().out))
     named = {}
     for path in [*DOCUMENTS, *SOURCES]:

@@ -35,7 +35,7 @@ def read(root: Path, **options) -> list[Clip | ClipError]:
 
 
 def test_two_endings_of_one_name_are_two_clips(video, tmp_path):
-    clips = read(put(video, tmp_path / "v", "IMG_0001.MOV", "IMG_0001.mp4", "b.mp4"), fov=1.0)
+    clips = read(put(video, tmp_path / "v", "IMG_0001.MOV", "IMG_0001.mp4", "b.mp4"), fov_degrees=57.0)
     assert [c.id for c in clips] == ["IMG_0001_MOV", "IMG_0001_mp4", "b"]
 
 
@@ -48,11 +48,11 @@ def test_what_lies_beside_two_videos_of_one_name_belongs_to_neither_until_it_say
     np.savez(shared, T_world_camera=np.repeat(np.eye(4)[None], 3, 0)) if beside == ".npz" else shared.write_text(
         json.dumps(CAMERA)
     )
-    for error in read(root, fov=1.0):
+    for error in read(root, fov_degrees=57.0):
         assert isinstance(error, ClipError)
         assert "IMG_0001.MOV or IMG_0001.mp4" in error.reason
     shared.rename(root / f"IMG_0001.mp4{beside}")
-    first, second = read(root, fov=1.0)
+    first, second = read(root, fov_degrees=57.0)
     assert isinstance(first, Clip)
     assert first.T_world_camera is None
     assert second.T_world_camera is not None
@@ -63,7 +63,7 @@ def test_what_lies_beside_two_videos_of_one_name_belongs_to_neither_until_it_say
 )
 def test_folders_letters_and_accents_that_give_one_name_are_refused_with_both_places(video, tmp_path, names):
     root = put(video, tmp_path / "v", *names, "b.mp4")
-    out = read(root, fov=1.0)
+    out = read(root, fov_degrees=57.0)
     errors = [c for c in out if isinstance(c, ClipError)]
     assert len(errors) == 2
     assert [c.id for c in out if isinstance(c, Clip)] == ["b"]
@@ -86,7 +86,7 @@ def test_a_trackers_result_named_like_two_videos_is_of_neither(video, tmp_path):
     root = put(video, tmp_path / "v", "SingleHand/Kitchen/7.mp4", "SingleHand/Bedroom/7.mp4")
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "7.npz").write_bytes(b"")
-    options = SourceOptions(fov=1.0, tracker="hawor", hands=tmp_path / "results")
+    options = SourceOptions(fov_degrees=57.0, tracker="hawor", hands=tmp_path / "results")
     for error in load_source("tasterob").read_clips(root, options):
         assert isinstance(error, ClipError)
         assert "no result of the hand tracker" in error.reason

@@ -120,7 +120,8 @@ def test_chunks_are_cut_by_time_where_the_rate_falls():
     pieces = list(chunks(clip, 10.0))
     assert [len(p) for p in pieces] == [300, 300, 50, 50, 50, 50, 50, 50]
     np.testing.assert_allclose([p.seconds for p in pieces], 10.0)
-    assert [p.texts for p in pieces] == [(Text("a", 0.0, pytest.approx(10.0)),)] * 8
+    whole = [(Text("a", pytest.approx(-10.0 * k), pytest.approx(80.0 - 10.0 * k)),) for k in range(8)]
+    assert [p.texts for p in pieces] == whole  # a text keeps its own ends
     np.testing.assert_allclose(clip.seconds, 80.0)
 
 

@@ -12,10 +12,12 @@ from vipa.clips.reading import chunks
 from vipa.clips.sources import SourceOptions, load_source
 from vipa.clips.video import ArrayFrames
 from vipa.geometry import invert, transform
-from vipa.hand3d.config import GoalsConfig, RelationsConfig
+from vipa.hand3d.config import GoalsConfig, HandsConfig, RelationsConfig
 from vipa.hand3d.example import example_clip
 from vipa.hand3d.goals import TaskGoals, mentioned_names, world_wrists
 from vipa.hand3d.relating import ClipGeometry, task_completions
+from vipa.hand3d.visibility import Sight
+from vipa.hand3d.wrists import locate_hands
 from vipa.worlds.film import film_clip
 from vipa.worlds.motions import minimum_jerk
 from vipa.worlds.seeds import seeds_of
@@ -183,7 +185,8 @@ def test_real_recordings_that_begin_and_end_at_rest_never_send_a_hand_back_to_it
     asked = away = 0
     for clip in load_source("egodex").read_clips(REAL, SourceOptions(seconds=seconds)):
         goals, every = task_goals(clip, []), np.arange(0, len(clip), 5)
-        geometry = ClipGeometry(every, clip.T_world_camera[every], ())
+        hands = locate_hands(clip, Sight(clip, every.tolist()), HandsConfig())
+        geometry = ClipGeometry(every, clip.T_world_camera[every], (), hands)
         for found in task_completions(clip, geometry, RelationsConfig()):
             side, frame = found.relation.hand, found.frames[-1]
             assert found.relation.goal == "stop"

@@ -126,7 +126,6 @@ def finish(out: Path, config: AnnotateConfig, reports: list[ClipReport], started
     """The tables of all finished clips, and the run report, also written as report.json."""
     cpu_start = time.process_time()
     manifest = build_tables(out, config)
-    write_card(out)
     seconds: Counter[str] = Counter()
     cpu: Counter[str] = Counter()
     frames: Counter[str] = Counter()
@@ -161,4 +160,5 @@ def finish(out: Path, config: AnnotateConfig, reports: list[ClipReport], started
         config=json.loads(config.to_json()),
     )
     atomic_write(out / "report.json", json.dumps(asdict(result), indent=1).encode())
+    write_card(out)  # it says what the report counts
     return result

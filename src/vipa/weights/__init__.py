@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from vipa.hashing import hash_files
 from vipa.models import VipaForConditionalGeneration, VipaProcessor
-from vipa.models.loading import check_safetensors, load_model, load_processor, load_tokenizer
+from vipa.models.loading import check_folder, check_safetensors, load_model, load_processor, load_tokenizer
 from vipa.models.presets import nano_action_config, nano_fusion, nano_processor
 
 NANO = Path(__file__).parent / "nano"
@@ -53,6 +53,8 @@ def start_hash(start: str | Path) -> str:
     ]
     if not any(path.name == "config.json" for path in files):
         raise _no_model(name)
+    for part in parts:
+        check_folder(folder / part)
     return hash_files(folder, files)
 
 
