@@ -3,8 +3,9 @@
 python benchmarks/task_goals.py labels SOURCE ROOT [--sheet FILE.jpg]   # figures and a table of every label, Markdown
 python benchmarks/task_goals.py contacts [--films 40]                   # against the tabletop's truth, Markdown
 
-What they printed is in docs/results/task_goals.md. Labels are made as where no contacts are known. The sheet shows each label over its picture: where the hand is when
-it is asked about (left), the arrow to its goal, and the frame of the goal (right). Mind the licence of the pictures.
+What they printed is in docs/results/task_goals.md. Labels are made as where no contacts are known. The sheet shows each
+label over its picture: where the hand is when asked about (left), the arrow to its goal, and the frame of the goal
+(right). Mind the licence of the pictures.
 """
 
 from collections.abc import Iterator

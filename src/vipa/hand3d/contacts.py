@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from vipa.clips.clip import Clip, Hand, ObjectTrack, Side
 from vipa.geometry import invert, transform
@@ -69,7 +69,7 @@ def touches(clip: Clip, hand: Hand, track: ObjectTrack, config: ContactsConfig) 
     )
     near, gone = distance.min(1) < config.near, distance.min(1) >= config.far
     together = near & (in_world > config.moving) & (against < config.slip * in_world)
-    touch = np.where(known.any(1), 0.0, np.nan)
+    touch = np.where(known.any(-1), 0.0, np.nan)
     for start, stop in _stays(near, gone):
         inside = slice(start, stop)
         moves = start + np.flatnonzero(together[inside])
@@ -87,7 +87,7 @@ def touches(clip: Clip, hand: Hand, track: ObjectTrack, config: ContactsConfig) 
 def surface_distance(points: Float[np.ndarray, "*b 3"], track: ObjectTrack) -> Float[np.ndarray, "*b"]:
     """Metres from points in the object's frame to its surface; without one to the box of its extent, 0 inside."""
     if track.surface is not None:
-        return cKDTree(track.surface).query(points)[0]
+        return KDTree(track.surface).query(points)[0]
     assert track.extent is not None
     centre = 0.0 if track.centre is None else track.centre
     return np.linalg.norm(np.maximum(np.abs(points - centre) - track.extent / 2, 0.0), axis=-1)

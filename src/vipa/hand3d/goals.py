@@ -52,7 +52,9 @@ class TaskGoals:
         self.clip, self.names, self.config = clip, list(names), config
         self.times = clip.timestamps - clip.timestamps[0]
         self.frame_time = 1.0 / clip.rate
-        self.wrists = {side: bridged(path, self.times, config.gap) for side, path in wrists.items()}
+        self.wrists: dict[Side, np.ndarray] = {
+            side: bridged(path, self.times, config.gap) for side, path in wrists.items()
+        }
         self.stops = cache(self._stops)
 
     def goal(self, side: Side, text: Text, frame: int) -> Goal | None:
@@ -160,8 +162,9 @@ def world_wrists(clip: Clip) -> dict[Side, Float[np.ndarray, "frames 3"]]:
 
 def mentioned_names(text: str, names: Sequence[str]) -> list[str]:
     """Those that a sentence says as whole words, in the order in which it does."""
-    at = {n: re.search(rf"\b{re.escape(n.lower())}(?:s|es)?\b", text.lower()) for n in names}
-    return sorted((n for n in names if at[n]), key=lambda n: at[n].start())
+    found = {n: re.search(rf"\b{re.escape(n.lower())}(?:s|es)?\b", text.lower()) for n in names}
+    at = {n: match.start() for n, match in found.items() if match}
+    return sorted(at, key=lambda n: at[n])
 
 
 def _onset(touch: Float[np.ndarray, "frames"], frame: int, last: int) -> int | None:

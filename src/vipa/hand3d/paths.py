@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 def bridged(points: Float[np.ndarray, "frames *b 3"], times: np.ndarray, gap: float) -> np.ndarray:
     """Points with gaps (NaN) of at most `gap` seconds between two known frames filled linearly."""
     out = points.reshape(len(points), -1, 3).copy()
-    known = np.isfinite(out).all(-1)
+    known = np.asarray(np.isfinite(out).all(-1))
     for j in np.flatnonzero(~known.all(0)):
         for start, stop in true_runs(~known[:, j]):
             if start > 0 and stop < len(out) and times[stop] - times[start - 1] <= gap + 1e-6:
@@ -45,7 +45,8 @@ def _smoothed(paths: Float[np.ndarray, "frames points 3"], times: np.ndarray, si
     reach = min(int(np.ceil(3 * sigma / step)), len(paths) - 1)
     weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) * step / sigma) ** 2)
     longer = np.pad(paths, [(reach, reach), (0, 0), (0, 0)], mode="reflect", reflect_type="odd")
-    return sum(w * longer[k : k + len(paths)] for k, w in enumerate(weights / weights.sum()))
+    windows = np.stack([longer[k : k + len(paths)] for k in range(2 * reach + 1)])
+    return np.tensordot(weights / weights.sum(), windows, 1)
 
 
 def true_runs(mask: Bool[np.ndarray, "frames"]) -> Iterator[tuple[int, int]]:
