@@ -72,6 +72,6 @@ class Demonstrations(ModelLoss):
         return inputs, groups, len(rows)
 
 
-def normalised(episodes: EpisodeSet, scheme: Scheme) -> ActionContract:
+def normalised(episodes: EpisodeSet, scheme: Scheme = "quantiles") -> ActionContract:
     """The contract of these episodes, normalised by their own statistics."""
     return episodes.contract.normalised(scheme, *compute_statistics(episodes.samples()))
