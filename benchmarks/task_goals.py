@@ -20,7 +20,7 @@ from vipa.clips.check import overlay
 from vipa.clips.clip import Clip, ClipError, ObjectTrack
 from vipa.clips.sources import SourceOptions, load_source
 from vipa.geometry import invert, project, transform
-from vipa.hand3d.config import ContactsConfig, RelationsConfig
+from vipa.hand3d.config import ContactsConfig, HandsConfig, RelationsConfig
 from vipa.hand3d.contacts import contacts_from_geometry
 from vipa.hand3d.estimators import sample_frames
 from vipa.hand3d.goals import Goal, TaskGoals, world_wrists
@@ -28,6 +28,8 @@ from vipa.hand3d.paths import true_runs
 from vipa.hand3d.questions import answer_text, question_text
 from vipa.hand3d.relating import ClipGeometry, task_completions
 from vipa.hand3d.relations import Relation
+from vipa.hand3d.visibility import Sight
+from vipa.hand3d.wrists import locate_hands
 
 AWAY, HALF, EDGE = 0.05, 0.5, 0.1
 """Metres from the start at which a hand is away from it; share of its distance from the start, nearer than which a goal
@@ -81,7 +83,9 @@ def find_labels(clips: Iterator[Clip], starts: dict[str, dict[str, np.ndarray]],
         assert clip.T_world_camera is not None
         goals = TaskGoals(clip, (), world_wrists(clip), config.goals)  # as where contacts are not known
         texts = {text.text: text for text in clip.texts}
-        for found in task_completions(clip, ClipGeometry(frames, clip.T_world_camera[frames], ()), config):
+        poses = clip.T_world_camera[frames]
+        hands = locate_hands(clip, Sight(clip, frames.tolist()), HandsConfig())
+        for found in task_completions(clip, ClipGeometry(frames, poses, (), hands), config):
             r, frame = found.relation, found.frames[-1]
             assert isinstance(r, Relation)
             text = texts[r.task or ""]
