@@ -14,11 +14,11 @@ import numpy as np
 import tyro
 from PIL import Image
 
+from vipa.clips.drawing import save_video
 from vipa.clips.video import VideoFrames
-from vipa.demo.run import REAL
-from vipa.drawing import save_video
 from vipa.geometry import Intrinsics
 from vipa.hands.trackers import open_tracker
+from vipa.nano.demo import REAL
 
 FIRST, LAST, SIZE = 286, 406, (640, 360)
 FOV = 60.0

@@ -6,7 +6,7 @@ def hand3d_path(tmp_path_factory):
     """A Hand3D data set of four filmed clips of the training split."""
     from dataclasses import replace
 
-    from vipa.hand3d.annotate import annotate
+    from vipa.hand3d.pipeline.annotate import annotate
     from vipa.worlds.film import film_clip
     from vipa.worlds.seeds import TRAIN
 

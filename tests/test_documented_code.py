@@ -22,7 +22,7 @@ def nothing(folder: Path) -> dict:
 
 
 def filmed(folder: Path) -> dict:
-    from vipa.clips.sources.tabletop import write_manifest
+    from vipa.worlds.source import write_manifest
 
     write_manifest(folder / "clips", "train", 1)
     return {"root": folder / "clips"}
@@ -38,7 +38,7 @@ def network(folder: Path) -> dict:
     import torch
 
     from vipa.models.cut3r import Cut3rProcessor
-    from vipa.weights import NANO
+    from vipa.models.starts import NANO
     from vipa.worlds.stills import sequence
 
     shutil.copytree(NANO / "foundation" / "spatial", folder / "weights" / "cut3r-512")
@@ -85,7 +85,7 @@ def tracked(folder: Path) -> dict:
 
 def parts(folder: Path) -> dict:
     """nano's two halves, under the names of the paper's."""
-    from vipa.weights import NANO
+    from vipa.models.starts import NANO
 
     for name, part in (("OpenGVLab/InternVL3_5-2B-HF", "vlm"), ("weights/cut3r", "spatial")):
         shutil.copytree(NANO / "foundation" / part, folder / name)
@@ -95,7 +95,7 @@ def parts(folder: Path) -> dict:
 def trained(folder: Path) -> dict:
     import torch
 
-    from vipa.weights import load_start
+    from vipa.models.starts import load_start
 
     model, processor = load_start("nano:stage3")
     frames = np.zeros((2, 112, 112, 3), np.uint8)

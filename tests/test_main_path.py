@@ -18,7 +18,7 @@ SIZES = ((112, 112), (160, 112), (112, 112), (112, 144))
 
 @pytest.fixture(scope="module")
 def hand3d(tmp_path_factory):
-    from vipa.hand3d.annotate import annotate
+    from vipa.hand3d.pipeline.annotate import annotate
     from vipa.worlds.film import film_clip
     from vipa.worlds.seeds import TRAIN
 
@@ -29,7 +29,7 @@ def hand3d(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def demonstrations(tmp_path_factory):
-    from vipa.robots.tabletop import collect
+    from vipa.robots.known.tabletop import collect
     from vipa.worlds.seeds import TRAIN
 
     path = tmp_path_factory.mktemp("path") / "demonstrations"
@@ -58,7 +58,7 @@ def test_every_stage_trains_on_pictures_of_two_sizes(trained):
 
 @pytest.mark.parametrize(("benchmark", "stage"), [("hand3d", "stage1"), ("trajectories", "stage2")])
 def test_trained_models_answer_about_pictures_of_two_sizes(benchmark, stage, trained, hand3d, tmp_path):
-    from vipa.hand3d.dataset import Hand3D
+    from vipa.hand3d.dataset.reader import Hand3D
 
     data, model, out = Hand3D(hand3d), trained / stage / "model", tmp_path / "result.json"
     options = ["--data", str(hand3d), "--out", str(out), "--split", "train", "--limit", "24"]

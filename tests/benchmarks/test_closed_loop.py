@@ -8,9 +8,9 @@ import av
 import numpy as np
 import pytest
 
-from vipa.benchmarks.tabletop import TabletopEvaluation, evaluate_tabletop, expert_scores
+from vipa.benchmarks.closed_loop import TabletopEvaluation, evaluate_tabletop, expert_scores
+from vipa.robots.known.tabletop import tabletop_contract
 from vipa.robots.policy import BlankImages
-from vipa.robots.tabletop import tabletop_contract
 from vipa.worlds.robot_env import TabletopEnv
 from vipa.worlds.seeds import TEST
 

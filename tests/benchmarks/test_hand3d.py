@@ -7,12 +7,12 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from vipa.benchmarks import hand3d as benchmark
-from vipa.benchmarks.clusters import clustered_interval
+from vipa.benchmarks import hand3d_test as benchmark
 from vipa.benchmarks.results import Hand3DResult
-from vipa.hand3d.questions import answer_text
-from vipa.hand3d.records import VisualRecord
-from vipa.hand3d.relations import CameraMovement, Relation
+from vipa.benchmarks.statistics import clustered_interval
+from vipa.hand3d.dataset.records import VisualRecord
+from vipa.hand3d.measure.relations import CameraMovement, Relation
+from vipa.hand3d.words.questions import answer_text
 
 
 def record(number, relation, clip="clip"):
@@ -149,7 +149,7 @@ class Parrot:
 
 
 def test_true_answers_score_full_marks_on_filmed_clips(hand3d_path, tmp_path):
-    from vipa.hand3d.dataset import Hand3D
+    from vipa.hand3d.dataset.reader import Hand3D
 
     truth = {r.id: r.answer for r in Hand3D(hand3d_path).visual()}
     result = benchmark.evaluate_hand3d(Parrot(truth), hand3d_path, tmp_path / "hand3d_truth.json", split="train")
@@ -160,7 +160,7 @@ def test_true_answers_score_full_marks_on_filmed_clips(hand3d_path, tmp_path):
 
 
 def test_an_interrupted_run_continues_and_gives_the_same_result(hand3d_path, tmp_path):
-    from vipa.hand3d.dataset import Hand3D
+    from vipa.hand3d.dataset.reader import Hand3D
 
     answers = {r.id: "left, 0.10m" for r in Hand3D(hand3d_path).visual()}
     run = {"split": "train", "batch_size": 8, "limit": 40}

@@ -8,9 +8,17 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from vipa.benchmarks.charts import Interval, Series, bar_chart, interval_chart, line_chart, step_chart, ticks
-from vipa.benchmarks.comparisons import Column, Media, Success, compare, distance_rows
-from vipa.benchmarks.report import Report, Step, render
+from vipa.benchmarks.report.charts import (
+    Interval,
+    Series,
+    bar_chart,
+    interval_chart,
+    line_chart,
+    step_chart,
+    ticks,
+)
+from vipa.benchmarks.report.comparisons import Column, Media, Success, compare, distance_rows
+from vipa.benchmarks.report.report import Report, Step, render
 from vipa.benchmarks.results import Hand3DResult, KindScores, Mean, TrajectoryResult
 
 

@@ -5,8 +5,8 @@ import pytest
 
 from vipa.benchmarks import trajectories as benchmark
 from vipa.benchmarks.results import TrajectoryResult
-from vipa.hand3d.motion_tokens import MotionCodec
-from vipa.hand3d.records import ActionRecord
+from vipa.hand3d.dataset.records import ActionRecord
+from vipa.hands.motion_codec import MotionCodec
 
 CODEC = MotionCodec()
 LINE = np.linspace([0.0, 0.0, 0.4], [0.2, 0.0, 0.4], 9)
@@ -80,7 +80,7 @@ def test_no_training_records_is_said():
 
 
 def test_baselines_run_on_filmed_clips(hand3d_path, tmp_path):
-    from vipa.hand3d.dataset import Hand3D
+    from vipa.hand3d.dataset.reader import Hand3D
 
     train = [r for r in Hand3D(hand3d_path).action("train") if benchmark.has_motion(r)]
     assert train

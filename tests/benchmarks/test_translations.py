@@ -4,7 +4,7 @@ import pytest
 
 from vipa.benchmarks import translations as benchmark
 from vipa.benchmarks.results import TranslationResult
-from vipa.hand3d.records import ActionRecord
+from vipa.hand3d.dataset.records import ActionRecord
 
 
 def record(number, text, clip="clip"):
@@ -74,7 +74,7 @@ def test_the_constant_says_what_is_said_most_often():
 
 
 def test_the_constant_is_measured_on_filmed_clips_and_the_truth_scores_one(hand3d_path, tmp_path):
-    from vipa.hand3d.dataset import Hand3D
+    from vipa.hand3d.dataset.reader import Hand3D
 
     train = [r for r in Hand3D(hand3d_path).action("train") if r.task == benchmark.TASK]
     out = tmp_path / "translations_constant.json"

@@ -8,9 +8,9 @@ import pytest
 
 from vipa import cli
 from vipa.clips import raw_video
-from vipa.clips.fixtures import write_fixture
 from vipa.clips.sources import load_source, options_of, source_names
-from vipa.hand3d.dataset import Hand3D
+from vipa.hand3d.dataset.reader import Hand3D
+from vipa.worlds.fixtures import write_fixture
 
 
 @pytest.fixture(scope="module")
@@ -146,8 +146,8 @@ def test_another_video_under_the_same_name_is_tracked_and_annotated_again(kitche
     options = ("--tracker", "wilor", "--hands", kitchen / "kitchen.pkl", "--fov-degrees", 63)
     annotate(kitchen, kitchen / "out", *options)
     image = Hand3D(kitchen / "out").image(next(Hand3D(kitchen / "out").frames()).id)
-    from vipa.clips.fixtures.files import write_video
     from vipa.clips.video import VideoFrames
+    from vipa.worlds.fixtures.files import write_video
 
     video = VideoFrames(kitchen / "kitchen.mp4")
     write_video(kitchen / "other.mp4", 255 - video.read(range(len(video))), 30)

@@ -10,7 +10,7 @@ from vipa import cli
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """Two filmed clips, annotated through the command line."""
-    from vipa.clips.sources.tabletop import write_manifest
+    from vipa.worlds.source import write_manifest
 
     root = tmp_path_factory.mktemp("clips")
     write_manifest(root, "train", 2)
@@ -37,7 +37,7 @@ def test_annotating_again_changes_nothing_and_says_the_same(data, capsys):
 
 
 def test_stats_add_up(data, capsys):
-    from vipa.hand3d.dataset import Hand3D
+    from vipa.hand3d.dataset.reader import Hand3D
 
     capsys.readouterr()
     cli.main(["stats", str(data)])

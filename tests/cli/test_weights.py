@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from vipa import cli
-from vipa.benchmarks.tabletop import write_video
+from vipa.benchmarks.closed_loop import write_video
 from vipa.hand3d.config import ObjectsConfig, PointsConfig
-from vipa.weights import NANO
+from vipa.models.starts import NANO
 
 POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 9126144\n"
 
@@ -68,8 +68,8 @@ def test_model_check_and_import_name_a_damaged_file(folder, tmp_path, capsys):
 
 
 def test_point_maps_and_boxes_name_it_too(folder):
-    from vipa.hand3d.grounding_dino import GroundingDino
-    from vipa.hand3d.pointmaps import make_estimator
+    from vipa.hand3d.estimators.grounding_dino import GroundingDino
+    from vipa.hand3d.estimators.pointmaps import make_estimator
 
     with pytest.raises(ValueError, match=r"model\.safetensors: this is a Git LFS pointer"):
         make_estimator(PointsConfig(estimator="cut3r", weights=str(folder)))
@@ -79,7 +79,7 @@ def test_point_maps_and_boxes_name_it_too(folder):
 
 
 def test_what_is_no_policy_is_said():
-    from vipa.benchmarks.policies import load_policy
+    from vipa.robots.loading import load_policy
 
     with pytest.raises(ValueError, match="not trained"):
         load_policy("nano:stage1")

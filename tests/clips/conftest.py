@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from vipa.clips import Clip, ClipError
-from vipa.clips.fixtures import Fixture, write_fixture
 from vipa.clips.sources import load_source
+from vipa.worlds.fixtures import Fixture, write_fixture
 
 
 @pytest.fixture(scope="session")

@@ -8,10 +8,10 @@ from PIL import Image
 from vipa.clips.check import check_clip, check_source, shapes
 from vipa.clips.clip import Clip, Hand
 from vipa.clips.depth import ArrayDepth
-from vipa.clips.fixtures import fixture_names
 from vipa.clips.sources import SourceOptions, load_source
 from vipa.clips.video import AbsentFrames
 from vipa.geometry import invert
+from vipa.worlds.fixtures import fixture_names
 
 
 @pytest.fixture(scope="module")

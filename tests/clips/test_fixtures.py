@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from vipa.clips import Clip, ClipError
-from vipa.clips.fixtures import fixture_names, write_fixture
 from vipa.clips.sources import load_source, source_names
 from vipa.geometry import project
+from vipa.worlds.fixtures import fixture_names, write_fixture
 
 NAMES = fixture_names()
 

@@ -9,7 +9,7 @@ import pytest
 
 from vipa.clips import Clip, ClipError
 from vipa.clips.sources import SourceOptions, load_source
-from vipa.safe_pickle import load_pickle
+from vipa.io.safe_pickle import load_pickle
 
 REAL = Path(__file__).resolve().parents[2].parent / "shared" / "real" / "dex_retargeting"
 pytestmark = pytest.mark.skipif(not REAL.is_dir(), reason="the real bare-hand video is not here")

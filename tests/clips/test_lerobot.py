@@ -6,10 +6,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from vipa.clips import Clip, ClipError
-from vipa.clips.fixtures.files import write_text, write_video
-from vipa.clips.fixtures.lerobot import VIDEO
 from vipa.clips.sources import load_source
 from vipa.geometry import transform
+from vipa.worlds.fixtures.files import write_text, write_video
+from vipa.worlds.fixtures.lerobot import VIDEO
 
 
 @pytest.fixture

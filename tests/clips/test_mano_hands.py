@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from vipa.clips import Clip, ClipError, Hand
-from vipa.clips.fixtures.truth import BOTH_HANDS, film, layers, with_mano
 from vipa.clips.mano_hands import fitted_mano
 from vipa.clips.sources import SourceOptions, load_source
 from vipa.hands.mano import mano_joints
+from vipa.worlds.fixtures.truth import BOTH_HANDS, film, layers, with_mano
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from vipa.clips import Clip, ClipError
-from vipa.clips.fixtures.files import write_video
 from vipa.clips.reading import distinct
 from vipa.clips.sources import SourceOptions, load_source
-from vipa.hand3d.annotate import annotate
-from vipa.hand3d.dataset import Hand3D
+from vipa.hand3d.dataset.reader import Hand3D
+from vipa.hand3d.pipeline.annotate import annotate
+from vipa.worlds.fixtures.files import write_video
 
 CAMERA = {"fov_degrees": 60, "static_camera": True}
 

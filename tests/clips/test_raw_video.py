@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 
 from vipa.clips import Clip, ClipError
-from vipa.clips.fixtures.tasterob import FOV_DEGREES
 from vipa.clips.raw_video import intrinsics_of
 from vipa.clips.sources import SourceOptions, load_source
 from vipa.clips.video import VideoFrames
+from vipa.worlds.fixtures.tasterob import FOV_DEGREES
 
 
 def test_a_trackers_result_file_gives_the_hands_of_its_video(fixture_of):
-    from vipa.clips.fixtures.tasterob import FRAMES, RATE
-    from vipa.clips.fixtures.truth import film
     from vipa.geometry import Intrinsics
+    from vipa.worlds.fixtures.tasterob import FRAMES, RATE
+    from vipa.worlds.fixtures.truth import film
 
     fixture = fixture_of("tasterob")
     truth = film(0, FRAMES, RATE, Intrinsics.from_fov(np.radians(FOV_DEGREES), 320, 240, "estimated"))

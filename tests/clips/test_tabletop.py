@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from vipa.clips.sources import load_source, source_names
-from vipa.clips.sources.tabletop import read_clips, read_manifest, write_manifest
 from vipa.worlds import seeds
+from vipa.worlds.source import read_clips, read_manifest, write_manifest
 
 
 def test_it_is_found_by_its_name():

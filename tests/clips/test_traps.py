@@ -21,7 +21,7 @@ from vipa.clips.sources.hoi4d import read_log
 from vipa.clips.sources.oakink2 import _segments
 from vipa.clips.sources.tasterob import read_captions
 from vipa.geometry import Intrinsics, transform
-from vipa.safe_pickle import load_npy, load_pickle
+from vipa.io.safe_pickle import load_npy, load_pickle
 
 
 def first(name: str, fixture, root: Path | None = None) -> Clip:

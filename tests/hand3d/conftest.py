@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vipa.hand3d.paths import true_runs
+from vipa.hand3d.measure.paths import true_runs
 
 CLOSE = 0.2 + 1e-6
 """Seconds."""

@@ -8,15 +8,15 @@ import pytest
 from PIL import Image
 
 from vipa.clips.clip import ClipError, Hand
+from vipa.clips.example import example_clip
 from vipa.geometry import axis_angle_from_matrix, direction_words, invert
-from vipa.hand3d.annotate import annotate, annotate_source
 from vipa.hand3d.config import AnnotateConfig, FramesConfig, MixConfig, RelationsConfig
-from vipa.hand3d.dataset import Hand3D
-from vipa.hand3d.example import example_clip
-from vipa.hand3d.motion_tokens import MotionCodec
-from vipa.hand3d.questions import parse_answer
-from vipa.hand3d.relations import CATEGORIES
-from vipa.hand3d.store import OutputError
+from vipa.hand3d.dataset.reader import Hand3D
+from vipa.hand3d.measure.relations import CATEGORIES
+from vipa.hand3d.pipeline.annotate import annotate, annotate_source
+from vipa.hand3d.words.questions import parse_answer
+from vipa.hands.motion_codec import MotionCodec
+from vipa.io.files import OutputError
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 
 from vipa.clips.clip import ClipError
+from vipa.clips.example import example_clip
 from vipa.geometry import Intrinsics, project
-from vipa.hand3d.calibration import (
+from vipa.hand3d.config import ScaleConfig
+from vipa.hand3d.estimators.pointmaps import PointMaps
+from vipa.hand3d.measure.calibration import (
     THICKNESS,
     estimate_scale,
     plain_median,
@@ -14,9 +17,6 @@ from vipa.hand3d.calibration import (
     self_visible,
     with_own_unit,
 )
-from vipa.hand3d.config import ScaleConfig
-from vipa.hand3d.example import example_clip
-from vipa.hand3d.pointmaps import PointMaps
 
 
 def joints_and_surface(rng, n=400, scale=0.37, flesh=1.0, noise=0.003):
@@ -122,8 +122,8 @@ def test_a_network_that_sees_hands_too_far_gets_the_edge_of_the_ratios_and_a_sen
 
 def test_a_networks_configuration_says_whether_its_edge_is_the_scale():
     from vipa.models.cut3r import nano_cut3r_config
-    from vipa.models.cut3r.configuration import Cut3rConfig
-    from vipa.weights import NANO
+    from vipa.models.cut3r.configuration_cut3r import Cut3rConfig
+    from vipa.models.starts import NANO
 
     assert nano_cut3r_config().edge is None and nano_cut3r_config().unit_error is None
     assert Cut3rConfig.from_pretrained(NANO / "foundation" / "spatial").edge == (0.82, 0.05)
@@ -154,8 +154,8 @@ def test_a_networks_own_unit_is_one_more_observation():
 def filmed():
     """Four clips of the tabletop world with the truth's depth as a sensor of unknown unit gives it, and that unit."""
     from vipa.benchmarks.annotation_quality import sensor_depth
-    from vipa.hand3d.estimators import sample_frames
-    from vipa.hand3d.pointmaps import DepthPoints
+    from vipa.hand3d.estimators.base import sample_frames
+    from vipa.hand3d.estimators.pointmaps import DepthPoints
     from vipa.worlds.film import film_clip
     from vipa.worlds.seeds import seeds_of
 

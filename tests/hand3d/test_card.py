@@ -7,11 +7,11 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import get_dataset_config_names, load_dataset
 
-from vipa.hand3d.annotate import annotate
-from vipa.hand3d.card import push_to_hub
+from vipa.clips.example import example_clip
 from vipa.hand3d.config import AnnotateConfig, EndpointConfig, MixConfig, PointsConfig
-from vipa.hand3d.dataset import Hand3D
-from vipa.hand3d.example import example_clip
+from vipa.hand3d.dataset.card import push_to_hub
+from vipa.hand3d.dataset.reader import Hand3D
+from vipa.hand3d.pipeline.annotate import annotate
 
 REPO = "someone/hands"
 

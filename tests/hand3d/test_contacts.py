@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from vipa.hand3d.annotate import annotate
+from vipa.clips.example import example_clip
 from vipa.hand3d.config import ContactsConfig
-from vipa.hand3d.contacts import contacts_from_geometry, touches
-from vipa.hand3d.dataset import Hand3D
-from vipa.hand3d.example import example_clip
-from vipa.hand3d.paths import bridged
+from vipa.hand3d.dataset.reader import Hand3D
+from vipa.hand3d.measure.contacts import contacts_from_geometry, touches
+from vipa.hand3d.measure.paths import bridged
+from vipa.hand3d.pipeline.annotate import annotate
 from vipa.worlds.film import film_clip
 from vipa.worlds.seeds import seeds_of
 

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 from vipa.clips.clip import ClipError
-from vipa.clips.fixtures import write_fixture
-from vipa.clips.fixtures.tasterob import FRAMES, RATE
-from vipa.clips.fixtures.truth import film
 from vipa.clips.sources import load_source
 from vipa.geometry import Intrinsics, direction_words, transform
-from vipa.hand3d.annotate import annotate_source
 from vipa.hand3d.config import AnnotateConfig, ContactsConfig, FramesConfig
-from vipa.hand3d.contacts import contacts_from_geometry
-from vipa.hand3d.dataset import Hand3D
-from vipa.hand3d.relations import CameraMovement
+from vipa.hand3d.dataset.reader import Hand3D
+from vipa.hand3d.measure.contacts import contacts_from_geometry
+from vipa.hand3d.measure.relations import CameraMovement
+from vipa.hand3d.pipeline.annotate import annotate_source
+from vipa.worlds.fixtures import write_fixture
+from vipa.worlds.fixtures.tasterob import FRAMES, RATE
+from vipa.worlds.fixtures.truth import film
 
 WITH_HANDS = ("arctic", "dexycb", "egodex", "fpha", "h2o", "hoi4d", "hot3d", "oakink2", "taco")
 

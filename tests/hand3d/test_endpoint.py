@@ -7,13 +7,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from vipa.hand3d.annotate import annotate
+from vipa.clips.example import example_clip
 from vipa.hand3d.config import AnnotateConfig, EndpointConfig, ObjectsConfig, WordsConfig
-from vipa.hand3d.dataset import Hand3D
-from vipa.hand3d.describe import same_meaning, texts_by_template
-from vipa.hand3d.endpoint import Endpoint, EndpointError, json_answer
-from vipa.hand3d.example import example_clip
-from vipa.hand3d.relations import CameraMovement, Relation
+from vipa.hand3d.dataset.reader import Hand3D
+from vipa.hand3d.estimators.endpoint import Endpoint, EndpointError, json_answer
+from vipa.hand3d.measure.relations import CameraMovement, Relation
+from vipa.hand3d.pipeline.annotate import annotate
+from vipa.hand3d.words.describe import same_meaning, texts_by_template
 
 
 class Server:

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from vipa.clips.clip import ClipError, Hand, Text
+from vipa.clips.example import example_clip
 from vipa.clips.reading import chunks
 from vipa.clips.sources import SourceOptions, load_source
 from vipa.clips.video import ArrayFrames
 from vipa.geometry import invert, transform
 from vipa.hand3d.config import GoalsConfig, HandsConfig, RelationsConfig
-from vipa.hand3d.example import example_clip
-from vipa.hand3d.goals import TaskGoals, mentioned_names, world_wrists
-from vipa.hand3d.relating import ClipGeometry, task_completions
-from vipa.hand3d.visibility import Sight
-from vipa.hand3d.wrists import locate_hands
+from vipa.hand3d.measure.goals import TaskGoals, mentioned_names, world_wrists
+from vipa.hand3d.measure.relating import ClipGeometry, task_completions
+from vipa.hand3d.measure.visibility import Sight
+from vipa.hand3d.measure.wrists import locate_hands
 from vipa.worlds.film import film_clip
 from vipa.worlds.motions import minimum_jerk
 from vipa.worlds.seeds import seeds_of

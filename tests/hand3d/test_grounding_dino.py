@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
+from vipa.clips.example import example_clip
 from vipa.hand3d.config import ObjectsConfig
-from vipa.hand3d.example import example_clip
-from vipa.hand3d.grounding_dino import best_boxes, prompt_of, token_spans
-from vipa.hand3d.objects import DETECTORS
+from vipa.hand3d.estimators.grounding_dino import best_boxes, prompt_of, token_spans
+from vipa.hand3d.measure.positions import DETECTORS
 
 LETTERS = [chr(c) for c in range(ord("a"), ord("z") + 1)]
 WORDS = [

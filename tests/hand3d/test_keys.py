@@ -12,16 +12,16 @@ from safetensors.numpy import load_file, save_file
 
 from vipa.clips.clip import ObjectTrack
 from vipa.clips.depth import DepthImages
+from vipa.clips.example import example_clip
 from vipa.clips.reading import DepthSubset
 from vipa.clips.video import FrameSubset, ImageFrames
-from vipa.content import content_of
-from vipa.hand3d.annotate import annotate
 from vipa.hand3d.config import AnnotateConfig, EndpointConfig, ObjectsConfig, PointsConfig, WordsConfig
-from vipa.hand3d.estimators import Estimators
-from vipa.hand3d.example import example_clip
-from vipa.hand3d.stages import ClipStages
-from vipa.hand3d.store import ClipStore
-from vipa.weights import NANO
+from vipa.hand3d.estimators.base import Estimators
+from vipa.hand3d.pipeline.annotate import annotate
+from vipa.hand3d.pipeline.stages import ClipStages
+from vipa.io.hashing import content_of
+from vipa.io.store import ClipStore
+from vipa.models.starts import NANO
 from vipa.worlds.film import film_clip
 from vipa.worlds.seeds import TRAIN
 

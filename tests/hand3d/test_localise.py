@@ -1,10 +1,10 @@
 import numpy as np
 
 from vipa.geometry import Intrinsics, matrix_from_axis_angle, project, rigid, unproject_depth
-from vipa.hand3d.calibration import THICKNESS
-from vipa.hand3d.handmask import ARM_RADIUS, Flesh, find_arm, hand_mask
-from vipa.hand3d.localise import fit_plane, follow, locate_in_box, others_mask, settle, window
-from vipa.hand3d.pointmaps import DepthMaps
+from vipa.hand3d.estimators.pointmaps import DepthMaps
+from vipa.hand3d.measure.calibration import THICKNESS
+from vipa.hand3d.measure.handmask import ARM_RADIUS, Flesh, find_arm, hand_mask
+from vipa.hand3d.measure.localise import fit_plane, follow, locate_in_box, others_mask, settle, window
 
 CAMERA = Intrinsics(120.0, 120.0, 79.5, 59.5, 160, 120, "calibrated")
 

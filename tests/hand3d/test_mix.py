@@ -3,7 +3,7 @@ from collections import Counter
 import pytest
 
 from vipa.hand3d.config import PAPER_TABLE_1, MixConfig
-from vipa.hand3d.mix import by_shares, limit_alike, limit_common, select_visual, split_of, splits
+from vipa.hand3d.dataset.mix import by_shares, limit_alike, limit_common, select_visual, split_of, splits
 
 
 def rows(n=1000, **fields):

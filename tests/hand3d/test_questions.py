@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 
 from vipa.geometry import matrix_from_axis_angle, rigid
-from vipa.hand3d.questions import answer_text, parse_answer, question_text
-from vipa.hand3d.relations import CATEGORIES, CameraMovement, Relation
-from vipa.hand3d.wordings import MOTION_WORDINGS, VISUAL_WORDINGS
+from vipa.hand3d.measure.relations import CATEGORIES, CameraMovement, Relation
+from vipa.hand3d.words.motion_wordings import MOTION_WORDINGS
+from vipa.hand3d.words.questions import answer_text, parse_answer, question_text
+from vipa.hand3d.words.visual_wordings import VISUAL_WORDINGS
 
 
 def relation(displacement=(-0.2, 0.3, 0.25), category="spatial_relation", **fields) -> Relation:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from vipa.hand3d import engine
-from vipa.hand3d.annotate import annotate
+from vipa.clips.example import example_clip
 from vipa.hand3d.config import AnnotateConfig, PointsConfig
-from vipa.hand3d.example import example_clip
-from vipa.hand3d.pointmaps import ESTIMATORS, DepthPoints
-from vipa.hand3d.store import OutputError
+from vipa.hand3d.estimators.pointmaps import ESTIMATORS, DepthPoints
+from vipa.hand3d.pipeline import engine
+from vipa.hand3d.pipeline.annotate import annotate
+from vipa.io.files import OutputError
 
 ray = pytest.importorskip("ray")
 
@@ -113,7 +113,7 @@ def test_the_actors_with_the_network_are_replaced_too(tmp_path, monkeypatch):
 
 def _with_network(network):
     def init(self, out, config):
-        from vipa.hand3d.pointmaps import ESTIMATORS
+        from vipa.hand3d.estimators.pointmaps import ESTIMATORS
 
         ESTIMATORS["theirs"] = lambda _: network()
         self.out, self.config, self.estimators = Path(out), config, engine.Estimators.of(config)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from vipa.hand3d.annotate import annotate
-from vipa.hand3d.dataset import Hand3D
-from vipa.hand3d.example import example_clip
+from vipa.clips.example import example_clip
+from vipa.hand3d.dataset.reader import Hand3D
+from vipa.hand3d.pipeline.annotate import annotate
 
 PROGRAM = """
 import sys
@@ -83,8 +83,8 @@ def test_ray_makes_the_same_records(tmp_path):
 @pytest.mark.slow
 def test_memory_stays_flat_from_10_to_1000_clips(tmp_path):
     program = (
-        "import resource, sys\nfrom vipa.hand3d.annotate import annotate\n"
-        "from vipa.hand3d.example import example_clip\n"
+        "import resource, sys\nfrom vipa.hand3d.pipeline.annotate import annotate\n"
+        "from vipa.clips.example import example_clip\n"
         "annotate((example_clip(i) for i in range(int(sys.argv[2]))), sys.argv[1])\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )

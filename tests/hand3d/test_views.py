@@ -13,16 +13,16 @@ from PIL import Image
 
 from vipa import cli
 from vipa.clips.clip import ClipError
+from vipa.clips.drawing import save_video
+from vipa.clips.example import example_clip
 from vipa.clips.video import ArrayFrames
-from vipa.drawing import save_video
-from vipa.hand3d.annotate import annotate
-from vipa.hand3d.cloud import clip_images, fuse
-from vipa.hand3d.dataset import Hand3D
-from vipa.hand3d.example import example_clip
-from vipa.hand3d.exports import export_conversations
-from vipa.hand3d.lerobot_export import IMAGE, export_lerobot
-from vipa.hand3d.stats import stats_text
-from vipa.hand3d.view import view
+from vipa.hand3d.dataset.reader import Hand3D
+from vipa.hand3d.dataset.stats import stats_text
+from vipa.hand3d.export.cloud import clip_images, fuse
+from vipa.hand3d.export.conversations import export_conversations
+from vipa.hand3d.export.lerobot_v3 import IMAGE, export_lerobot
+from vipa.hand3d.export.rerun_view import view
+from vipa.hand3d.pipeline.annotate import annotate
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +141,7 @@ def test_a_rerun_recording_holds_what_is_known_of_a_clip_along_its_time(made, we
     frames = [f for f in data.frames() if f.clip_id == "made/made_0"]
     cloud = fuse(clip_images(made, "made/made_0"), weights)
     source = SimpleNamespace(read_clips=lambda root, options: [ClipError("bad", "no"), example_clip(1), clip])
-    monkeypatch.setattr("vipa.hand3d.view.load_source", {"made": source}.__getitem__)
+    monkeypatch.setattr("vipa.hand3d.export.rerun_view.load_source", {"made": source}.__getitem__)
     files = ["--root", str(tmp_path), "--weights", str(weights), "--out", str(tmp_path / "clip.rrd")]
     cli.main(["view", str(made), "--clip", "made/made_0", *files])
     seen = recorded(tmp_path / "clip.rrd")

@@ -8,20 +8,20 @@ from scipy.spatial import ConvexHull
 
 from vipa.clips.clip import Clip, Hand, ObjectTrack
 from vipa.clips.depth import ArrayDepth
-from vipa.clips.fixtures import write_fixture
 from vipa.clips.meshes import Mesh, sample_surface
 from vipa.clips.sources import load_source
 from vipa.clips.video import ArrayFrames, UndistortedFrames
 from vipa.geometry import Intrinsics, invert, project, rigid, transform
 from vipa.geometry.distortion import RationalLens
-from vipa.hand3d.annotate import annotate, annotate_source
 from vipa.hand3d.config import AnnotateConfig, FramesConfig, HandsConfig, RelationsConfig
-from vipa.hand3d.dataset import Hand3D
-from vipa.hand3d.objects import from_poses
-from vipa.hand3d.relating import ClipGeometry, find_relations, spatial_relations
-from vipa.hand3d.stats import stats_text
-from vipa.hand3d.visibility import Sight
-from vipa.hand3d.wrists import locate_hands
+from vipa.hand3d.dataset.reader import Hand3D
+from vipa.hand3d.dataset.stats import stats_text
+from vipa.hand3d.measure.positions import from_poses
+from vipa.hand3d.measure.relating import ClipGeometry, find_relations, spatial_relations
+from vipa.hand3d.measure.visibility import Sight
+from vipa.hand3d.measure.wrists import locate_hands
+from vipa.hand3d.pipeline.annotate import annotate, annotate_source
+from vipa.worlds.fixtures import write_fixture
 
 CAMERA = Intrinsics(200.0, 200.0, 159.5, 119.5, 320, 240, "calibrated")
 SIZE = np.array([0.1, 0.1, 0.1])

@@ -8,13 +8,13 @@ import pytest
 from vipa.clips.clip import Clip, Hand, Text
 from vipa.clips.video import ArrayFrames
 from vipa.geometry import Intrinsics
-from vipa.hand3d.annotate import annotate
 from vipa.hand3d.config import AnnotateConfig, HandsConfig, MotionConfig
-from vipa.hand3d.dataset import Hand3D
-from vipa.hand3d.lerobot_export import hand_states
-from vipa.hand3d.motion import find_motions
-from vipa.hand3d.visibility import Sight
-from vipa.hand3d.wrists import REASONS, locate_hands, wrist_path
+from vipa.hand3d.dataset.reader import Hand3D
+from vipa.hand3d.export.lerobot_v3 import hand_states
+from vipa.hand3d.measure.motion import find_motions
+from vipa.hand3d.measure.visibility import Sight
+from vipa.hand3d.measure.wrists import REASONS, locate_hands, wrist_path
+from vipa.hand3d.pipeline.annotate import annotate
 
 RATE, N = 30.0, 121
 

@@ -18,7 +18,7 @@ import torch
 from test_mano_oracle import MANOTORCH_CASES, MANOTORCH_RECORDED, manotorch_inputs
 
 from vipa.hands.mano_synthetic import synthetic_mano, write_official_like_pkl
-from vipa.safe_pickle import load_pickle
+from vipa.io.safe_pickle import load_pickle
 
 
 def load(path: str) -> dict:

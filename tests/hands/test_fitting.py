@@ -12,7 +12,7 @@ from vipa.hands.fitting import fit_mano
 from vipa.hands.mano import ManoLayer, mano_joints, matrix_from_axis_angle
 from vipa.hands.mano_synthetic import synthetic_mano
 from vipa.hands.skeleton import mirror_joints
-from vipa.safe_pickle import load_pickle
+from vipa.io.safe_pickle import load_pickle
 
 REAL = Path(__file__).resolve().parents[2].parent / "shared" / "real" / "dex_retargeting" / "human_joint_right.pkl"
 MODEL = synthetic_mano(0)

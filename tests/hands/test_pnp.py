@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 
 from vipa.geometry import project, transform
 from vipa.hands.pnp import solve_pnp
-from vipa.safe_pickle import load_pickle
+from vipa.io.safe_pickle import load_pickle
 
 REAL = Path(__file__).resolve().parents[2].parent / "shared" / "real" / "dex_retargeting" / "human_joint_right.pkl"
 K = np.array([[600.0, 0, 320], [0, 610.0, 240], [0, 0, 1]])

@@ -11,7 +11,7 @@ from vipa.hands.mano_synthetic import synthetic_mano
 from vipa.hands.repair import _smooth, chirality, repair_hands
 from vipa.hands.skeleton import mirror_joints
 from vipa.hands.trackers import SeenHand
-from vipa.safe_pickle import load_pickle
+from vipa.io.safe_pickle import load_pickle
 
 REAL = Path(__file__).resolve().parents[2].parent / "shared" / "real" / "dex_retargeting"
 LAYER = ManoLayer(synthetic_mano(0))

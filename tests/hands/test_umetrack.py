@@ -9,7 +9,7 @@ import pytest
 
 from vipa.geometry import matrix_from_quaternion_wxyz, rigid
 from vipa.geometry.distortion import Fisheye624
-from vipa.geometry.transforms import invert, transform
+from vipa.geometry.rigid import invert, transform
 from vipa.hands.skeleton import BONES
 from vipa.hands.umetrack import UmeTrackHand
 

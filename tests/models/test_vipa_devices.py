@@ -10,9 +10,9 @@ from pretend_device import OnCard, PretendDevice
 from vipa_kit import action_config, assert_same_outputs, inputs, tokenizer, vipa
 
 from vipa.benchmarks.answering import ModelAnswerer
-from vipa.benchmarks.policies import load_policy
 from vipa.models import ActionRunner, MedianBin, MotionGrammar, add_motion_tokens
 from vipa.models.noise import draw
+from vipa.robots.loading import load_policy
 from vipa.robots.policy import Observation
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from vipa_kit import EOS, inputs, internvl, tokenizer, vipa
 
-from vipa.hand3d.motion_tokens import MotionCodec
+from vipa.hands.motion_codec import MotionCodec
 from vipa.models import MedianBin, MotionGrammar, VipaConfig, VipaForConditionalGeneration, add_motion_tokens
 
 BINS = 16

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from vipa.hand3d.motion_tokens import MotionCodec
+from vipa.hands.motion_codec import MotionCodec
 from vipa.models import MotionGrammar, VipaForConditionalGeneration, initialise_motion_rows, nano_processor
 from vipa.models import nano_vipa_config as nano
-from vipa.robots.tabletop import demonstration
-from vipa.training.foundation.tokenizer import train_tokenizer
+from vipa.nano.foundation.tokenizer import train_tokenizer
+from vipa.robots.known.tabletop import demonstration
 from vipa.worlds.stills import still
 
 pytestmark = pytest.mark.slow

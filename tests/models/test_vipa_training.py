@@ -6,7 +6,7 @@ from vipa_kit import IMAGE_ID, TOKENS, action_config, inputs, vipa
 
 from vipa.models import ActionRunner, attention, packed_attention, preset_config
 from vipa.models.summary import summarise
-from vipa.training.stages import STAGE1_PARTS, STAGE2_PARTS, STAGE3_PARTS
+from vipa.training.runs import STAGE1_PARTS, STAGE2_PARTS, STAGE3_PARTS
 
 STAGES = {"stage1": STAGE1_PARTS, "stage2": STAGE2_PARTS, "stage3": STAGE3_PARTS}
 

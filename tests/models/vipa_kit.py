@@ -10,7 +10,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from vipa.hand3d.motion_tokens import MotionCodec
+from vipa.hands.motion_codec import MotionCodec
 from vipa.models import ActionHeadConfig, VipaForConditionalGeneration, initialise_motion_rows
 from vipa.models.cut3r import Cut3rConfig, Cut3rModel
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vipa.robots.episodes import open_episodes
-from vipa.robots.tabletop import collect, demonstration, task_of
+from vipa.robots.known.tabletop import collect, demonstration, task_of
 from vipa.worlds.experts import Noise
 from vipa.worlds.seeds import TRAIN
 

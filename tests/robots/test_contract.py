@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vipa.robots.contract import ActionContract, Statistics
-from vipa.robots.tabletop import tabletop_contract
+from vipa.robots.known.tabletop import tabletop_contract
 
 
 def with_statistics(rng) -> ActionContract:

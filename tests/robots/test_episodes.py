@@ -5,7 +5,7 @@ import pytest
 
 from vipa.clips.video import ArrayFrames
 from vipa.robots.episodes import Episode, open_episodes, read_episode, write_episode
-from vipa.robots.tabletop import tabletop_contract
+from vipa.robots.known.tabletop import tabletop_contract
 from vipa.robots.transforms import compute_statistics
 
 

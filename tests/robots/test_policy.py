@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from vipa.robots.contract import Statistics
+from vipa.robots.known.tabletop import tabletop_contract
 from vipa.robots.policy import BlankImages, ChunkExecutor, Observation, VipaPolicy
-from vipa.robots.tabletop import tabletop_contract
 from vipa.robots.transforms import Pipeline
 
 

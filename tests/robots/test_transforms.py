@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vipa.robots.contract import ActionContract, Dimension, Statistics
-from vipa.robots.tabletop import tabletop_contract
+from vipa.robots.known.tabletop import tabletop_contract
 from vipa.robots.transforms import (
     OPEN_CLOSED,
     DeltaFromState,
@@ -197,7 +197,7 @@ def test_the_shipped_policy_is_normalised_as_it_was():
 
 
 def nano_contract():
-    return files("vipa.weights") / "nano" / "action_contract.json"
+    return files("vipa.models.starts") / "nano" / "action_contract.json"
 
 
 @pytest.mark.parametrize("source", OPEN_CLOSED)

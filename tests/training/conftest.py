@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from vipa.hand3d.motion_tokens import MotionCodec
+from vipa.data.spec import DataSpec
+from vipa.hands.motion_codec import MotionCodec
 from vipa.models import VipaForConditionalGeneration, nano_vipa_config
 from vipa.models.presets import nano_processor
-from vipa.training.data import DataSpec
-from vipa.training.foundation.pictures import render_pictures
-from vipa.training.foundation.questions import sample_turns
-from vipa.training.foundation.tokenizer import train_tokenizer
-from vipa.training.stages import TrainRun
+from vipa.nano.foundation.picture_questions import sample_turns
+from vipa.nano.foundation.picture_set import render_pictures
+from vipa.nano.foundation.tokenizer import train_tokenizer
+from vipa.training.runs import TrainRun
 
 sys.path.insert(0, str(Path(__file__).parent))  # pytest runs in importlib mode
 

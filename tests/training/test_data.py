@@ -8,21 +8,21 @@ import numpy as np
 import pytest
 
 from vipa.benchmarks.answering import ModelAnswerer, Motions, Questions, Translations
-from vipa.benchmarks.policies import load_policy
 from vipa.benchmarks.trajectories import StayAnswerer, codec_of, evaluate_trajectories, has_motion
-from vipa.hand3d.annotate import annotate
+from vipa.data.spec import DataSpec
 from vipa.hand3d.config import AnnotateConfig, MotionConfig, RelationsConfig
-from vipa.hand3d.conventions import Conventions
-from vipa.hand3d.dataset import Hand3D
-from vipa.hand3d.motion_tokens import MotionCodec
+from vipa.hand3d.dataset.reader import Hand3D
+from vipa.hand3d.pipeline.annotate import annotate
+from vipa.hands.conventions import Conventions
+from vipa.hands.motion_codec import MotionCodec
 from vipa.models.configuration import vipa_config_of
+from vipa.models.starts import load_nano, load_start
 from vipa.robots.episodes import Episode, write_episode
+from vipa.robots.known.tabletop import tabletop_contract
+from vipa.robots.loading import load_policy
 from vipa.robots.policy import Observation
-from vipa.robots.tabletop import tabletop_contract
-from vipa.training.data import DataSpec
 from vipa.training.loop import train
-from vipa.training.stages import STAGE3_PARTS
-from vipa.weights import load_nano, load_start
+from vipa.training.runs import STAGE3_PARTS
 from vipa.worlds.film import film_clip
 from vipa.worlds.seeds import TRAIN
 
@@ -185,7 +185,7 @@ def test_a_manifest_that_does_not_say_its_codec_is_refused(wide, tmp_path):
 
 
 def test_the_card_and_an_export_say_what_tokens_mean(wide, tmp_path):
-    from vipa.hand3d.exports import export_conversations
+    from vipa.hand3d.export.conversations import export_conversations
 
     card = (wide / "README.md").read_text()
     assert "x -1 to 1, y -1 to 1, z 0 to 2 metres" in card

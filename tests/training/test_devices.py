@@ -9,14 +9,14 @@ import torch
 from pretend_cuda import PretendCuda
 
 from vipa.benchmarks.answering import ModelAnswerer, Motions, Questions
-from vipa.benchmarks.policies import load_policy
 from vipa.benchmarks.trajectories import has_motion
-from vipa.hand3d.dataset import Hand3D
+from vipa.data.spec import DataSpec
+from vipa.hand3d.dataset.reader import Hand3D
+from vipa.robots.known.tabletop import collect
+from vipa.robots.loading import load_policy
 from vipa.robots.policy import Observation
-from vipa.robots.tabletop import collect
-from vipa.training.data import DataSpec
 from vipa.training.loop import train
-from vipa.training.stages import STAGE2_PARTS, STAGE3_PARTS
+from vipa.training.runs import STAGE2_PARTS, STAGE3_PARTS
 from vipa.worlds.seeds import TRAIN
 
 

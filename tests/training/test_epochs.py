@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from vipa.hand3d.conventions import Conventions
-from vipa.training.data import DataSpec, Mixture, Turns
-from vipa.training.hand3d_turns import hand3d_turns
-from vipa.training.packing import Conversation
-from vipa.training.stages import STAGES
+from vipa.data.hand3d_turns import hand3d_turns
+from vipa.data.mixture import Mixture, Turns
+from vipa.data.spec import DataSpec
+from vipa.hands.conventions import Conventions
+from vipa.models.packing import Conversation
+from vipa.training.runs import STAGES
 
 
 @dataclass
@@ -115,7 +116,7 @@ def pairs_of(mixed, step):
 
 @pytest.mark.parametrize("table", ["visual", "action"])
 def test_an_epoch_of_a_filmed_data_set_has_its_records_and_shares(hand3d_path, table):
-    from vipa.hand3d.dataset import Hand3D
+    from vipa.hand3d.dataset.reader import Hand3D
 
     data = Hand3D(hand3d_path)
     records = list(data.visual("train") if table == "visual" else data.action("train"))

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from vipa.models import selfcheck
+from vipa.models.starts import load_start
 from vipa.training.checkpoints import save_progress
 from vipa.training.loop import freeze_all_but, train
-from vipa.training.stages import STAGE1_PARTS, STAGE2_PARTS, STAGE3_PARTS, stage1
-from vipa.weights import load_start
+from vipa.training.runs import STAGE1_PARTS, STAGE2_PARTS, STAGE3_PARTS, stage1
 
 
 def losses(folder):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from vipa.training.features import EncodedImages
-from vipa.weights import load_start
+from vipa.data.tokens import EncodedImages
+from vipa.models.starts import load_start
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from vipa.data.spec import DataSpec
 from vipa.training import loop
 from vipa.training.checkpoints import save_progress
-from vipa.training.data import DataSpec
 from vipa.training.loop import train
 from vipa.training.record import data_hash
 
@@ -92,7 +92,7 @@ def test_other_weights_at_the_same_start_are_refused(stopped, start, tmp_path):
 
 
 def test_annotating_again_with_other_words_makes_another_data_set(hand3d_path, tmp_path):
-    from vipa.hand3d.dataset import Hand3D
+    from vipa.hand3d.dataset.reader import Hand3D
 
     def hash_of(path):
         return data_hash(DataSpec("hand3d_visual", path, batch=1))

@@ -13,17 +13,17 @@ from jaxtyping import Float
 from vipa.benchmarks.statistics import bootstrap_interval
 from vipa.clips.clip import Clip, ClipError
 from vipa.geometry import direction_words
-from vipa.hand3d.calibration import estimate_scale
 from vipa.hand3d.config import AnnotateConfig, HandsConfig, ObjectsConfig, RelationsConfig, ScaleConfig
-from vipa.hand3d.estimators import sample_frames
-from vipa.hand3d.localise import locate_objects
-from vipa.hand3d.objects import ClipBoxes, LocatedObject, from_poses
-from vipa.hand3d.pointmaps import AnyMaps, DepthMaps, DepthPoints, PointMapEstimator
-from vipa.hand3d.questions import answer_text, parse_answer
-from vipa.hand3d.relating import ClipGeometry, spatial_relations
-from vipa.hand3d.relations import Relation
-from vipa.hand3d.visibility import Sight
-from vipa.hand3d.wrists import locate_hands
+from vipa.hand3d.estimators.base import sample_frames
+from vipa.hand3d.estimators.pointmaps import AnyMaps, DepthMaps, DepthPoints, PointMapEstimator
+from vipa.hand3d.measure.calibration import estimate_scale
+from vipa.hand3d.measure.localise import locate_objects
+from vipa.hand3d.measure.positions import ClipBoxes, LocatedObject, from_poses
+from vipa.hand3d.measure.relating import ClipGeometry, spatial_relations
+from vipa.hand3d.measure.relations import Relation
+from vipa.hand3d.measure.visibility import Sight
+from vipa.hand3d.measure.wrists import locate_hands
+from vipa.hand3d.words.questions import answer_text, parse_answer
 from vipa.hands.skeleton import WRIST
 
 
@@ -213,8 +213,8 @@ def annotation(
 
     cut3r: weights of the 3D encoder (a folder or hub name); None: the shipped nano's.
     """
-    from vipa.hand3d.pointmaps_cut3r import Cut3rPoints
-    from vipa.weights import NANO
+    from vipa.hand3d.estimators.cut3r_points import Cut3rPoints
+    from vipa.models.starts import NANO
     from vipa.worlds.seeds import seeds_of
 
     start = seeds_of("test").start

@@ -9,14 +9,15 @@ import numpy as np
 import torch
 from transformers import LogitsProcessorList
 
-from vipa.hand3d.conventions import Conventions
-from vipa.hand3d.dataset import Hand3D
-from vipa.hand3d.records import ActionRecord, VisualRecord
+from vipa.data.tokens import EncodedImages, Group
+from vipa.hand3d.dataset.reader import Hand3D
+from vipa.hand3d.dataset.records import ActionRecord, VisualRecord
+from vipa.hands.conventions import Conventions
 from vipa.models import MedianBin, MotionGrammar
+from vipa.models.identity import model_name
+from vipa.models.packing import END, Packer
 from vipa.models.selfcheck import fingerprint
-from vipa.training.features import EncodedImages, Group
-from vipa.training.packing import END, Packer
-from vipa.weights import load_start
+from vipa.models.starts import load_start
 
 LONGEST_ANSWER = 40
 """Tokens; the answers of Hand3D-visual have about half as many."""
@@ -116,12 +117,6 @@ class ModelAnswerer:
         ends = (END, self.tokenizer.pad_token)
         texts = self.tokenizer.batch_decode(written[:, length:], skip_special_tokens=False)
         return [_before(text, ends).strip() for text in texts]
-
-
-def model_name(model: str | Path) -> str:
-    """`stage1` for both nano:stage1 and runs/x/stage1/model."""
-    path = Path(str(model).rpartition(":")[2])
-    return path.parent.name if path.name == "model" else path.name
 
 
 def _before(text: str, ends: Sequence[str]) -> str:

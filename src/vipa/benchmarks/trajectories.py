@@ -13,13 +13,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from vipa.benchmarks.clusters import clustered_interval
-from vipa.benchmarks.hand3d import data_identity, select
+from vipa.benchmarks.hand3d_test import data_identity, select
 from vipa.benchmarks.results import Mean, TrajectoryResult
 from vipa.benchmarks.resuming import AnswerLog
-from vipa.hand3d.dataset import Hand3D
-from vipa.hand3d.motion_tokens import MotionCodec
-from vipa.hand3d.records import ActionRecord
+from vipa.benchmarks.statistics import clustered_interval
+from vipa.hand3d.dataset.reader import Hand3D
+from vipa.hand3d.dataset.records import ActionRecord
+from vipa.hands.motion_codec import MotionCodec
 
 Trajectories = dict[str, np.ndarray]
 """Wrist points (waypoints, 3) in metres per hand."""

@@ -15,13 +15,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from vipa.benchmarks.clusters import clustered_interval
-from vipa.benchmarks.hand3d import data_identity, select
+from vipa.benchmarks.hand3d_test import data_identity, select
 from vipa.benchmarks.results import Mean, TranslationResult
 from vipa.benchmarks.resuming import AnswerLog
-from vipa.hand3d.dataset import Hand3D
-from vipa.hand3d.questions import plain_task
-from vipa.hand3d.records import ActionRecord
+from vipa.benchmarks.statistics import clustered_interval
+from vipa.hand3d.dataset.reader import Hand3D
+from vipa.hand3d.dataset.records import ActionRecord
+from vipa.hand3d.words.questions import plain_task
 
 TASK = "motion_translation"
 SCORES = ("exact", "rouge_l", "verb", "object", "side")

@@ -27,8 +27,8 @@ def main(args: list[str]) -> None:
         data set; clips that cannot be used are in its report.json with the reason.
         engine: local, or ray with so many workers.
         """
-        from vipa.hand3d.annotate import annotate_source
-        from vipa.progress import counter
+        from vipa.hand3d.pipeline.annotate import annotate_source
+        from vipa.io.progress import counter
 
         with counter("annotating", "clips") as count:
             report = annotate_source(

@@ -4,7 +4,7 @@ import tyro
 
 
 def main(args: list[str]) -> None:
-    from vipa.demo.run import DemoRun, run_demo
+    from vipa.nano.demo import DemoRun, run_demo
 
     path = run_demo(tyro.cli(DemoRun, args=args, prog="vipa demo"))
     print(f"The report: {path.resolve()}")

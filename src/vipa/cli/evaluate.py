@@ -25,9 +25,9 @@ def hand3d(
     per kind, fitted on the train split). out: JSON file of the result; the answers are written beside it, and a run
     that was stopped continues. limit: so many records of a fixed shuffle.
     """
-    from vipa.benchmarks.hand3d import ConstantAnswerer, evaluate_hand3d
-    from vipa.hand3d.dataset import Hand3D
-    from vipa.progress import counter
+    from vipa.benchmarks.hand3d_test import ConstantAnswerer, evaluate_hand3d
+    from vipa.hand3d.dataset.reader import Hand3D
+    from vipa.io.progress import counter
 
     if model == "constant":
         answerer = ConstantAnswerer(list(Hand3D(data).visual("train")))
@@ -77,8 +77,8 @@ def trajectories(
         evaluate_trajectories,
         has_motion,
     )
-    from vipa.hand3d.dataset import Hand3D
-    from vipa.progress import counter
+    from vipa.hand3d.dataset.reader import Hand3D
+    from vipa.io.progress import counter
 
     if model == "stay":
         answerer = StayAnswerer(codec_of(Hand3D(data)))
@@ -122,8 +122,8 @@ def translations(
     out, limit: as for hand3d.
     """
     from vipa.benchmarks.translations import ConstantTranslator, evaluate_translations
-    from vipa.hand3d.dataset import Hand3D
-    from vipa.progress import counter
+    from vipa.hand3d.dataset.reader import Hand3D
+    from vipa.io.progress import counter
 
     if model == "constant":
         translator = ConstantTranslator(list(Hand3D(data).action("train")))
@@ -162,9 +162,9 @@ def tabletop(
     model: a folder after stage 3, or nano:stage3. out: folder of results; a run that was stopped continues.
     episodes: scenes per task. blank: cover the camera, for comparison. execute: steps of a chunk before the next.
     """
-    from vipa.benchmarks.policies import load_policy
-    from vipa.benchmarks.tabletop import TabletopEvaluation, evaluate_tabletop
-    from vipa.progress import counter
+    from vipa.benchmarks.closed_loop import TabletopEvaluation, evaluate_tabletop
+    from vipa.io.progress import counter
+    from vipa.robots.loading import load_policy
     from vipa.robots.policy import BlankImages
 
     policy = load_policy(model)
@@ -189,8 +189,8 @@ def cut3r(
     out: Markdown file. model: a folder of CUT3R weights; left out, the shipped nano's. data: where the sequences of the
     tabletop world are, or are rendered to.
     """
-    from vipa.benchmarks.cut3r import measure_cut3r
-    from vipa.progress import counter
+    from vipa.benchmarks.encoder3d import measure_cut3r
+    from vipa.io.progress import counter
 
     with counter("seeing", "clips") as count:
         text = measure_cut3r(model, clips, data, lambda done, total: count(done=done, total=total))
@@ -218,8 +218,8 @@ def main(args: list[str]) -> None:
 
 def _stages(args: list[str]) -> None:
     """All benchmarks, for the models of all stages and every baseline, as the demo's report shows them."""
-    from vipa.benchmarks.stages import StagesEvaluation, evaluate_stages
-    from vipa.progress import counter
+    from vipa.io.progress import counter
+    from vipa.nano.evaluation import StagesEvaluation, evaluate_stages
 
     run = tyro.cli(StagesEvaluation, args=args, prog="vipa evaluate stages")
     with counter("evaluating", "") as count:

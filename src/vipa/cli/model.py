@@ -20,7 +20,7 @@ def summary(
     """
     from vipa.models import preset_config
     from vipa.models.summary import summarise
-    from vipa.training.stages import STAGE1_PARTS, STAGE2_PARTS, STAGE3_PARTS
+    from vipa.training.runs import STAGE1_PARTS, STAGE2_PARTS, STAGE3_PARTS
 
     size = spatial_size or {"nano": 112, "vipa-2b": 432}[preset]
     stages = {"stage1": STAGE1_PARTS, "stage2": STAGE2_PARTS, "stage3": STAGE3_PARTS}

@@ -74,7 +74,7 @@ def _check(command: Check) -> None:
 
 
 def _fixture(command: Fixture) -> None:
-    from vipa.clips.fixtures import write_fixture
+    from vipa.worlds.fixtures import write_fixture
 
     fixture = write_fixture(command.name, command.out)
     options = [f"--mano {fixture.options.mano}"] if fixture.options.mano else []

@@ -8,7 +8,7 @@ import tyro
 
 def stats(data: Annotated[Path, tyro.conf.Positional]) -> None:
     """Prints composition and quality of the data set in folder `data`, as Markdown tables."""
-    from vipa.hand3d.stats import print_stats
+    from vipa.hand3d.dataset.stats import print_stats
 
     print_stats(data)
 

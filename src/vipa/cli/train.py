@@ -24,7 +24,7 @@ def main(args: list[str]) -> None:
 
 def _stage(stage: str, args: list[str]) -> None:
     """`--preset`, `--data`, `--out` and `--start` make the run; any of its fields may then be given."""
-    from vipa.training.stages import STAGES, Preset
+    from vipa.training.runs import STAGES, Preset
 
     def start(
         data: Path, out: Path, preset: Preset = "nano", start: str | None = None
@@ -47,7 +47,7 @@ def _stage(stage: str, args: list[str]) -> None:
 
 
 def _foundation(args: list[str]) -> None:
-    from vipa.training.foundation.run import FoundationRun, train_foundation
+    from vipa.nano.foundation.run import FoundationRun, train_foundation
 
     run = tyro.cli(FoundationRun, args=args, prog="vipa train foundation")
     print(run)

@@ -23,7 +23,7 @@ def view(
     the page shows. clip: id of the one to show. rerun: open the viewer. root: folder of the source's files, whose
     depth becomes points in the viewer. weights: of CUT3R (folder or hub name), for the fused cloud.
     """
-    from vipa.hand3d import view as views
+    from vipa.hand3d.export import rerun_view as views
 
     kind = ".rrd" if rerun and out is None else ".html" if out is None else out.suffix.lower()
     if kind not in (".html", ".rrd", ".ply"):
@@ -39,7 +39,7 @@ def view(
         assert out is not None
         print(f"written: {out} ({write_cloud(data, clip, weights, out)} points)")
         return
-    from vipa.hand3d.cloud import clip_images, fuse
+    from vipa.hand3d.export.cloud import clip_images, fuse
 
     record = views.clip_of(data, clip)
     source = None if root is None else views.source_clip(record, root)
@@ -51,8 +51,8 @@ def view(
 
 def write_cloud(data: Path, clip: str | None, weights: str | None, out: Path) -> int:
     """PLY of a clip of a data set or of a video file; returns the number of points."""
-    from vipa.hand3d.cloud import clip_images, fuse, video_images
-    from vipa.hand3d.view import clip_of
+    from vipa.hand3d.export.cloud import clip_images, fuse, video_images
+    from vipa.hand3d.export.rerun_view import clip_of
     from vipa.models.cut3r import write_ply
 
     if weights is None:

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
 from vipa.geometry import Intrinsics, transform
+from vipa.hands.skeleton import Side
 
-Side = Literal["left", "right"]
 Split = Literal["train", "validation", "test"]
 ActingHand = Literal["left", "right", "both"]
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from vipa.clips.clip import end_of
 from vipa.clips.video import VideoFrames
-from vipa.json_files import read_json, read_json_lines
+from vipa.io.json_files import read_json, read_json_lines
 
 
 @dataclass(frozen=True)

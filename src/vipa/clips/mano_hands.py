@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vipa.clips.clip import Hand, Mano, Side
+from vipa.clips.clip import Hand, Mano
 from vipa.clips.reading import make_hand
 from vipa.geometry import transform
 from vipa.hands.fitting import fit_mano
 from vipa.hands.mano import ManoLayer, PoseForm
 from vipa.hands.mano_files import Convention, load_mano
+from vipa.hands.skeleton import Side
 
 
 @lru_cache(maxsize=8)

@@ -9,12 +9,12 @@ from vipa.clips.clip import Hand
 from vipa.clips.reading import make_hand
 from vipa.clips.sources import SourceOptions, check_fov
 from vipa.clips.video import VideoFrames
-from vipa.content import content_of
 from vipa.geometry import Intrinsics
 from vipa.geometry.cameras import CENTRED
 from vipa.hands.repair import repair_hands
 from vipa.hands.trackers import open_tracker, tracker_version
-from vipa.store import ClipStore, StageOutput
+from vipa.io.hashing import content_of
+from vipa.io.store import ClipStore, StageOutput
 
 VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".m4v", ".avi"}
 

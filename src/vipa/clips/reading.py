@@ -11,9 +11,10 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
-from vipa.clips.clip import Clip, ClipError, DepthFrames, Hand, Mano, ObjectTrack, Side
+from vipa.clips.clip import Clip, ClipError, DepthFrames, Hand, Mano, ObjectTrack
 from vipa.clips.video import FrameSubset
 from vipa.geometry import project
+from vipa.hands.skeleton import Side
 
 Item = TypeVar("Item")
 Label = TypeVar("Label")

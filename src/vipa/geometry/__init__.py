@@ -7,13 +7,13 @@ Pixels: (u, v), the origin at the centre of the top-left pixel.
 
 from vipa.geometry.cameras import Intrinsics, project, unproject, unproject_depth
 from vipa.geometry.directions import DIRECTION_WORDS, direction_words, words_to_signs
+from vipa.geometry.rigid import invert, rigid, transform
 from vipa.geometry.rotations import (
     axis_angle_from_matrix,
     matrix_from_axis_angle,
     matrix_from_quaternion_wxyz,
     quaternion_wxyz_from_matrix,
 )
-from vipa.geometry.transforms import invert, rigid, transform
 
 __all__ = [
     "DIRECTION_WORDS",

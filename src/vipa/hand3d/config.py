@@ -4,14 +4,14 @@ Each stage reads its own section; a stage is out of date when its section, or th
 changed.
 """
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from vipa.geometry.directions import GAMMA
-from vipa.hand3d.motion_tokens import MotionCodec
-from vipa.hand3d.relations import CATEGORIES
+from vipa.hand3d.measure.relations import CATEGORIES
+from vipa.hands.motion_codec import MotionCodec
+from vipa.io.hashing import digest
 
 
 @dataclass(frozen=True)
@@ -267,8 +267,3 @@ PAPER_TABLE_2 = {
     "motion_translation": 0.136,
 }
 """The mix of the tasks of Hand3D-action in the paper."""
-
-
-def digest(text: str) -> str:
-    """Sixteen hex digits of SHA-256."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vipa.hands.mano_files import NATIVE_TO_21, PARENTS_16, TIP_VERTICES, Convention, ManoModel, Side
+from vipa.hands.mano_files import NATIVE_TO_21, PARENTS_16, TIP_VERTICES, Convention, ManoModel
+from vipa.hands.skeleton import Side
 
 PoseForm = Literal["axis_angle", "pca", "quaternion_wxyz", "matrix"]
 

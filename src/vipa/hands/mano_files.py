@@ -12,9 +12,9 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from vipa.safe_pickle import load_pickle
+from vipa.hands.skeleton import Side
+from vipa.io.safe_pickle import load_pickle
 
-Side = Literal["left", "right"]
 Convention = Literal["smplx", "manopth"]
 SIDES: tuple[Side, ...] = ("left", "right")
 File = TypeVar("File")
@@ -124,7 +124,7 @@ def read_official(source: str | Path | bytes, side: Side, name: str = "") -> Man
     """The model in an official MANO_LEFT.pkl / MANO_RIGHT.pkl, as distributed. chumpy is not needed.
 
     source: path or bytes. ValueError where a key is missing, has another shape, or the pickle holds anything
-    but arrays (`vipa.safe_pickle`).
+    but arrays (`vipa.io.safe_pickle`).
     """
     label = name or (str(source) if not isinstance(source, bytes) else "MANO file")
     raw = load_pickle(source, name=label)

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse
 
-from vipa.hands.mano_files import OFFICIAL_KEYS, PARENTS_16, TIP_VERTICES, ManoModel, Side
+from vipa.hands.mano_files import OFFICIAL_KEYS, PARENTS_16, TIP_VERTICES, ManoModel
+from vipa.hands.skeleton import Side
 
 _WRIST = np.array([0.095, 0.006, 0.006])
 # finger, first joint in the order of 16, base, direction, bone lengths (two to the next joints, one to the tip),

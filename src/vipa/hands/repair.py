@@ -9,8 +9,7 @@ from jaxtyping import Float
 from scipy.linalg import solveh_banded
 from scipy.optimize import linear_sum_assignment
 
-from vipa.hands.mano_files import Side
-from vipa.hands.skeleton import BONES, TIPS
+from vipa.hands.skeleton import BONES, TIPS, Side
 from vipa.hands.trackers import SeenHand
 
 _MAX_SPEED = 4.0  # m/s, of a wrist

@@ -1,5 +1,7 @@
 """The 21-joint hand skeleton that every part of the project uses."""
 
+from typing import Literal
+
 import numpy as np
 
 FINGERS = ("thumb", "index", "middle", "ring", "little")
@@ -29,3 +31,6 @@ def mirror_joints(joints: np.ndarray) -> np.ndarray:
 def mirror_rotation(matrix: np.ndarray) -> np.ndarray:
     """Rotations (..., 3, 3) under the same mirror: M R M; axis-angle (a, b, c) becomes (a, -b, -c)."""
     return MIRROR_X @ np.asarray(matrix) @ MIRROR_X
+
+
+Side = Literal["left", "right"]

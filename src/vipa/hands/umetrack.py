@@ -14,8 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from vipa.geometry import matrix_from_axis_angle, rigid, transform
-from vipa.hands.mano_files import Side
-from vipa.hands.skeleton import MIRROR_X
+from vipa.hands.skeleton import MIRROR_X, Side
 
 _FRAMES = 17  # root, wrist, three a finger
 _MILLIMETRE = 1e-3

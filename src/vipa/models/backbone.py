@@ -12,9 +12,9 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.internvl.modeling_internvl import InternVLModelOutputWithPast
 
 from vipa.models.action_head import FlowActionHead, PerEmbodimentLinear
-from vipa.models.checks import check_images, check_placeholders
 from vipa.models.configuration import VipaConfig
 from vipa.models.fusion import SpatialFusion
+from vipa.models.inputs import check_images, check_placeholders
 
 
 class VipaWeights:

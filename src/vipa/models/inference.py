@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import DynamicCache
 
-from vipa.models.checks import check_action_inputs, check_placeholders, embodiment_ids
+from vipa.models.inputs import check_action_inputs, check_placeholders, embodiment_ids
 from vipa.models.modeling import VipaForConditionalGeneration
 from vipa.models.noise import draw
 

@@ -19,8 +19,8 @@ from transformers.models.internvl.modeling_internvl import (
 
 from vipa.models.action_head import FlowActionHead
 from vipa.models.backbone import VipaModel, VipaWeights
-from vipa.models.checks import check_action_inputs, check_placeholders, embodiment_ids
 from vipa.models.configuration import ActionHeadConfig, VipaConfig, vipa_config_of
+from vipa.models.inputs import check_action_inputs, check_placeholders, embodiment_ids
 from vipa.models.loading import check_type, load_model
 
 IMAGE_INPUTS = ("pixel_values", "spatial_pixel_values", "semantic_features", "spatial_features", "clip_lengths")

@@ -1,6 +1,6 @@
 """Motion tokens inside the model: rows of the vocabulary, and decoding that can only write what parses (3.2.2).
 
-The tokens' text form and their metres are `vipa.hand3d.motion_tokens`.
+The tokens' text form and their metres are `vipa.hands.motion_codec`.
 """
 
 import math
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import LogitsProcessor, PreTrainedModel
 from transformers.tokenization_utils_base import AddedToken
 
-from vipa.hand3d.motion_tokens import AXES, HAND_TOKENS, MotionCodec
+from vipa.hands.motion_codec import AXES, HAND_TOKENS, MotionCodec
 from vipa.models.configuration import VipaConfig
 from vipa.models.noise import draw
 

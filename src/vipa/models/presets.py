@@ -5,7 +5,7 @@ from typing import Any
 
 from transformers import InternVLVisionConfig, PreTrainedConfig, Qwen3Config
 
-from vipa.hand3d.motion_tokens import MotionCodec
+from vipa.hands.motion_codec import MotionCodec
 from vipa.models.configuration import ActionHeadConfig, FusionConfig, VipaConfig
 from vipa.models.cut3r import Cut3rConfig, cut3r_512_config, nano_cut3r_config
 from vipa.models.processing import IMAGE_TOKEN, VipaProcessor, image_processor

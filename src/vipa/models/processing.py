@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import BatchFeature, GotOcr2ImageProcessorPil, ProcessorMixin
 
-from vipa.hand3d.motion_tokens import MotionCodec
+from vipa.hands.motion_codec import MotionCodec
 from vipa.models.loading import load_tokenizer
 
 IMAGE_TOKEN = "<IMG_CONTEXT>"

@@ -167,3 +167,6 @@ class ActionContract:
     def load(cls, path: Path) -> "ActionContract":
         """ValueError where the file does not parse, FileNotFoundError where it is not there."""
         return cls.from_json(Path(path).read_text(), str(path))
+
+
+CONTRACT = "action_contract.json"

@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from torch import nn
 
+from vipa.data.mixture import Mixture
+from vipa.io.progress import training_progress
 from vipa.models import VipaForConditionalGeneration
 from vipa.training.checkpoints import cut_log, load_progress, require_finite, save_model, save_progress
-from vipa.training.data import Mixture
 from vipa.training.optimiser import make_optimiser
-from vipa.training.progress import training_progress
 from vipa.training.record import record_of, require_same, save_record
+from vipa.training.runs import TrainRun
 from vipa.training.schedule import warmup_cosine
 from vipa.training.setup import build
-from vipa.training.stages import TrainRun
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ import torch
 import transformers
 
 import vipa
-from vipa.hand3d.dataset import Hand3D
-from vipa.hand3d.store import atomic_write
-from vipa.hashing import hash_files
-from vipa.training.data import DataSpec
-from vipa.training.stages import TrainRun
-from vipa.weights import start_hash
+from vipa.data.spec import DataSpec
+from vipa.hand3d.dataset.reader import Hand3D
+from vipa.io.files import atomic_write
+from vipa.io.hashing import hash_files
+from vipa.models.starts import start_hash
+from vipa.training.runs import TrainRun
 
 FORM = 2
 """Of the record. It grows when the same fields come to mean other steps, so that an older run does not go on."""

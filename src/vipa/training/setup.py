@@ -5,19 +5,17 @@ from typing import Any
 
 import torch
 
-from vipa.hand3d.conventions import Conventions
+from vipa.data.demonstrations import Demonstrations
+from vipa.data.kinds import open_component
+from vipa.data.mixture import Component, Mixture
+from vipa.data.tokens import EncodedImages
+from vipa.hands.conventions import Conventions
 from vipa.models import ActionHeadConfig, VipaForConditionalGeneration, VipaProcessor
 from vipa.models.packed_attention import PACKED_TURNS
-from vipa.robots.contract import ActionContract
-from vipa.training.data import Component, DataSpec, Mixture
-from vipa.training.demonstrations import Demonstrations
-from vipa.training.features import EncodedImages
-from vipa.training.hand3d_turns import hand3d_turns
-from vipa.training.packing import Packer
-from vipa.training.stages import TrainRun
-from vipa.weights import load_start
-
-CONTRACT = "action_contract.json"
+from vipa.models.packing import Packer
+from vipa.models.starts import load_start
+from vipa.robots.contract import CONTRACT, ActionContract
+from vipa.training.runs import TrainRun
 
 
 def build(
@@ -33,7 +31,7 @@ def build(
     extras: dict[str, Any] = {}
     components: list[Component] = []
     for spec in run.data:
-        component = _component(spec, packer, model.lm_head.in_features)
+        component = open_component(spec, packer, model.lm_head.in_features)
         if isinstance(component, Demonstrations):
             contract = component.contract
             extras[CONTRACT] = json.loads(contract.to_json())
@@ -55,19 +53,6 @@ def _device(name: str) -> torch.device:
         raise ValueError(
             f"device {name!r} cannot be used here ({reason}); `vipa doctor` says what this machine has"
         ) from None
-
-
-def _component(spec: DataSpec, packer: Packer, width: int) -> Component:
-    if spec.kind == "hand3d_visual":
-        return hand3d_turns(spec, "visual", packer)
-    if spec.kind == "hand3d_action":
-        return hand3d_turns(spec, "action", packer)
-    if spec.kind == "foundation":
-        from vipa.training.foundation.conversations import FoundationQuestions
-        from vipa.training.foundation.pictures import load_pictures
-
-        return FoundationQuestions(spec, load_pictures(spec.path), packer, width)
-    return Demonstrations(spec, packer)
 
 
 def _learn_conventions(model: VipaForConditionalGeneration, component: Component, start: str) -> None:

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from vipa.clips.clip import Side
 from vipa.geometry import rigid
+from vipa.hands.skeleton import Side
 from vipa.worlds.hand import hand_joints, hand_rotation
 from vipa.worlds.motions import FINGER, Performance, Stage, carried_height, move_head, turned
 from vipa.worlds.scene import REACH, Scene, sample_scene

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vipa.clips.clip import Side
 from vipa.geometry import matrix_from_axis_angle, rigid, transform
-from vipa.hands.skeleton import BONES, mirror_joints
+from vipa.hands.skeleton import BONES, Side, mirror_joints
 from vipa.worlds.rendering import Capsule
 
 HAND_IDS = {"left": -1, "right": -2}

@@ -11,8 +11,9 @@ from typing import Literal
 
 import numpy as np
 
-from vipa.clips.clip import Side, Text
+from vipa.clips.clip import Text
 from vipa.geometry import axis_angle_from_matrix, invert, matrix_from_axis_angle, rigid
+from vipa.hands.skeleton import Side
 from vipa.worlds.hand import HandLook, grip_point, hand_joints, hand_rotation, pinch_closure, sample_look
 from vipa.worlds.objects import SceneObject
 from vipa.worlds.scene import Scene

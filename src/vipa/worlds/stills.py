@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vipa.clips.clip import Side
 from vipa.geometry import Intrinsics, invert, matrix_from_axis_angle, project, rigid, transform
+from vipa.hands.skeleton import Side
 from vipa.worlds.hand import HandLook, HandPose, pinch_closure, reaching_pose, sample_look
 from vipa.worlds.objects import SceneObject
 from vipa.worlds.scene import Scene, sample_scene

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vipa.clips.clip import Clip, ClipError, Hand, ObjectTrack, Side, Split, Text
+from vipa.clips.clip import Clip, ClipError, Hand, ObjectTrack, Split, Text
 from vipa.clips.mano_hands import mano_hand, mano_layer
 from vipa.clips.meshes import add_shapes, mesh_shape
 from vipa.clips.reading import chunks, existing_root, read_each, rows, sound_images
@@ -14,8 +14,9 @@ from vipa.clips.sources import NO_OPTIONS, SourceOptions
 from vipa.clips.video import Frames, ImageFrames, UndistortedFrames
 from vipa.geometry import Intrinsics, invert, matrix_from_axis_angle, rigid
 from vipa.geometry.distortion import RationalLens
-from vipa.json_files import read_json
-from vipa.safe_pickle import load_npy
+from vipa.hands.skeleton import Side
+from vipa.io.json_files import read_json
+from vipa.io.safe_pickle import load_npy
 
 OPTIONS = ("mano", "view", "seconds")
 LICENCE = "ARCTIC licence of the Max Planck Society: non-commercial research"

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from vipa.clips.clip import Clip, ClipError, Hand, ObjectTrack, Side, Split, Text
+from vipa.clips.clip import Clip, ClipError, Hand, ObjectTrack, Split, Text
 from vipa.clips.depth import depth_images
 from vipa.clips.mano_hands import have_mano, mano_hand, mano_layer
 from vipa.clips.meshes import add_shapes
@@ -14,6 +14,7 @@ from vipa.clips.reading import chunks, each_file, existing_root, make_hand, read
 from vipa.clips.sources import NO_OPTIONS, SourceOptions
 from vipa.clips.video import ImageFrames
 from vipa.geometry import Intrinsics, matrix_from_axis_angle
+from vipa.hands.skeleton import Side
 
 OPTIONS = ("mano", "view", "seconds")
 LICENCE = "CC BY-NC 4.0"

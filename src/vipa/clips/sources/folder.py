@@ -14,7 +14,7 @@ from vipa.clips.reading import chunks, files_below, make_hand, read_each, rows
 from vipa.clips.sources import NO_OPTIONS, SourceOptions
 from vipa.clips.video import VideoFrames
 from vipa.hands.skeleton import SIDES
-from vipa.json_files import read_json
+from vipa.io.json_files import read_json
 
 OPTIONS = ("fov_degrees", "tracker", "hands", "seconds", "cache")
 LICENCE = "yours: 'licence' in the sidecar"

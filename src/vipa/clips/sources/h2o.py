@@ -7,23 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from vipa.clips.clip import Clip, ClipError, Hand, ObjectTrack, Side, Split, Text
+from vipa.clips.clip import Clip, ClipError, Hand, ObjectTrack, Split, Text
 from vipa.clips.depth import depth_images
 from vipa.clips.mano_hands import have_mano, mano_hand, mano_layer
 from vipa.clips.meshes import add_shapes
-from vipa.clips.reading import (
-    chunks,
-    each_file,
-    existing_root,
-    make_hand,
-    numbers,
-    read_each,
-    runs,
-    sound_images,
-)
+from vipa.clips.reading import chunks, each_file, existing_root, make_hand, numbers, read_each, runs, sound_images
 from vipa.clips.sources import NO_OPTIONS, SourceOptions
 from vipa.clips.video import ImageFrames
 from vipa.geometry import Intrinsics, invert, matrix_from_axis_angle, transform
+from vipa.hands.skeleton import Side
 
 OPTIONS = ("mano", "view", "seconds")
 LICENCE = "H2O: on request, non-commercial research"

@@ -7,15 +7,16 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from vipa.clips.clip import Clip, ClipError, DepthFrames, Hand, ObjectTrack, Side, Text
+from vipa.clips.clip import Clip, ClipError, DepthFrames, Hand, ObjectTrack, Text
 from vipa.clips.depth import depth_images, depth_video
 from vipa.clips.mano_hands import mano_hand, mano_layer
 from vipa.clips.reading import chunks, cut, each_file, existing_root, read_each
 from vipa.clips.sources import NO_OPTIONS, SourceOptions
 from vipa.clips.video import VideoFrames
 from vipa.geometry import Intrinsics, matrix_from_axis_angle, rigid
-from vipa.json_files import read_json
-from vipa.safe_pickle import load_npy, load_pickle
+from vipa.hands.skeleton import Side
+from vipa.io.json_files import read_json
+from vipa.io.safe_pickle import load_npy, load_pickle
 
 OPTIONS = ("mano", "seconds")
 LICENCE = "CC BY-NC 4.0"

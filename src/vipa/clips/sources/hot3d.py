@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vipa.clips.clip import Clip, ClipError, Frames, Hand, ObjectTrack, Side
+from vipa.clips.clip import Clip, ClipError, Frames, Hand, ObjectTrack
 from vipa.clips.mano_hands import have_mano, mano_hand, mano_layer
 from vipa.clips.meshes import add_shapes
 from vipa.clips.reading import chunks, existing_root, make_hand, read_each, sound_images
@@ -17,8 +17,9 @@ from vipa.clips.sources import NO_OPTIONS, SourceOptions
 from vipa.clips.video import AbsentFrames, ImageFrames, UndistortedFrames
 from vipa.geometry import Intrinsics, invert, matrix_from_quaternion_wxyz, rigid, transform
 from vipa.geometry.distortion import Fisheye624
+from vipa.hands.skeleton import Side
 from vipa.hands.umetrack import UmeTrackHand
-from vipa.json_files import read_json
+from vipa.io.json_files import read_json
 
 OPTIONS = ("mano", "view", "seconds")
 LICENCE = "HOT3D licence agreement (Meta); Apache-2.0 for the repository's sample"

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from vipa.clips.clip import Clip, ClipError, Hand, Side, Text, end_of
+from vipa.clips.clip import Clip, ClipError, Hand, Text, end_of
 from vipa.clips.lerobot_layout import LeRobotSet, column_names, numbers, paired, read_set, task_runs
 from vipa.clips.raw_video import intrinsics_of
 from vipa.clips.reading import chunks, existing_root, make_hand, read_each, rows
 from vipa.clips.sources import NO_OPTIONS, SourceOptions
 from vipa.clips.video import FrameSubset, VideoFrames
-from vipa.hands.skeleton import SIDES
-from vipa.json_files import read_json
+from vipa.hands.skeleton import SIDES, Side
+from vipa.io.json_files import read_json
 
 OPTIONS = ("fov_degrees", "seconds")
 LICENCE = "the data set's own"

@@ -7,15 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from vipa.clips.clip import Clip, ClipError, Hand, ObjectTrack, Side, Text
+from vipa.clips.clip import Clip, ClipError, Hand, ObjectTrack, Text
 from vipa.clips.mano_hands import mano_hand, mano_layer
 from vipa.clips.meshes import add_shapes
 from vipa.clips.reading import checked, chunks, cut, existing_root, read_each, sound_images
 from vipa.clips.sources import NO_OPTIONS, SourceOptions
 from vipa.clips.video import ImageFrames
 from vipa.geometry import Intrinsics, invert, matrix_from_quaternion_wxyz
-from vipa.json_files import read_json
-from vipa.safe_pickle import load_pickle
+from vipa.hands.skeleton import Side
+from vipa.io.json_files import read_json
+from vipa.io.safe_pickle import load_pickle
 
 OPTIONS = ("mano", "view", "seconds")
 LICENCE = "see the card of huggingface.co/datasets/kelvin34501/OakInk-v2 (none in the repository)"

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from vipa.geometry import Intrinsics
-from vipa.hands.mano_files import Side
+from vipa.hands.skeleton import Side
 
 
 @dataclass(frozen=True)

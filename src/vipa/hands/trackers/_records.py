@@ -13,7 +13,7 @@ from vipa.geometry import Intrinsics
 from vipa.hands.repair import chirality
 from vipa.hands.skeleton import mirror_joints
 from vipa.hands.trackers import Images, SeenHand, require_intrinsics, with_true_camera
-from vipa.safe_pickle import load_npy, load_pickle
+from vipa.io.safe_pickle import load_npy, load_pickle
 
 _JOINTS = ("pred_keypoints_3d", "keypoints_3d", "joints_3d", "joints")
 _PLACE = ("pred_cam_t_full", "cam_t_full", "pred_cam_t", "cam_t", "camera_translation", "transl")

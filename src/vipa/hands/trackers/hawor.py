@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vipa.content import content_of
 from vipa.geometry import Intrinsics, matrix_from_quaternion_wxyz, rigid
 from vipa.hands.mano import ManoLayer
-from vipa.hands.mano_files import Side, load_mano, mano_folder
+from vipa.hands.mano_files import load_mano, mano_folder
+from vipa.hands.skeleton import Side
 from vipa.hands.trackers import Images, SeenHand, require_intrinsics, with_true_camera
+from vipa.io.hashing import content_of
 
 RATE = 30.0
 _SIDES: tuple[Side, ...] = ("left", "right")

@@ -15,10 +15,10 @@ import numpy as np
 from jaxtyping import Float
 
 from vipa.geometry import Intrinsics
-from vipa.geometry.transforms import transform
-from vipa.hands.mano_files import Side
+from vipa.geometry.rigid import transform
 from vipa.hands.pnp import solve_pnp
 from vipa.hands.repair import chirality
+from vipa.hands.skeleton import Side
 from vipa.hands.trackers import Images, SeenHand, require_intrinsics
 
 _BATCH = 32

@@ -4,8 +4,17 @@ Written anew from the published architecture, in the Hugging Face manner. Releas
 are brought by the user (`vipa import-weights cut3r FILE --out DIR`).
 """
 
-from vipa.models.cut3r.configuration import Cut3rConfig, cut3r_224_config, cut3r_512_config, nano_cut3r_config
-from vipa.models.cut3r.geometry import (
+from vipa.models.cut3r.configuration_cut3r import (
+    Cut3rConfig,
+    cut3r_224_config,
+    cut3r_512_config,
+    nano_cut3r_config,
+)
+from vipa.models.cut3r.importing import import_cut3r
+from vipa.models.cut3r.losses import cut3r_loss
+from vipa.models.cut3r.modeling_cut3r import Cut3rModel, Cut3rOutput, Cut3rState
+from vipa.models.cut3r.processing_cut3r import Cut3rProcessor
+from vipa.models.cut3r.readout import (
     PointCloud,
     camera_trajectory,
     estimate_focal,
@@ -13,10 +22,6 @@ from vipa.models.cut3r.geometry import (
     fused_cloud,
     write_ply,
 )
-from vipa.models.cut3r.importing import import_cut3r
-from vipa.models.cut3r.losses import cut3r_loss
-from vipa.models.cut3r.modelling import Cut3rModel, Cut3rOutput, Cut3rState
-from vipa.models.cut3r.processor import Cut3rProcessor
 
 __all__ = [
     "Cut3rConfig",

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vipa.models.cut3r.configuration import Cut3rConfig
-from vipa.models.cut3r.modelling import Cut3rModel
-from vipa.models.cut3r.processor import Cut3rProcessor
+from vipa.models.cut3r.configuration_cut3r import Cut3rConfig
+from vipa.models.cut3r.modeling_cut3r import Cut3rModel
+from vipa.models.cut3r.processing_cut3r import Cut3rProcessor
 from vipa.models.loading import refuse_stand_in
 
 NAMED = 8

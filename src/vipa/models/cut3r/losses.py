@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from vipa.models.cut3r.modelling import Cut3rOutput
+    from vipa.models.cut3r.modeling_cut3r import Cut3rOutput
 
 ALPHA = 0.2
 """Price of doubt: confidence c minimises c * error - ALPHA * log c at c = ALPHA / error."""

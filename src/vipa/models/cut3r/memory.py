@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vipa.models.cut3r.configuration import Cut3rConfig
+from vipa.models.cut3r.configuration_cut3r import Cut3rConfig
 from vipa.models.cut3r.layers import DecoderBlock
 
 

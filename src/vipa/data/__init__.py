@@ -1,0 +1,1 @@
+"""What training reads: one component per kind of data, the mixture, cached encoder tokens."""

@@ -1,0 +1,10 @@
+"""A folder of robot demonstrations (stage 3)."""
+
+from vipa.data.demonstrations import Demonstrations
+from vipa.data.mixture import Component
+from vipa.data.spec import DataSpec
+from vipa.models.packing import Packer
+
+
+def open_component(spec: DataSpec, packer: Packer, width: int) -> Component:
+    return Demonstrations(spec, packer)

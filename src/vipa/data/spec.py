@@ -1,0 +1,32 @@
+"""What a training reads: one component of a mixture, in numbers."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vipa.robots.contract import Scheme
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """One component of a mixture.
+
+    kind: a name of `data.kinds`, such as `hand3d_visual` and `hand3d_action` (a Hand3D folder), `foundation` (a folder
+    of foundation pictures), `episodes` (a folder of robot demonstrations). batch: samples a step: pairs of question and
+    answer, for `foundation` pictures (with fresh questions each time), for `episodes` demonstration steps. weight: of
+    its loss in the sum. turns: most pairs that share one image prefix. noise_draws: flow-matching draws per
+    demonstration step.
+    normalisation: of the robot's actions and states. ValueError for a number below 1.
+    """
+
+    kind: str
+    path: Path
+    batch: int
+    weight: float = 1.0
+    turns: int = 12
+    noise_draws: int = 4
+    normalisation: Scheme = "quantiles"
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "turns", "noise_draws"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"data {self.path}: {name} must be at least 1, got {getattr(self, name)}")

@@ -1,1 +1,0 @@
-"""The demo: the whole path in minutes, and its report."""

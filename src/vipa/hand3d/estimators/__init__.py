@@ -1,0 +1,1 @@
+"""What looks at pictures: point maps, boxes, names; interchangeable, found by name."""

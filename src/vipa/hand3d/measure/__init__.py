@@ -1,0 +1,1 @@
+"""Geometry: calibration, positions, visibility, relations, motions."""

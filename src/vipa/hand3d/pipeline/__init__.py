@@ -1,0 +1,1 @@
+"""The stages of annotation, the engines that run them, and the store of what they made."""

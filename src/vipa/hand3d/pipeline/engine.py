@@ -1,0 +1,226 @@
+"""Where annotation runs: in this process, or on Ray over the cores and GPUs of one machine or a cluster.
+
+An engine turns clips into reports and leaves their stage files below `out`; the tables are made of those files, so
+that the records are the same whichever engine made them.
+"""
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from vipa.clips.clip import Clip, ClipError
+from vipa.hand3d.config import AnnotateConfig
+from vipa.hand3d.estimators.base import Estimators
+from vipa.hand3d.pipeline.stages import ClipStages
+from vipa.hand3d.pipeline.work import ClipReport, annotate_clip, clip_folder, refuse
+from vipa.io.files import OutputError
+from vipa.io.store import ClipStore
+
+Clips = Iterable[Clip | ClipError]
+Engine = Callable[[Clips, Path, AnnotateConfig, int], Iterator[ClipReport]]
+
+CLIPS_AT_ONCE = 4
+"""Per worker: how many clips are on their way before more are read from the source. Bounds the memory."""
+
+TRIES = 3
+"""So often a clip may end the process that works on it, and a process may fail to start."""
+
+START_SECONDS = 600.0
+"""So long none of a kind of worker may take to start, its networks loaded."""
+
+
+def local(clips: Clips, out: Path, config: AnnotateConfig, workers: int) -> Iterator[ClipReport]:
+    """One clip after another in this process."""
+    estimators = Estimators.of(config)
+    for clip in clips:
+        yield annotate_clip(clip, out, config, estimators)
+
+
+def on_ray(clips: Clips, out: Path, config: AnnotateConfig, workers: int) -> Iterator[ClipReport]:
+    """Ray: `workers` actors, each with its own estimators and one clip at a time; the network that makes point maps in
+    actors of its own, on the GPUs there are. `out` must be seen by every machine. A cluster is found by RAY_ADDRESS.
+
+    A clip whose process ends `TRIES` times (out of memory, a crash) is refused and the others go on.
+    ModuleNotFoundError where Ray is not installed (the extra `ray`); ValueError where no worker starts.
+    """
+    import ray
+
+    Estimators.of(config)  # a wrong name is an error here, not in a worker
+    if not ray.is_initialized():
+        ray.init(log_to_driver=False, include_dashboard=False, num_cpus=None if _cluster() else workers + 1)
+    gpus = int(ray.cluster_resources().get("GPU", 0))
+    pools = [_Pool(_Stages, workers, out, config, num_cpus=1)]
+    if config.points.estimator != "depth":
+        pools.insert(
+            0, _Pool(_Points, max(gpus, 1), out, config, num_cpus=0 if gpus else 1, num_gpus=1 if gpus else 0)
+        )
+    source, on_the_way = iter(clips), 0
+    try:
+        while True:
+            while on_the_way < CLIPS_AT_ONCE * workers and (clip := next(source, None)) is not None:
+                pools[0].queue.append(_Job(clip, _pack(clip)))
+                on_the_way += 1
+            if on_the_way == 0:
+                return
+            for pool in pools:
+                pool.hand_out()
+            done, _ = ray.wait([task for pool in pools for task in pool.tasks], timeout=1.0)
+            for i, pool in enumerate(pools):
+                for job, report in pool.collect(done):
+                    if report is None:
+                        pools[i + 1].queue.append(job)
+                    else:
+                        on_the_way -= 1
+                        yield report
+    finally:
+        for pool in pools:
+            pool.close()
+
+
+ENGINES: dict[str, Engine] = {"local": local, "ray": on_ray}
+
+
+@dataclass
+class _Job:
+    """A clip on its way. ended: how many processes it ended."""
+
+    clip: Clip | ClipError
+    packed: bytes
+    ended: int = 0
+
+
+class _Pool:
+    """Actors of one kind, each with one clip at a time, so that a clip that ends its process takes no other with it."""
+
+    def __init__(self, kind: type, size: int, out: Path, config: AnnotateConfig, **resources: float):
+        import ray
+
+        remote = ray.remote(max_restarts=0, max_task_retries=0, **resources)(kind)
+        self.make: Callable[[], Any] = lambda: remote.remote(str(out), config)
+        self.kind, self.out, self.resources = kind.__name__.strip("_").lower(), out, resources
+        self.queue: deque[_Job] = deque()
+        self.idle: list[Any] = []
+        self.tasks: dict[Any, tuple[Any, _Job | None]] = {}  # task -> actor and its clip; None: the actor starts
+        self.failed_starts, self.alive_at = 0, time.monotonic()
+        for _ in range(size):
+            self._start()
+
+    def _start(self) -> None:
+        actor = self.make()
+        self.tasks[actor.ready.remote()] = actor, None
+
+    def hand_out(self) -> None:
+        """Clips to idle actors. ValueError where clips wait and no actor has been there for too long."""
+        while self.queue and self.idle:
+            actor, job = self.idle.pop(), self.queue.popleft()
+            self.tasks[actor.work.remote(job.packed)] = actor, job
+        if not self.queue or self.idle or any(job for _, job in self.tasks.values()):
+            self.alive_at = time.monotonic()
+        elif time.monotonic() - self.alive_at > START_SECONDS:
+            raise ValueError(
+                f"ray: no worker for {self.kind} started in {START_SECONDS:g} s; it needs {self.resources}, and Ray "
+                "has no free machine with that: give --workers fewer, or a larger cluster"
+            )
+
+    def collect(self, done: list[Any]) -> Iterator[tuple[_Job, ClipReport | None]]:
+        """Of the tasks that are done: clips with what became of them, None where the next kind of actor goes on."""
+        import ray
+        from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
+
+        for task in done:
+            if task not in self.tasks:
+                continue
+            actor, job = self.tasks.pop(task)
+            try:
+                report = ray.get(task)
+            except RayTaskError as error:
+                if job is None or isinstance(error.cause, OutputError):
+                    raise ValueError(f"ray: a worker failed: {error.cause}") from error
+                self.idle.append(actor)
+                reason = f"its worker raised {type(error.cause).__name__}: {error.cause}"
+                yield job, refuse(job.clip, self.out, reason)
+            except RayError as error:  # the process is gone
+                with suppress(Exception):
+                    ray.kill(actor)
+                if job is None:
+                    self.failed_starts += 1
+                    if self.failed_starts >= TRIES:
+                        raise ValueError(f"ray: workers end while they start: {_last_line(error)}") from error
+                self._start()
+                if job is not None:
+                    job.ended += 1
+                    if job.ended < TRIES:
+                        self.queue.append(job)
+                    else:
+                        why = (
+                            "out of memory" if isinstance(error, OutOfMemoryError) else "out of memory, or a crash"
+                        )
+                        yield job, refuse(job.clip, self.out, f"it ended its process {TRIES} times ({why})")
+            else:
+                self.idle.append(actor)
+                self.failed_starts = 0
+                if job is not None:
+                    yield job, None if report is None else ClipReport(**report)
+
+    def close(self) -> None:
+        """Ends the actors."""
+        import ray
+
+        for actor in [*self.idle, *(actor for actor, _ in self.tasks.values())]:
+            with suppress(Exception):
+                ray.kill(actor)
+
+
+class _Points:
+    """Makes the point maps of a clip on its GPU and leaves them in their stage file."""
+
+    def __init__(self, out: str, config: AnnotateConfig):
+        self.out, self.config, self.estimators = Path(out), config, Estimators.of(config)
+
+    def ready(self) -> None: ...
+
+    def work(self, packed: bytes) -> None:
+        clip = _unpack(packed)
+        if isinstance(clip, Clip):
+            store = ClipStore(clip_folder(self.out, clip))
+            with suppress(Exception):  # the next step meets the same and reports it
+                _ = ClipStages(clip, self.config, self.estimators, store).maps
+
+
+class _Stages:
+    """Every stage of a clip."""
+
+    def __init__(self, out: str, config: AnnotateConfig):
+        self.out, self.config, self.estimators = Path(out), config, Estimators.of(config)
+
+    def ready(self) -> None: ...
+
+    def work(self, packed: bytes) -> dict[str, Any]:
+        return asdict(annotate_clip(_unpack(packed), self.out, self.config, self.estimators))
+
+
+def _last_line(error: Exception) -> str:
+    """Where Ray's messages have what the worker itself said."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
+
+
+def _pack(value: Any) -> bytes:
+    """For the way between this program's own processes."""
+    from ray import cloudpickle
+
+    return cloudpickle.dumps(value)
+
+
+def _unpack(data: bytes) -> Any:
+    from ray import cloudpickle
+
+    return cloudpickle.loads(data)
+
+
+def _cluster() -> bool:
+    return "RAY_ADDRESS" in os.environ

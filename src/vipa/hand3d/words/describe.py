@@ -1,0 +1,166 @@
+"""Names, texts and wordings for clips that bring none: from a vision-language model, or from templates."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from vipa.clips.clip import Clip, Text
+from vipa.hand3d.estimators.endpoint import Endpoint, json_answer
+from vipa.hand3d.measure.paths import true_runs
+from vipa.hand3d.measure.relations import AnyRelation, CameraMovement
+from vipa.hand3d.words.questions import question_text, wording_name
+
+MOST_NAMES = 12
+KIND_WORDS = {
+    "spatial_relation": {"where", "direction", "position", "location", "located", "far", "way", "distance"},
+    "task_completion": {"move", "go", "movement", "motion", "direction", "way", "far", "reach", "travel"},
+    "task_release": {
+        "move",
+        "go",
+        "movement",
+        "motion",
+        "direction",
+        "way",
+        "far",
+        "travel",
+        "let",
+        "lets",
+        "release",
+    },
+    "task_stop": {"next", "stop", "stops"},
+    "hand_movement": {"move", "moved", "go", "went", "movement", "motion", "travel", "travelled", "traveled"},
+    "camera_rotation": {"turn", "turned", "rotate", "rotated", "rotation", "degrees", "angle"},
+    "camera_translation": {"move", "moved", "go", "went", "movement", "motion", "shift", "shifted", "travel"},
+}
+"""Of which a question of a kind has at least one word."""
+
+NAMES = (
+    "These images are from one video of hands at work. List the objects that the hands touch or could reach, each "
+    "once, as short names of a colour and a noun. Answer with a JSON list of strings only, as in "
+    '["red cup", "wooden spoon"].'
+)
+TEXTS = (
+    "These images are {count} frames of one video of {seconds:.0f} seconds, one every {step:.1f} seconds, in order. "
+    'Say what the hands do. Answer with JSON only: a list of objects with text (an instruction, as in "put the cup on '
+    'the plate"), start and end (seconds), and hand (left, right or both). The first is the whole video; then one for '
+    "each thing done."
+)
+REWORD = (
+    "Say this question in other words, in one sentence of at most 30 words. Keep the names of objects and the words "
+    "left and right as they are. Do not answer it. Question: {question}"
+)
+
+
+def names_by_model(endpoint: Endpoint, clip: Clip, frames: Sequence[int] | None = None) -> list[str]:
+    """Object names, lower case, at most MOST_NAMES. EndpointError where the model gives none."""
+
+    def check(text: str) -> list[str]:
+        names = json_answer(text)
+        if not (isinstance(names, list) and names and all(isinstance(n, str) for n in names)):
+            raise ValueError("expected a list of names")
+        names = [re.sub(r"^(the|a|an) ", "", n.strip().lower()) for n in names]
+        good = [n for n in dict.fromkeys(names) if re.fullmatch(r"[a-z][a-z0-9 '\-]{1,40}", n)]
+        if not good:
+            raise ValueError("no usable name")
+        return good[:MOST_NAMES]
+
+    return endpoint.ask(NAMES, clip.frames.read(_spread(clip, 4) if frames is None else frames), check)
+
+
+def texts_by_model(endpoint: Endpoint, clip: Clip, chunk: float) -> tuple[Text, ...]:
+    """Chunk-level and second-level texts, chunk by chunk (seconds), two frames a second at most sixteen."""
+    times, texts = clip.timestamps - clip.timestamps[0], []
+    for begin in np.arange(0.0, times[-1], chunk):
+        inside = np.flatnonzero((times >= begin) & (times < begin + chunk))
+        length = float(times[inside[-1]] - begin)
+        if length < 0.5:
+            continue
+        count = int(np.clip(length * 2, 2, 16))
+        frames = inside[np.linspace(0, len(inside) - 1, count).astype(int)].tolist()
+        prompt = TEXTS.format(count=count, seconds=length, step=length / (count - 1))
+
+        def check(answer: str, begin: float = float(begin), length: float = length) -> list[Text]:
+            return [_text(item, begin, length) for item in _list(json_answer(answer))]
+
+        texts += endpoint.ask(prompt, clip.frames.read(frames), check, tokens=512)
+    return tuple(texts)
+
+
+def texts_by_template(clip: Clip) -> tuple[Text, ...]:
+    """Texts that contacts tell of themselves: reaching for what is touched next, moving what is held."""
+    times, texts = clip.timestamps - clip.timestamps[0], []
+    for (side, name), touch in sorted((clip.contacts or {}).items()):
+        before = 0.0
+        for first, after in true_runs(np.asarray(touch) == 1):
+            start, end = float(times[first]), float(times[after - 1])
+            if start > before and touch[first - 1] == 0:  # that it begins here is known
+                texts.append(Text(f"reach for the {name}", max(before, start - 2.0), start, side))
+            if end > start:
+                texts.append(Text(f"move the {name}", start, end, side))
+            before = end
+    return tuple(sorted(texts, key=lambda text: (text.start, text.end, text.text)))
+
+
+def reworded(endpoint: Endpoint, relation: AnyRelation, seed: int) -> str:
+    """A question in the model's words whose meaning survived (see `same_meaning`). EndpointError otherwise."""
+    question = question_text(relation, seed)
+
+    def check(text: str) -> str:
+        text = text.strip().strip('"').splitlines()[0].strip()
+        if problem := same_meaning(relation, text):
+            raise ValueError(problem)
+        return text
+
+    return endpoint.ask(REWORD.format(question=question), [], check, tokens=64)
+
+
+def same_meaning(relation: AnyRelation, text: str) -> str | None:
+    """None where a question still asks for this relation; else what is wrong: a name is missing, the other hand or
+    a direction or a number was added, the kind of movement is not named, or it is no single sentence."""
+    lower = text.lower()
+    words = set(re.findall(r"[a-z]+", lower))
+    if not 3 <= len(re.findall(r"\S+", text)) <= 40:
+        return "not one sentence"
+    if isinstance(relation, CameraMovement):
+        needed, allowed, kind = ["camera"], set(), KIND_WORDS[f"camera_{relation.aspect}"]
+    else:
+        needed = [relation.hand, "hand", *([relation.object.lower()] if relation.object else [])]
+        allowed = set(
+            re.findall(r"[a-z]+", f"{relation.task or ''} {relation.object or ''} {relation.hand}".lower())
+        )
+        kind = KIND_WORDS[wording_name(relation)]
+        if relation.category == "task_completion" and relation.task:
+            missing = set(re.findall(r"[a-z]{4,}", relation.task.lower())) - words
+            if len(missing) > 1:
+                return f"the task lost {sorted(missing)}"
+    for word in needed:
+        if word not in lower:
+            return f"{word!r} is missing"
+    if added := (words & {"left", "right", "up", "down", "forward", "backward", "clockwise"}) - allowed:
+        return f"{sorted(added)} was added"
+    if re.search(r"\d", re.sub(re.escape(getattr(relation, "task", None) or ""), "", lower, flags=re.IGNORECASE)):
+        return "a number was added"
+    return None if words & kind else f"none of {sorted(kind)} is in it"
+
+
+def _spread(clip: Clip, count: int) -> list[int]:
+    return np.unique(np.linspace(0, len(clip) - 1, count).astype(int)).tolist()
+
+
+def _list(value: Any) -> list[Any]:
+    if not (isinstance(value, list) and value):
+        raise ValueError("expected a list")
+    return value
+
+
+def _text(item: Any, begin: float, length: float) -> Text:
+    try:
+        text, start, end = str(item["text"]).strip(), float(item["start"]), float(item["end"])
+        hand = item.get("hand")
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(f"expected text, start, end, hand in {item!r}"[:120]) from None
+    if not text or not 0 <= start < end <= length + 1.0:
+        raise ValueError(f"text {text!r} from {start} to {end} of {length:.1f} seconds")
+    return Text(text, begin + start, begin + min(end, length), hand if hand in ("left", "right", "both") else None)

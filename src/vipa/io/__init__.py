@@ -1,0 +1,1 @@
+"""What touches files, once each: whole writes, hashes of content, safe pickles, video, progress."""

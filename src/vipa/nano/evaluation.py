@@ -1,0 +1,206 @@
+"""All benchmarks of one set of weights, after each stage and against every baseline, into one folder of results.
+
+results/
+  hand3d_{constant,before,stage1}.json
+  trajectories_{stay,mean,mean_from_start,stage2}.json
+  tabletop_{policy,blank}/result.json, tabletop_policy/videos/*.mp4
+  drawings/*.jpg with captions.json
+  logs/{stage1,stage2,stage3}.jsonl
+"""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from vipa.benchmarks.hand3d_test import ConstantAnswerer, evaluate_hand3d
+from vipa.benchmarks.report.comparisons import Column, Media, Success
+from vipa.benchmarks.results import Hand3DResult, TrajectoryResult
+from vipa.benchmarks.resuming import write_atomically
+from vipa.benchmarks.trajectories import MeanAnswerer, StayAnswerer, codec_of, evaluate_trajectories, has_motion
+from vipa.clips.drawing import TRUTH_COLOUR, Canvas, save_image
+from vipa.geometry import Intrinsics
+from vipa.hand3d.dataset.reader import Hand3D
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class StagesEvaluation:
+    """One evaluation of all stages, complete.
+
+    before ... stage3: models by name (nano:STAGE) or folder. data: Hand3D data set whose `split` is asked and whose
+    train split the baselines are fitted on. out: folder of the results. questions, motions: records asked of a fixed
+    shuffle (None: all). tasks, episodes: of the robot; the blank-image policy plays the same. drawings: motions drawn.
+    """
+
+    before: str
+    stage1: str
+    stage2: str
+    stage3: str
+    data: Path
+    out: Path
+    split: str = "test"
+    questions: int | None = None
+    motions: int | None = None
+    tasks: tuple[str, ...] = ("touch", "push", "lift", "place")
+    episodes: int = 50
+    videos: int = 2
+    drawings: int = 6
+
+
+def evaluate_stages(run: StagesEvaluation, progress: Progress = lambda name, done, total: None) -> None:
+    """Does whatever of the evaluation is not there yet. progress(what, done, total)."""
+    evaluate_questions(run, progress)
+    evaluate_motions(run, progress)
+    evaluate_robot(run, progress)
+
+
+def evaluate_questions(run: StagesEvaluation, progress: Progress) -> None:
+    """Hand3D-test: constant, before stage 1 (no fusion: a new one would only add noise), after stage 1."""
+    from vipa.benchmarks.answering import ModelAnswerer, Questions
+
+    makers = {
+        "constant": lambda: ConstantAnswerer(list(Hand3D(run.data).visual("train"))),
+        "before": lambda: Questions(ModelAnswerer(run.before, run.data, fusion=False)),
+        "stage1": lambda: Questions(ModelAnswerer(run.stage1, run.data)),
+    }
+    for name, make in makers.items():
+        evaluate_hand3d(
+            make(),
+            run.data,
+            run.out / f"hand3d_{name}.json",
+            split=run.split,
+            limit=run.questions,
+            progress=lambda done, total, name=name: progress(f"questions, {name}", done, total),
+        )
+
+
+def evaluate_motions(run: StagesEvaluation, progress: Progress) -> None:
+    """Trajectories: three baselines, after stage 2; drawings of the first motions."""
+    from vipa.benchmarks.answering import ModelAnswerer, Motions
+
+    data = Hand3D(run.data)
+    codec, train = codec_of(data), [record for record in data.action("train") if has_motion(record)]
+    makers = {
+        "stay": lambda: StayAnswerer(codec),
+        "mean": lambda: MeanAnswerer(train, codec, from_start=False),
+        "mean_from_start": lambda: MeanAnswerer(train, codec, from_start=True),
+        "stage2": lambda: Motions(ModelAnswerer(run.stage2, run.data)),
+    }
+    for name, make in makers.items():
+        evaluate_trajectories(
+            make(),
+            run.data,
+            run.out / f"trajectories_{name}.json",
+            split=run.split,
+            limit=run.motions,
+            progress=lambda done, total, name=name: progress(f"motions, {name}", done, total),
+        )
+    draw_motions(data, run.out / "trajectories_stage2_answers.jsonl", run.out / "drawings", run)
+
+
+def evaluate_robot(run: StagesEvaluation, progress: Progress) -> None:
+    """Closed loop: the policy and the same policy with its camera covered."""
+    from vipa.benchmarks.closed_loop import TabletopEvaluation, evaluate_tabletop
+    from vipa.robots.loading import load_policy
+    from vipa.robots.policy import BlankImages, Policy
+
+    policy = load_policy(run.stage3)
+    players: dict[str, Policy] = {"policy": policy, "blank": BlankImages(policy)}
+    for name, player in players.items():
+        evaluation = TabletopEvaluation(
+            run.out / f"tabletop_{name}",
+            f"{run.stage3}, {name}",
+            run.tasks,
+            run.split,
+            episodes=run.episodes,
+            videos=run.videos if name == "policy" else 0,
+            anew=True,  # as the questions and motions of other weights are
+        )
+        evaluate_tabletop(
+            player, evaluation, lambda done, total, name=name: progress(f"robot, {name}", done, total)
+        )
+
+
+def draw_motions(data: Hand3D, answers: Path, folder: Path, run: StagesEvaluation) -> None:
+    """The first instructed motions of the answers, drawn on their images: truth green, prediction orange (Fig. 9).
+
+    The first in the file, not the best: the order is that of the data set.
+    """
+    rows = [json.loads(line) for line in answers.read_text().splitlines()[1:]]
+    said = {row["id"]: row["answer"] for row in rows if row["task"] == "instructional_generation"}
+    step = max(1, len(said) // run.drawings)
+    chosen = list(said)[::step][: run.drawings]
+    records = {r.id: r for r in data.action(run.split) if r.id in chosen}
+    frames = {f.id: f for f in data.frames(run.split) if f.id in {r.frame_id for r in records.values()}}
+    captions = {}
+    for number, key in enumerate(chosen):
+        record = records[key]
+        fx, fy, cx, cy, width, height = frames[record.frame_id].intrinsics
+        camera = Intrinsics(fx, fy, cx, cy, int(width), int(height), "calibrated")
+        canvas = Canvas(data.image(record.frame_id), max(1, round(336 / width)), camera)
+        for points in record.trajectories.values():
+            canvas.path(points, TRUTH_COLOUR)
+        try:
+            for points in codec_of(data).from_text(said[key]).values():
+                canvas.path(points, "#ff7a1a")
+        except ValueError:
+            canvas.label("no motion in the answer")
+        save_image(canvas.array, folder / f"{number}.jpg")
+        captions[f"{number}.jpg"] = record.text
+    write_atomically(folder / "captions.json", json.dumps(captions, indent=1))
+
+
+def copy_logs(runs: dict[str, Path], out: Path) -> None:
+    """Training logs beside the results; runs: stage -> folder of its training."""
+    for stage, folder in runs.items():
+        (out / "logs").mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder / "log.jsonl", out / "logs" / f"{stage}.jsonl")
+
+
+def read_column(results: Path, name: str, tone: str, note: str = "", logs: Path | None = None) -> Column:
+    """Whatever of the results is there. logs: where the training logs are, by default among the results."""
+    losses = {}
+    for path in sorted((logs or results / "logs").glob("stage*.jsonl")):
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        losses[path.stem] = [(int(row["step"]), float(row["loss"])) for row in rows]
+    hand3d = {
+        k: Hand3DResult.load(p)
+        for k in ("stage1", "before", "constant")
+        if (p := results / f"hand3d_{k}.json").exists()
+    }
+    trajectories = {
+        k: TrajectoryResult.load(p)
+        for k in ("stage2", "stay", "mean", "mean_from_start")
+        if (p := results / f"trajectories_{k}.json").exists()
+    }
+    successes: list[Success] = []
+    for policy in ("policy", "blank"):
+        path = results / f"tabletop_{policy}" / "result.json"
+        scores = json.loads(path.read_text())["scores"] if path.exists() else {}
+        successes += [
+            Success(task, policy, s["successes"], s["trials"], *s["interval"])
+            for task, s in scores.items()
+            if task != "all"
+        ]
+    captions = results / "drawings" / "captions.json"
+    drawings = json.loads(captions.read_text()) if captions.exists() else {}
+    return Column(
+        name,
+        tone,
+        note,
+        losses,
+        hand3d,
+        trajectories,
+        tuple(successes),
+        tuple(Media(results / "drawings" / file, caption) for file, caption in drawings.items()),
+        tuple(Media(p, _rollout(p)) for p in sorted((results / "tabletop_policy" / "videos").glob("*.mp4"))),
+    )
+
+
+def _rollout(path: Path) -> str:
+    """`place_30000001_success` -> `place: success`."""
+    task, _, end = path.stem.split("_")
+    return f"{task}: {end}"

@@ -1,0 +1,113 @@
+"""`vipa train foundation`: everything that nano starts from, made on the tabletop world from random numbers."""
+
+import json
+import shutil
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AddedToken, InternVLVisionConfig, InternVLVisionModel, PreTrainedTokenizerFast
+
+from vipa.hand3d.words.motion_wordings import MOTION_WORDINGS
+from vipa.hand3d.words.visual_wordings import VISUAL_WORDINGS
+from vipa.hands.motion_codec import MotionCodec
+from vipa.io.files import atomic_write
+from vipa.models.presets import nano_processor, nano_vlm_config
+from vipa.nano.foundation.picture_questions import sample_turns
+from vipa.nano.foundation.picture_set import Pictures, render_pictures
+from vipa.nano.foundation.start import new_language_model
+from vipa.nano.foundation.tokenizer import train_tokenizer
+from vipa.nano.foundation.vision import VisionTraining, train_vision
+from vipa.training.loop import train
+from vipa.training.record import require_equal
+from vipa.training.runs import foundation_language
+from vipa.worlds.seeds import FOUNDATION
+
+
+@dataclass(frozen=True)
+class FoundationRun:
+    """The vision-language half of nano's foundation (the 3D half: `training.cut3r`).
+
+    sequences, frames: how many foundation scenes, and frames of each. vision_steps, language_steps: of the two
+    trainings. seed: of both. compile: see `TrainRun`, of the language training.
+    """
+
+    out: Path
+    sequences: int = 12_000
+    frames: int = 2
+    held_out: int = 500
+    vision_steps: int = 6_000
+    language_steps: int = 8_800
+    seed: int = 0
+    workers: int = 2
+    threads: int | None = None
+    compile: bool = False
+
+
+def train_foundation(run: FoundationRun) -> Path:
+    """Pictures, tokenizer, dense vision pretraining, language training; returns the folder of the VLM.
+
+    Each step is kept in run.out and not repeated. Scenes come from the seeds FOUNDATION, which no split uses.
+    """
+    if run.threads is not None:
+        torch.set_num_threads(run.threads)
+    _claim(run)
+    first = FOUNDATION.start
+    pictures = run.out / "pictures"
+    data = render_pictures(pictures, range(first, first + run.sequences), run.frames, workers=run.workers)
+    middle = (FOUNDATION.start + FOUNDATION.stop) // 2
+    held = render_pictures(run.out / "held_out", range(middle, middle + run.held_out), run.frames)
+    tokenizer = _tokenizer(run.out / "tokenizer", data)
+    config = nano_vlm_config(tokenizer)
+    vision = run.out / "vision"
+    assert isinstance(config.vision_config, InternVLVisionConfig)
+    if not (vision / "config.json").exists():
+        train_vision(
+            VisionTraining(vision, steps=run.vision_steps, seed=run.seed), config.vision_config, data, held
+        )
+    start = run.out / "start"
+    if not (start / "config.json").exists():
+        encoder = InternVLVisionModel.from_pretrained(vision)
+        model = new_language_model(tokenizer, encoder, data, run.seed)
+        temporary = start.with_name("start.tmp")
+        shutil.rmtree(temporary, ignore_errors=True)
+        model.save_pretrained(temporary)
+        nano_processor(tokenizer).save_pretrained(temporary)
+        temporary.replace(start)
+    language = replace(
+        foundation_language(pictures, run.out / "language", str(start)),
+        steps=run.language_steps,
+        seed=run.seed,
+        threads=run.threads,
+        compile=run.compile,
+    )
+    return train(language).model
+
+
+def _claim(run: FoundationRun) -> None:
+    """Keeps the settings in run.out; ValueError where its parts were made with other ones."""
+    path = run.out / "foundation.json"
+    how = ("out", "workers", "threads", "compile")
+    settings = {name: value for name, value in asdict(run).items() if name not in how}
+    if path.exists():
+        require_equal(path, json.loads(path.read_text()), settings)
+    atomic_write(path, json.dumps(settings, indent=1).encode())
+
+
+def corpus(data: Pictures) -> list[str]:
+    """Texts that the tokenizer is learned from: foundation turns and every wording of Hand3D."""
+    rng = np.random.default_rng(0)
+    texts = [text for wordings in (*VISUAL_WORDINGS.values(), *MOTION_WORDINGS.values()) for text in wordings] * 40
+    for row in range(0, min(len(data), 6_000), data.frames):
+        first, last = data.pictures[row], data.pictures[row + data.frames - 1]
+        texts += [text for turn in sample_turns(first, last, 8, rng) for text in (turn.prompt, turn.answer)]
+    return texts
+
+
+def _tokenizer(folder: Path, data: Pictures) -> PreTrainedTokenizerFast:
+    if not (folder / "tokenizer.json").exists():
+        train_tokenizer(corpus(data)).save_pretrained(folder)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    tokenizer.add_tokens([AddedToken(token, normalized=False, special=False) for token in MotionCodec().tokens])
+    return tokenizer

@@ -1,0 +1,180 @@
+"""Training nano's 3D encoder from scratch on sequences of the tabletop world.
+
+The command (about half an hour on two cores, rendering apart):
+
+    python -m vipa.nano.foundation.spatial --out runs/cut3r
+"""
+
+import json
+import math
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vipa.io.progress import training_progress
+from vipa.models.cut3r import Cut3rConfig, Cut3rModel, Cut3rOutput, nano_cut3r_config
+from vipa.models.cut3r.losses import cut3r_loss, quaternion_wxyz
+from vipa.models.loading import load_model
+from vipa.models.starts import start_hash
+from vipa.nano.foundation.correspondence import Correspondence
+from vipa.training.checkpoints import cut_log, read_state, require_finite
+from vipa.training.optimiser import make_optimiser
+from vipa.training.schedule import warmup_cosine
+from vipa.worlds.sequences import FIRST_SEED, SequenceBatch, Sequences, batch_of, render_sequences
+
+
+@dataclass(frozen=True)
+class Cut3rTraining:
+    """A complete run; the same values give the same weights."""
+
+    out: Path
+    sequences: int = 12_000
+    frames: int = 4
+    size: int = 112
+    steps: int = 4_000
+    images_per_step: int = 32  # as many clips of 2 to `frames` frames as that makes
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.02
+    warmup: float = 0.03
+    betas: tuple[float, float] = (0.9, 0.98)
+    eps: float = 1e-8
+    gradient_clip: float = 1.0
+    pose_weight: float = 5.0  # on the translation and rotation terms, small beside the points'
+    correspondence_weight: float = 1.0
+    seed: int = 0
+    bf16: bool = True
+    start: Path | None = None  # weights to begin with instead of random ones
+    save_every: int = 1_000
+    workers: int = 2  # processes that render what the cache lacks
+    max_minutes: float | None = None  # a limit on the training itself; the schedule then follows the clock
+
+    def seeds(self) -> range:
+        return range(FIRST_SEED, FIRST_SEED + self.sequences)
+
+    def weights(self) -> dict[str, float]:
+        """Of the terms of the loss."""
+        points, pose = ("points_self", "points_world"), ("translation", "rotation")
+        weights = dict.fromkeys(points, 1.0) | dict.fromkeys(pose, self.pose_weight)
+        return weights | {"correspondence": self.correspondence_weight}
+
+
+def train_cut3r(run: Cut3rTraining, config: Cut3rConfig | None = None, data: Sequences | None = None) -> Path:
+    """Render what is missing, train, log to `run.out`/log.jsonl, save to `run.out`/final; returns that folder.
+
+    Resumes from `run.out`/checkpoint.pt where there is one; ValueError where that is another run's.
+    """
+    run.out.mkdir(parents=True, exist_ok=True)
+    if data is None:
+        data = render_sequences(run.out / "data", run.seeds(), run.frames, run.size, run.workers)
+    torch.manual_seed(run.seed)
+    if run.start is None:
+        model = Cut3rModel(config or nano_cut3r_config())
+    else:
+        model = load_model(Cut3rModel, run.start, expected="cut3r")
+    correspondence = Correspondence(model.config.decoder_width, model.config.patch_size)
+    learner = nn.ModuleDict({"model": model.train(), "correspondence": correspondence})
+    optimizer = make_optimiser(
+        learner, learning_rate=run.learning_rate, weight_decay=run.weight_decay, betas=run.betas, eps=run.eps
+    )
+    settings = asdict(run) | {"out": run.out.name, "start": run.start and run.start.name}
+    settings["start_hash"] = run.start and start_hash(run.start)
+    checkpoint, done, spent = run.out / "checkpoint.pt", 0, 0.0
+    if checkpoint.exists():
+        there = json.loads((run.out / "run.json").read_text())
+        if _deciding(there) != _deciding(settings):
+            raise ValueError(f"{checkpoint} is another run's: give its settings again, or choose another folder")
+        saved = read_state(checkpoint)
+        learner.load_state_dict(saved["learner"])
+        optimizer.load_state_dict(saved["optimizer"])
+        done, spent = saved["step"], saved["seconds"]
+    (run.out / "run.json").write_text(json.dumps(settings, indent=1) + "\n")
+    cut_log(run.out / "log.jsonl", done)
+    start, seen = time.monotonic() - spent, 0
+    with (run.out / "log.jsonl").open("a") as log, training_progress("cut3r", run.steps, done) as advance:
+        for step in range(done, run.steps):
+            seconds = time.monotonic() - start
+            fraction = step / run.steps
+            if run.max_minutes is not None:
+                fraction = max(fraction, seconds / (60 * run.max_minutes))
+            if fraction >= 1:
+                break
+            rate = warmup_cosine(round(fraction * 10_000), 10_000, run.warmup)
+            for group in optimizer.param_groups:
+                group["lr"] = run.learning_rate * rate
+            batch = _sample(data, run, step)
+            terms = _losses(model, correspondence, batch, run.bf16)
+            optimizer.zero_grad(set_to_none=True)
+            loss = sum(weight * terms[name] for name, weight in run.weights().items())
+            assert isinstance(loss, Tensor)
+            loss.backward()
+            norm = float(nn.utils.clip_grad_norm_(learner.parameters(), run.gradient_clip))
+            if not math.isfinite(norm):
+                raise ValueError(
+                    f"cut3r: the gradient norm is {norm} at step {step + 1}; this step was not kept. The same command "
+                    f"goes on from {checkpoint}, if there is one; if it ends here again, lower the learning rate (in "
+                    "another --out)"
+                )
+            optimizer.step()
+            seen += batch.valid.shape[:2].numel()
+            advance(float(loss.detach()), batch.valid.shape[:2].numel())
+            if step % 25 == 24:
+                record = {name: round(float(value.detach()), 5) for name, value in terms.items()}
+                speed = seen / (time.monotonic() - start - spent)
+                log.write(json.dumps({"step": step + 1, **record, "images_per_second": round(speed, 1)}) + "\n")
+                log.flush()
+            if step % run.save_every == run.save_every - 1:
+                _save(checkpoint, learner, optimizer, step + 1, time.monotonic() - start)
+    model.save_pretrained(run.out / "final")
+    return run.out / "final"
+
+
+def _deciding(settings: dict) -> dict:
+    """What the weights follow from, as JSON has it."""
+    how = ("out", "save_every", "workers", "start")
+    return json.loads(json.dumps({name: value for name, value in settings.items() if name not in how}))
+
+
+def _sample(data: Sequences, run: Cut3rTraining, step: int) -> SequenceBatch:
+    """Random clips of random length, frames in random order, with brightness and contrast of their own."""
+    rng = np.random.default_rng([run.seed, step])
+    frames = int(rng.integers(2, run.frames + 1))
+    rows = rng.choice(len(data), min(max(run.images_per_step // frames, 1), len(data)), replace=False)
+    batch = batch_of(data, rows, rng.permutation(run.frames)[:frames])
+    gain, shift = (torch.from_numpy(rng.normal(size=(len(rows), 1, 1, 1, 1)).astype(np.float32)) for _ in range(2))
+    return replace(batch, images=(batch.images * (1 + 0.1 * gain) + 0.1 * shift).clamp(-1, 1))
+
+
+def _losses(
+    model: Cut3rModel, correspondence: Correspondence, batch: SequenceBatch, bf16: bool
+) -> dict[str, Tensor]:
+    """The terms by name."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        output: Cut3rOutput = model(batch.images)
+    T = batch.T_world_camera
+    pose = torch.cat([T[..., :3, 3], quaternion_wxyz(T[..., :3, :3])], -1)
+    terms = cut3r_loss(output, batch.points_self, batch.points_world, pose, batch.valid)
+    assert output.decoder_tokens is not None
+    return terms | {"correspondence": correspondence(output.decoder_tokens, batch)}
+
+
+def _save(path: Path, learner: nn.Module, optimizer: torch.optim.Optimizer, step: int, seconds: float) -> None:
+    temporary = path.with_suffix(".tmp")
+    state = {
+        "learner": learner.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "step": step,
+        "seconds": seconds,
+    }
+    require_finite(state)
+    torch.save(state, temporary)
+    temporary.rename(path)
+
+
+if __name__ == "__main__":
+    import tyro
+
+    print(train_cut3r(tyro.cli(Cut3rTraining)))

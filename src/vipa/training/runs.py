@@ -1,0 +1,151 @@
+"""The runs of this project, each a function that returns everything (PAPER.md section 4).
+
+What a stage trains is declared here and nowhere else; `tests/training` counts the parameters.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from vipa.data.spec import DataSpec
+
+Preset = Literal["nano", "vipa-2b"]
+Precision = Literal["fp32", "bf16"]
+
+
+@dataclass(frozen=True)
+class TrainRun:
+    """One training, complete: saved beside what it produced.
+
+    start: `nano:foundation`, `nano:stage1`, `nano:stage2`, or a folder with a model. trained: parts of the model
+    (`VipaForConditionalGeneration.parts`); everything else is frozen. steps: optimiser steps. warmup: fraction of
+    the steps. betas, eps: of AdamW; only matrices decay (`training.optimiser`). gradient_clip: largest norm of the
+    gradient. precision: of the language model's and the heads' arithmetic; weights learn in fp32, and the encoders'
+    precision is the start's (`VipaConfig.encoder_precision`). threads: CPU threads (None: torch's own choice).
+    compile: the language model's layers by torch.compile, which needs a C++ compiler and about a minute, and then
+    nearly halves a step of nano on a CPU.
+    """
+
+    name: str
+    start: str
+    out: Path
+    data: tuple[DataSpec, ...]
+    trained: tuple[str, ...]
+    steps: int
+    learning_rate: float
+    weight_decay: float
+    warmup: float
+    betas: tuple[float, float] = (0.9, 0.98)
+    eps: float = 1e-8
+    gradient_clip: float = 1.0
+    precision: Precision = "bf16"
+    seed: int = 0
+    save_every: int = 500
+    log_every: int = 10
+    device: str = "auto"
+    threads: int | None = None
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.data or self.save_every < 1 or self.log_every < 1:
+            raise ValueError(
+                f"run {self.name!r}: it needs data, and save_every and log_every of at least 1, got "
+                f"{len(self.data)} components, {self.save_every}, {self.log_every}"
+            )
+        if self.steps < 1 or not 0 <= self.warmup <= 1 or self.learning_rate <= 0:
+            raise ValueError(
+                f"run {self.name!r}: steps must be >= 1, warmup in 0..1 and learning_rate > 0, got "
+                f"{self.steps}, {self.warmup}, {self.learning_rate}"
+            )
+
+
+STAGE1_PARTS = ("fusion",)
+NANO_STAGE1_PARTS = ("fusion", "language")
+"""Not the paper's: at nano's size the fusion alone improved directions but not distances (docs/results/nano.md)."""
+STAGE2_PARTS = ("fusion", "language")
+STAGE3_PARTS = ("language", "action_queries", "action_head")
+FOUNDATION_PARTS = ("projector", "language")
+
+
+def stage1(preset: Preset, data: Path, out: Path, start: str | None = None) -> TrainRun:
+    """3D-visual pretraining on Hand3D-visual: only the fusion learns (section 3.2.3); nano's language model too."""
+    run = TrainRun(
+        name="stage1",
+        start=start or _start(preset, "foundation"),
+        out=out,
+        data=(DataSpec("hand3d_visual", data, batch=32, turns=1),),
+        trained=STAGE1_PARTS,
+        steps=9_387,  # one epoch of the 300,368 pairs of the paper: each once, the last step begins a second
+        learning_rate=1e-5,
+        weight_decay=0.01,
+        warmup=0.03,
+    )
+    if preset == "nano":
+        spec = DataSpec("hand3d_visual", data, batch=20, turns=8)  # about 8 image prefixes a step
+        run = replace(run, data=(spec,), trained=NANO_STAGE1_PARTS, steps=1_200, learning_rate=7e-4)
+    return run
+
+
+def stage2(preset: Preset, data: Path, out: Path, start: str | None = None) -> TrainRun:
+    """3D-action pretraining on Hand3D-action: fusion and language model learn (section 3.2.3)."""
+    run = TrainRun(
+        name="stage2",
+        start=start or _start(preset, "stage1"),
+        out=out,
+        data=(DataSpec("hand3d_action", data, batch=32, turns=1),),
+        trained=STAGE2_PARTS,
+        steps=32_215,  # one epoch of the 1,030,850 samples of the paper
+        learning_rate=1e-5,
+        weight_decay=0.01,
+        warmup=0.03,
+    )
+    if preset == "nano":
+        spec = DataSpec("hand3d_action", data, batch=22, turns=4)  # likewise
+        run = replace(run, data=(spec,), steps=1_400, learning_rate=7e-4)
+    return run
+
+
+def stage3(preset: Preset, data: Path, out: Path, start: str | None = None) -> TrainRun:
+    """Post-training on robot demonstrations: language model and action head learn (section 3.3)."""
+    run = TrainRun(
+        name="stage3",
+        start=start or _start(preset, "stage2"),
+        out=out,
+        data=(DataSpec("episodes", data, batch=128),),
+        trained=STAGE3_PARTS,
+        steps=30_000,
+        learning_rate=5e-5,
+        weight_decay=1e-5,
+        warmup=0.05,
+    )
+    if preset == "nano":
+        spec = DataSpec("episodes", data, batch=32, noise_draws=8)
+        run = replace(run, data=(spec,), steps=2_200, learning_rate=5e-4)
+    return run
+
+
+def foundation_language(pictures: Path, out: Path, start: str) -> TrainRun:
+    """nano's stand-in for InternVL's pretraining: projector and language model learn on a dense-pretrained encoder."""
+    return TrainRun(
+        name="foundation",
+        start=start,
+        out=out,
+        data=(DataSpec("foundation", pictures, batch=6, turns=12),),
+        trained=FOUNDATION_PARTS,
+        steps=8_800,
+        learning_rate=1e-3,
+        weight_decay=0.01,
+        warmup=0.05,
+    )
+
+
+STAGES = {"stage1": stage1, "stage2": stage2, "stage3": stage3}
+
+
+def _start(preset: Preset, stage: str) -> str:
+    if preset == "nano":
+        return f"nano:{stage}"
+    raise ValueError(
+        f"preset {preset!r} needs --start: a folder made by `VipaForConditionalGeneration.from_parts` "
+        f"(stage 1) or by the stage before (see docs/model.md)"
+    )

@@ -1,0 +1,123 @@
+"""Foundation questions are about the image and nothing else; the tokenizer gives any text back."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import InternVLVisionModel
+
+from vipa.data.spec import DataSpec
+from vipa.hands.motion_codec import MotionCodec
+from vipa.models.packing import IGNORE, Packer
+from vipa.models.presets import nano_vlm_config
+from vipa.nano.foundation.conversations import FoundationQuestions, _distance
+from vipa.nano.foundation.picture_questions import NOMINAL_DEPTH, Picture, Seen, sample_turns
+from vipa.nano.foundation.picture_set import PAINTS, THINGS
+from vipa.nano.foundation.start import new_language_model
+from vipa.nano.foundation.vision import _mirrored, pixels
+from vipa.training.schedule import warmup_cosine
+
+
+@pytest.mark.parametrize(
+    "text", ["Where is the red cup?", "0.44m, 12.384 degrees", "\u00dcbung \u7b2c3 \n tab\t", "<motion><mx_7>"]
+)
+def test_the_tokenizer_gives_text_back(tokenizer, text):
+    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+
+
+def test_a_motion_token_is_one_id_and_digits_stand_alone(tokenizer):
+    motion = MotionCodec().to_text({"left": np.array([[0.1, 0.0, 0.5]])})
+    assert len(tokenizer(motion)["input_ids"]) == 6
+    assert len(tokenizer("2048")["input_ids"]) == 4
+
+
+def test_patch_targets_name_what_is_at_the_patch(pictures):
+    _, data = pictures
+    assert data.thing.max() <= len(THINGS)
+    assert data.paint.max() <= len(PAINTS)
+    boxes = data.box[data.thing > 0].astype(np.float32)
+    assert (boxes[:, 2:] > 0).all()
+    assert (np.abs(boxes[:, :2] - 0.5) <= 0.5).all()
+
+
+def test_coordinates_in_answers_are_those_of_the_thing():
+    cup, plate = Seen("red cup", (0.25, 0.5), 0.1, True), Seen("blue plate", (0.75, 0.5), 0.2, True)
+    picture = Picture((cup, plate), ())
+    sampled = sample_turns(picture, picture, 300, np.random.default_rng(0))
+    turns = [(turn.prompt, turn.answer) for turn in sampled]
+    assert all(turn.points == (cup.centre,) for turn in sampled if turn.prompt == "Point at the red cup.")
+    assert ("Point at the red cup.", "25 50") in turns
+    assert ("In the image, where is the blue plate from the red cup?", "right") in turns
+    assert ("How many objects are there?", "2") in turns
+
+
+def test_guessed_metres_use_the_nominal_depth_and_not_the_true_one():
+    small, large = (Seen("red ball", (0.5, 0.5), size, True) for size in (0.03, 0.3))
+    assert small.guess[2] > NOMINAL_DEPTH > large.guess[2]
+    left, right = (Seen("red ball", (x, 0.5), 0.1, True).guess for x in (0.0, 1.0))
+    assert right[0] - left[0] == pytest.approx(2 * 0.625 * NOMINAL_DEPTH)
+
+
+def test_the_schedule_warms_up_and_ends_at_zero():
+    factors = [warmup_cosine(step, 100, 0.1) for step in range(101)]
+    assert factors[0] == pytest.approx(0.1)
+    assert max(factors) == factors[10] == 1.0
+    assert factors[100] == pytest.approx(0.0)
+    assert np.all(np.diff(factors[10:]) < 0)
+
+
+def test_an_aligned_projector_brings_image_tokens_to_their_words(pictures, tokenizer):
+    _, data = pictures
+    torch.manual_seed(0)
+    vision = InternVLVisionModel(nano_vlm_config(tokenizer).vision_config)
+    model = new_language_model(tokenizer, vision, data, seed=0)
+    with torch.no_grad():
+        tokens = model.model.project(model.encode_images(pixels(torch.from_numpy(data.rgb)))[0], None)
+        words = model.get_input_embeddings()(torch.tensor([tokenizer(f" {p}")["input_ids"][0] for p in PAINTS]))
+    similar = torch.nn.functional.cosine_similarity(tokens[:, :, None], words, dim=-1)
+    shown = torch.from_numpy(data.paint > 0)
+    right = similar[shown].argmax(-1) == torch.from_numpy(data.paint)[shown].long() - 1
+    assert right.float().mean() > 0.5  # 8 colours, an untrained image encoder
+
+
+def test_mentioned_things_are_marked_in_prompts_alone(pictures, tokenizer):
+    data = pictures[1]
+    questions = FoundationQuestions(
+        DataSpec("foundation", Path(), batch=4, turns=6), data, Packer(tokenizer, 4), 8
+    )
+    inputs, groups, _ = questions.inputs(np.random.default_rng(0), np.arange(len(data)))
+    marked = ~inputs["mentions"].isnan().any(-1)
+    assert marked.any()
+    assert (inputs["labels"][marked] == IGNORE).all()
+    for ids, points, here, group in zip(inputs["input_ids"], inputs["mentions"], marked, groups):
+        picture = data.pictures[int(group[-1])]
+        words = {w for t in (*picture.objects, *picture.hands) for w in t.name.split()}
+        assert {tokenizer.decode(i).strip() for i in ids[here]} <= words
+        centres = torch.tensor([t.centre for t in (*picture.objects, *picture.hands)])
+        assert (torch.cdist(points[here], centres) < 1e-6).any(1).all()
+
+
+def test_questions_that_ask_for_no_place_still_have_a_loss():
+    read = torch.ones(3, 4, requires_grad=True)
+    loss = _distance(read, torch.full((3, 4), torch.nan))
+    loss.backward()
+    assert float(loss.detach()) == 0
+    assert read.grad is not None
+    assert not read.grad.any()
+
+
+def test_a_mirrored_picture_shows_its_things_where_its_targets_say(pictures):
+    _, data = pictures
+    batch = {name: torch.from_numpy(getattr(data, name)) for name in ("rgb", "thing", "paint", "box")}
+    turned = _mirrored(batch, torch.ones(len(data), dtype=torch.bool))
+    assert torch.equal(turned["rgb"][:, :, 0], batch["rgb"][:, :, -1])
+    left, right = (1 + THINGS.index(f"{side} hand") for side in ("left", "right"))
+    for side, other in ((left, right), (right, left)):
+        assert (turned["thing"] == side).sum() == (batch["thing"] == other).sum()
+    some = turned["thing"] > 0
+    centre = (some.nonzero()[:, 1] % 8 + 0.5) / 8
+    assert (turned["box"][some][:, 0].float() - centre).abs().max() < turned["box"][some][:, 2].max() / 2 + 1 / 8
+    again = _mirrored(turned, torch.ones(len(data), dtype=torch.bool))
+    assert all(torch.equal(again[name], batch[name]) for name in ("rgb", "thing", "paint"))
+    assert (again["box"] - batch["box"])[batch["thing"] > 0].abs().max() < 1e-3
