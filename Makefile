@@ -15,8 +15,8 @@ $(READY): pyproject.toml constraints.txt scripts/make_environment.sh
 demo: install
 	$(BIN)/vipa demo
 
-test: install
-	$(BIN)/python -m pytest
+test: install  # two processes of one thread each: two cores
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow

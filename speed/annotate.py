@@ -1,8 +1,8 @@
 """Frames per second of annotation apart from its networks, by stage: CPU time, so that a busy machine does not
 change the figures (OMP_NUM_THREADS=1).
 
-    python benchmarks/annotate.py --clips 20
-    python benchmarks/annotate.py --clips 64 --engine ray --workers 1    # then 2, 4 ...
+    python speed/annotate.py --clips 20
+    python speed/annotate.py --clips 64 --engine ray --workers 1    # then 2, 4 ...
 
 Clips are made in memory with 640 x 480 images, depth (a wall and a slab on it) of unknown unit and boxes, so that
 calibration and localisation run; "frames" are the sampled ones that went through every stage.

@@ -1,7 +1,7 @@
 """Speed and memory of CUT3R: frames/s by size, precision, way of running, clip length, device, compiled or not.
 
-    python benchmarks/cut3r.py --models nano --frames 1 4 16 64 --out benchmarks/cut3r_cpu.txt
-    python benchmarks/cut3r.py --models 224 --frames 16 --precisions fp32 --public CHECKOUT
+    python speed/cut3r.py --models nano --frames 1 4 16 64 --out speed/cut3r_cpu.txt
+    python speed/cut3r.py --models 224 --frames 16 --precisions fp32 --public CHECKOUT
 
 With --public, a checkout of the authors' code runs beside ours instead: same weights, same clip, outputs compared, then
 in turns in one process (ours, theirs, ours, ...).

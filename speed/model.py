@@ -1,4 +1,4 @@
-"""How fast the model trains and answers: `python benchmarks/model.py --preset nano --device cpu`.
+"""How fast the model trains and answers: `python speed/model.py --preset nano --device cpu`.
 
 Random weights and random pictures; only speed is measured. Training: samples per second of forward, backward and
 AdamW step in each stage, with the encoders run live and with their tokens cached. Inference: latency per action

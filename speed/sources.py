@@ -1,6 +1,6 @@
 """How long a clip takes to read: annotation and one frame a second of ten seconds of 1080p video.
 
-Run on one core: `taskset -c 0 python benchmarks/sources.py`. Writes benchmarks/results/sources.json.
+Run on one core: `taskset -c 0 python speed/sources.py`. Writes speed/results/sources.json.
 The clip is EgoDex's form: H.264 at 1920 x 1080 and 30 frames a second, 69 transforms a frame in HDF5, made from
 the tabletop world's fixture by repeating it; key frames every 30 and every 250 frames.
 """

@@ -1,7 +1,7 @@
 """Where the questions about tasks send the hands, and how exact the contacts are that geometry tells.
 
-python benchmarks/task_goals.py labels SOURCE ROOT [--sheet FILE.jpg]   # figures and a table of every label, Markdown
-python benchmarks/task_goals.py contacts [--films 40]                   # against the tabletop's truth, Markdown
+python speed/task_goals.py labels SOURCE ROOT [--sheet FILE.jpg]   # figures and a table of every label, Markdown
+python speed/task_goals.py contacts [--films 40]                   # against the tabletop's truth, Markdown
 
 What they printed is in docs/results/task_goals.md. Labels are made as where no contacts are known. The sheet shows each
 label over its picture: where the hand is when asked about (left), the arrow to its goal, and the frame of the goal

@@ -1,4 +1,4 @@
-"""How fast the tabletop world draws: `python benchmarks/worlds.py`. One process; recorded in worlds.txt beside it."""
+"""How fast the tabletop world draws: `python speed/worlds.py`. One process; recorded in worlds.txt beside it."""
 
 import os
 import time

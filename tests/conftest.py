@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 
@@ -13,3 +15,44 @@ def hand3d_path(tmp_path_factory):
     path = tmp_path_factory.mktemp("hand3d")
     annotate((replace(film_clip(TRAIN[i]), split="train") for i in range(4)), path)
     return path
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory):
+    from vipa.nano.foundation.picture_set import render_pictures
+
+    folder = tmp_path_factory.mktemp("pictures")
+    return folder, render_pictures(folder, range(8), frames=2, workers=1)
+
+
+@pytest.fixture(scope="session")
+def tokenizer(pictures):
+    import numpy as np
+
+    from vipa.hands.motion_codec import MotionCodec
+    from vipa.nano.foundation.picture_questions import sample_turns
+    from vipa.nano.foundation.tokenizer import train_tokenizer
+
+    rng = np.random.default_rng(0)
+    data = pictures[1]
+    texts = [
+        text for p in data.pictures for turn in sample_turns(p, p, 20, rng) for text in (turn.prompt, turn.answer)
+    ]
+    tokenizer = train_tokenizer(texts * 5, vocabulary=600)
+    tokenizer.add_tokens(MotionCodec().tokens)
+    return tokenizer
+
+
+@pytest.fixture(scope="session")
+def start(tmp_path_factory, tokenizer) -> Path:
+    """A folder with a whole nano of random weights."""
+    import torch
+
+    from vipa.models import VipaForConditionalGeneration, nano_vipa_config
+    from vipa.models.presets import nano_processor
+
+    folder = tmp_path_factory.mktemp("start")
+    torch.manual_seed(0)
+    VipaForConditionalGeneration(nano_vipa_config(tokenizer)).save_pretrained(folder)
+    nano_processor(tokenizer).save_pretrained(folder)
+    return folder

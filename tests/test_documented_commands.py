@@ -25,7 +25,7 @@ from vipa import cli
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-SOURCES = sorted([*(ROOT / "src").rglob("*.py"), *(ROOT / "benchmarks").glob("*.py")])
+SOURCES = sorted([*(ROOT / "src").rglob("*.py"), *(ROOT / "speed").glob("*.py")])
 
 COMMAND = re.compile(r"(?:(?:[A-Z_]+=\S+|taskset -c \d+|usage:|\$) )*((?:vipa|make|python(?= -m| \S+\.py)) \S.*)")
 FENCED = re.compile(r"```.*?```", re.DOTALL)
@@ -174,7 +174,7 @@ def vipa_fault(words: list[str], capsys) -> str:
 def python_fault(words: list[str], capsys, monkeypatch) -> str:
     """Runs the module or file as far as the end of its parsing."""
     module = words[0] == "-m"
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    monkeypatch.syspath_prepend(str(ROOT / "speed"))
     name, arguments = words[1 if module else 0], words[2 if module else 1 :]
     if name == "pytest":
         return ""
@@ -217,7 +217,7 @@ def test_every_command_that_a_text_names_is_understood(capsys, monkeypatch, stop
     "command",
     ["vipa anotate x y --out z", "vipa annotate tabletop x --out y --fovv 3", "vipa model summary vipa-9b",
      "vipa evaluate hand4d", "vipa import-weights mono", "make tests", "python -m vipa.no_such_module",
-     "python benchmarks/model.py --no-such-option"],
+     "python speed/model.py --no-such-option"],
 )  # fmt: skip
 def test_a_command_that_is_not_there_is_noticed(command, capsys, monkeypatch, stop_after_parsing):
     assert fault_of(command, capsys, monkeypatch)

@@ -284,8 +284,13 @@ def test_a_damaged_part_in_the_middle_is_said_and_no_wrong_picture_is_given(tmp_
     with av.open(str(path)) as container:
         place = [(p.pos, p.size) for p in container.demux(video=0) if p.size][20]
     data = bytearray(path.read_bytes())
-    for at in range(place[0] + 12, sum(place), 3):
-        data[at] ^= 0x5A
+    if codec.startswith(
+        "libx26"
+    ):  # their packets carry no checksum: what decoders surely notice is a wrong length
+        data[place[0] : place[0] + 4] = b"\xff" * 4
+    else:
+        for at in range(place[0] + 12, sum(place), 3):
+            data[at] ^= 0x5A
     path.write_bytes(data)
     video, lost = VideoFrames(path), {}
     for i in range(48):

@@ -197,7 +197,7 @@ def test_the_shipped_policy_is_normalised_as_it_was():
 
 
 def nano_contract():
-    return files("vipa.models.starts") / "nano" / "action_contract.json"
+    return files("vipa.nano") / "weights" / "action_contract.json"
 
 
 @pytest.mark.parametrize("source", OPEN_CLOSED)
