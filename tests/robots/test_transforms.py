@@ -1,11 +1,11 @@
 """Invertible transforms: every inverse undoes its forward, and normalisation stays sane where data hardly moves."""
 
 import warnings
-from importlib.resources import files
 
 import numpy as np
 import pytest
 
+from vipa.models.starts import NANO
 from vipa.robots.contract import ActionContract, Dimension, Statistics
 from vipa.robots.known.tabletop import tabletop_contract
 from vipa.robots.transforms import (
@@ -197,7 +197,7 @@ def test_the_shipped_policy_is_normalised_as_it_was():
 
 
 def nano_contract():
-    return files("vipa.nano") / "weights" / "action_contract.json"
+    return NANO / "action_contract.json"
 
 
 @pytest.mark.parametrize("source", OPEN_CLOSED)

@@ -112,7 +112,7 @@ def check_optional() -> Iterator[Finding]:
 
 
 def check_weights() -> Iterator[Finding]:
-    root = Path(vipa.__file__).parent / "nano" / "weights"
+    root = Path(vipa.__file__).parent / "weights"
     folders = sorted({file.parent for file in root.rglob("*.safetensors")})
     if not folders:
         yield Finding(

@@ -1,9 +1,9 @@
 """Where a model comes from: the weights of `nano` that ship with the package, or a folder.
 
-nano/weights/foundation/vlm, foundation/spatial   the two pretrained parts, float16
-nano/weights/stage1|stage2|stage3.safetensors     what each stage trained, float16; later files build on earlier
+weights/nano/foundation/vlm, foundation/spatial   the two pretrained parts, float16
+weights/nano/stage1|stage2|stage3.safetensors     what each stage trained, float16; later files build on earlier
 weights/nano/conventions.json                     what each stage's motion tokens and direction words mean
-nano/weights/logs, results                        of the commands that made them
+weights/nano/logs, results                        of the commands that made them
 """
 
 import json
@@ -16,7 +16,7 @@ from vipa.models import VipaForConditionalGeneration, VipaProcessor
 from vipa.models.loading import check_folder, check_safetensors, load_model, load_processor, load_tokenizer
 from vipa.models.presets import nano_action_config, nano_fusion, nano_processor
 
-NANO = Path(__file__).parents[1] / "nano" / "weights"
+NANO = Path(__file__).parents[1] / "weights" / "nano"
 CONVENTIONS = "conventions.json"
 NANO_STAGES = ("foundation", "stage1", "stage2", "stage3")
 

@@ -1,7 +1,7 @@
 """The whole recipe of the shipped nano, and its packing into the package.
 
 python -m vipa.nano.recipe --out runs/nano            # trains everything, evaluates, hours on two cores
-python -m vipa.nano.recipe --out runs/nano --pack     # then writes src/vipa/nano/weights
+python -m vipa.nano.recipe --out runs/nano --pack     # then writes src/vipa/weights/nano
 """
 
 import json

@@ -1,0 +1,26 @@
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+from vipa.moved import MOVED
+
+
+def test_every_new_place_is_there():
+    for new in MOVED.values():
+        assert importlib.util.find_spec(f"vipa.{new}") is not None, new
+
+
+@pytest.mark.parametrize("old", ["clips.fixtures", "hand3d.annotate", "training.demonstrations", "weights"])
+def test_a_module_is_found_by_its_old_name_with_a_word_of_its_new_one(old):
+    """In a process of its own: nothing is imported yet."""
+    code = f"import vipa.{old} as m; print(m.__name__)"
+    run = subprocess.run([sys.executable, "-W", "always", "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == f"vipa.{MOVED[old]}"
+    assert f"vipa.{old} is now vipa.{MOVED[old]}" in run.stderr
+
+
+def test_a_name_that_never_was_is_not_found():
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("vipa.hand3d.no_such_part")
