@@ -1,4 +1,4 @@
-"""Makes the demo's real video, src/vipa/demo/real, from dex-retargeting's human_hand_video.mp4 (SOURCE.md there).
+"""Makes the demo's real video, src/vipa/nano/real, from dex-retargeting's human_hand_video.mp4 (SOURCE.md there).
 
     python scripts/real_excerpt.py human_hand_video.mp4 hand_landmarker.task      # pip install vipa[mediapipe]
 
