@@ -1,4 +1,4 @@
-"""Hand3D-test: questions about metric space, answered in words (PAPER section 5, Fig. 8).
+"""Hand3D-test: questions about metric space, answered in words (section 5, Fig. 8).
 
 Distance error: |said - true| in metres. Direction score: one point for each of the three axes whose sign is right,
 where "not named" is a sign too; 3 is best. An answer that does not parse is counted and scored worst: no points,

@@ -1,4 +1,4 @@
-"""Wrist trajectories as motion tokens against the truth (PAPER sections 3.2.1 and 5, Fig. 9).
+"""Wrist trajectories as motion tokens against the truth (sections 3.2.1 and 5, Fig. 9).
 
 Average displacement error (ADE): mean distance in metres between predicted and true waypoints over the whole
 trajectory; final displacement error (FDE): at the last one. Both per hand, averaged over hands, in the camera frame of

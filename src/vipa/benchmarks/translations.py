@@ -1,4 +1,4 @@
-"""Motions put into words, against the text that the motion is under (motion translation, PAPER section 3.2.1).
+"""Motions put into words, against the text that the motion is under (motion translation, section 3.2.1).
 
 Texts are compared as sequences of lower-case words. Exact: the share of answers with the same words. ROUGE-L:
 2 m / (a + b) with m the length of the longest common subsequence of answer (a words) and truth (b words). Verb, object

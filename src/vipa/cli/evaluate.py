@@ -19,7 +19,7 @@ def hand3d(
     limit: int | None = None,
     batch: int = 32,
 ) -> None:
-    """Answers the questions of a Hand3D data set and scores distance and direction (PAPER section 5).
+    """Answers the questions of a Hand3D data set and scores distance and direction (section 5).
 
     model: a folder with a model, a shipped one (nano:stage1), or `constant` (median distance and majority direction
     per kind, fitted on the train split). out: JSON file of the result; the answers are written beside it, and a run

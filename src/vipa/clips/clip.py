@@ -45,7 +45,7 @@ class DepthFrames(Protocol):
 
 @dataclass(frozen=True)
 class Mano:
-    """MANO parameters of one hand over a clip (FORMATS section 0).
+    """MANO parameters of one hand over a clip (docs/hands.md).
 
     pose is absolute: the model's mean pose is already added. A left hand has left-hand parameters as the
     official left model reads them; `hands` holds the one mirror function.

@@ -1,4 +1,4 @@
-"""Direction words of a displacement in the OpenCV camera frame (PAPER section 3.2.1)."""
+"""Direction words of a displacement in the OpenCV camera frame (section 3.2.1)."""
 
 import numpy as np
 

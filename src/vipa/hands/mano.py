@@ -1,7 +1,7 @@
 """MANO in torch: shape and pose blend shapes, linear blend skinning; batched, differentiable.
 
 Joints leave in the project's order of 21. Every convention that data sets differ in is a named argument
-(FORMATS section 0); nothing is guessed.
+(docs/hands.md); nothing is guessed.
 """
 
 from collections.abc import Sequence

@@ -45,7 +45,7 @@ class DemoRun:
     demonstrations: int = 80
     foundation_steps: int = 100
     stage1_steps: int = 120
-    stage2_steps: int = 150
+    stage2_steps: int = 240
     stage3_steps: int = 220
     questions: int = 200
     motions: int = 80

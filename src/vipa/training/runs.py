@@ -1,4 +1,4 @@
-"""The runs of this project, each a function that returns everything (PAPER.md section 4).
+"""The runs of this project, each a function that returns everything (section 4).
 
 What a stage trains is declared here and nowhere else; `tests/training` counts the parameters.
 """

@@ -1,4 +1,4 @@
-"""Sizes of a CUT3R network (REFERENCE section 1): the released ones, nano, and any other."""
+"""Sizes of a CUT3R network (docs/cut3r.md): the released ones, nano, and any other."""
 
 import math
 from typing import Any

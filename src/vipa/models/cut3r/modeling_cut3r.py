@@ -1,4 +1,4 @@
-"""The CUT3R network (Continuous 3D Perception Model with Persistent State), written from REFERENCE section 1.
+"""The CUT3R network (Continuous 3D Perception Model with Persistent State), described in docs/cut3r.md.
 
 Two ways to run, same numbers: a batch of clips at once (`forward`), and streaming (`step`), whose state has a
 constant size however long the video. Encoders and heads see all frames of a batch together; only the recurrence
