@@ -46,7 +46,7 @@ class DemoRun:
     foundation_steps: int = 100
     stage1_steps: int = 120
     stage2_steps: int = 240
-    stage3_steps: int = 220
+    stage3_steps: int = 180
     questions: int = 200
     motions: int = 80
     tasks: tuple[str, ...] = ("touch", "push", "lift", "place")
