@@ -276,3 +276,31 @@ def test_a_made_thing_of_a_data_set_without_meshes_can_still_be_asked_about(tmp_
     clips = [c for c in load_source("taco").read_clips(fixture.root, fixture.options) if isinstance(c, Clip)]
     assert "is missing" in clips[0].notes["meshes"]
     assert asked(clips[0])
+
+
+def test_every_frame_of_a_question_shows_what_it_asks_about():
+    from dataclasses import replace
+
+    from vipa.hand3d.config import HandsConfig, RelationsConfig
+    from vipa.hand3d.measure.relating import ClipGeometry, spatial_relations, task_completions
+    from vipa.hand3d.measure.wrists import locate_hands
+    from vipa.worlds.film import film_clip
+    from vipa.worlds.seeds import seeds_of
+
+    asked = 0
+    for seed in seeds_of("validation")[:3]:
+        clip = film_clip(seed)
+        frames = np.arange(0, len(clip), 5)
+        sight = Sight(clip, frames.tolist())
+        unseen = frames[2::3]  # the hands, in every third sample
+        hands = tuple(
+            replace(hand, wrists=np.where(np.isin(frames, unseen)[:, None], np.nan, hand.wrists))
+            for hand in locate_hands(clip, sight, HandsConfig())
+        )
+        objects = tuple(from_poses(clip, sight, 0.3))
+        geometry = ClipGeometry(frames, clip.T_world_camera[frames], objects, hands)
+        for ask in (spatial_relations, task_completions):
+            for found in ask(clip, geometry, RelationsConfig()):
+                asked += len(found.frames) > 1
+                assert not set(found.frames) & set(unseen.tolist())
+    assert asked > 20

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from vipa.clips.clip import Clip
 from vipa.geometry import transform
@@ -64,17 +64,14 @@ def left_out(geometry: ClipGeometry) -> dict[str, int]:
 
 
 def spatial_relations(clip: Clip, geometry: ClipGeometry, config: RelationsConfig) -> list[Found]:
-    """Each object from each hand, both seen in the last frame of a window, which is what the question asks about.
-
-    Earlier frames lead up to it and may show neither: the answer is in the first one's camera, whose movement to the
-    last one the pictures themselves show.
-    """
+    """Each object from each hand in the last frame of a window; every frame of it shows both."""
     found = []
     for hand in geometry.hands:
         wrists = hand.wrists
         for thing in geometry.objects:
-            for end in np.flatnonzero(np.isfinite(wrists).all(-1) & np.isfinite(thing.centres).all(-1)):
-                start = _window_start(clip, geometry, config, int(end), f"spatial {hand.side} {thing.name}")
+            seen = np.asarray(np.isfinite(wrists).all(-1) & np.isfinite(thing.centres).all(-1))
+            for end in np.flatnonzero(seen):
+                start = _window_start(clip, geometry, config, int(end), f"spatial {hand.side} {thing.name}", seen)
                 frame = int(geometry.frames[end])
                 displacement = _to_first(geometry, start, int(end)) @ (thing.centres[end] - wrists[end])
                 relation = Relation(
@@ -97,8 +94,8 @@ def spatial_relations(clip: Clip, geometry: ClipGeometry, config: RelationsConfi
 
 
 def task_completions(clip: Clip, geometry: ClipGeometry, config: RelationsConfig) -> list[Found]:
-    """Where a hand went from a window's last frame for its task (see `goals`). The last frame shows the hand, and one
-    of the frames what it is to reach, where the goal names that and its place is known."""
+    """Where a hand went from a window's last frame for its task (see `goals`). Every frame shows the hand, and one of
+    them what it is to reach, where the goal names that and its place is known."""
     if clip.T_world_camera is None or geometry.T_world_camera is None:
         return []
     names = [thing.name for thing in geometry.objects]
@@ -106,8 +103,9 @@ def task_completions(clip: Clip, geometry: ClipGeometry, config: RelationsConfig
     found, goals = [], TaskGoals(clip, names, paths, config.goals)
     for hand in geometry.hands:
         wrists, stretch, wrist_world = hand.wrists, hand.path.stretch, goals.wrists[hand.side]
+        seen = np.asarray(np.isfinite(wrists).all(-1))
         for text in clip.texts:
-            for end in np.flatnonzero(np.isfinite(wrists).all(-1)):
+            for end in np.flatnonzero(seen):
                 frame = int(geometry.frames[end])
                 if not text.start - LEAD <= clip.timestamps[frame] - clip.timestamps[0] < text.end:
                     continue
@@ -116,7 +114,7 @@ def task_completions(clip: Clip, geometry: ClipGeometry, config: RelationsConfig
                     continue
                 if len({s for s in stretch[frame : goal.frame + 1] if s >= 0}) > 1:
                     continue  # the tracker lost it on the way
-                start = _window_start(clip, geometry, config, int(end), f"task {hand.side} {text.text}")
+                start = _window_start(clip, geometry, config, int(end), f"task {hand.side} {text.text}", seen)
                 if goal.object is not None and not _shown(geometry, goal.object, start, int(end)):
                     continue
                 R_first_world = geometry.T_world_camera[start, :3, :3].T
@@ -198,10 +196,15 @@ def _draw(clip: Clip, end: int, what: str, most: int) -> int:
     return 1 + int(np.random.default_rng(seed).integers(most))
 
 
-def _window_start(clip: Clip, geometry: ClipGeometry, config: RelationsConfig, end: int, what: str) -> int:
+def _window_start(
+    clip: Clip, geometry: ClipGeometry, config: RelationsConfig, end: int, what: str, seen: Bool[np.ndarray, "n"]
+) -> int:
+    """The first sample of a window that ends at `end`: drawn, then brought forward until all of it is `seen`."""
     if geometry.T_world_camera is None or config.window < 2:
         return end  # without camera poses only the frame itself is in its own camera
-    return end + 1 - _draw(clip, end, f"{config.seed} {what}", min(config.window, end + 1))
+    start = end + 1 - _draw(clip, end, f"{config.seed} {what}", min(config.window, end + 1))
+    unseen = np.flatnonzero(~seen[start:end])
+    return start if not len(unseen) else start + int(unseen[-1]) + 1
 
 
 def _to_first(geometry: ClipGeometry, start: int, end: int) -> np.ndarray:

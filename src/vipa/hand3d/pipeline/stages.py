@@ -35,7 +35,7 @@ from vipa.io.hashing import content_of, digest
 from vipa.io.store import ClipStore, StageOutput
 
 STAGE_VERSIONS = {
-    "contacts": 1, "words": 2, "points": 3, "scale": 4, "objects": 4, "relations": 4, "motion": 3, "frames": 1
+    "contacts": 1, "words": 2, "points": 3, "scale": 4, "objects": 4, "relations": 5, "motion": 3, "frames": 1
 }  # fmt: skip
 """Raised when a stage's results change, so that old files count as out of date."""
 
