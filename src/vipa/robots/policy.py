@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
+from vipa.models.continuation import continue_actions
 from vipa.models.selfcheck import fingerprint
 from vipa.robots.checkpoint import open_checkpoint
 from vipa.robots.contract import ActionContract
@@ -135,9 +136,34 @@ class VipaPolicy:
         present = [real for _, real in pictures]
         return inputs if all(map(all, present)) else mask_absent(inputs, present, self.processor.image_token_id)
 
-    def infer(self, observation: Observation) -> Float[np.ndarray, "horizon a"]:
-        """One robot's chunk, in its own units."""
-        return self([observation])[0]
+    def infer(
+        self, observation: Observation, *, playing: Float[np.ndarray, "k a"] | None = None, sent: int = 0
+    ) -> Float[np.ndarray, "horizon a"]:
+        """One robot's chunk, in its own units.
+
+        Real-time chunking: playing: what the chunk that is being played has for the new one's first k steps; the first
+        `sent` of them will have been played when this one comes, and are kept. ValueError where they do not fit.
+        """
+        if playing is None:
+            return self([observation])[0]
+        playing, device = np.asarray(playing, dtype=np.float64), next(self.model.parameters()).device
+        if playing.ndim != 2 or playing.shape[1] != len(self.contract.action) or not np.isfinite(playing).all():
+            raise ValueError(
+                f"playing: shape {playing.shape}; expected finite actions (k, {len(self.contract.action)})"
+            )
+        sample = self._pipeline.forward({"state": observation.state[None], "action": playing[None]})
+        chunk = continue_actions(
+            self.model,
+            known=torch.from_numpy(sample["action"]).float().to(device),
+            sent=sent,
+            state=torch.from_numpy(sample["state"]).float().to(device),
+            embodiment=self.contract.robot,
+            steps=self.steps,
+            noise=self._noise([observation.key], self.model.config.action_config.action_length).to(device),
+            **{name: value.to(device) for name, value in self.inputs([observation]).items()},
+        )
+        action = chunk[..., : len(self.contract.action)].float().cpu().numpy()
+        return self._pipeline.inverse({"state": sample["state"], "action": action})["action"][0]
 
     def warm_up(self, batches: Sequence[int] = (1,), size: int = 224) -> None:
         """Runs batches of grey pictures, so that no robot waits for what only the first call does."""

@@ -54,6 +54,7 @@ def test_a_request_becomes_an_observation():
         ({"state": "zero"}, "a str; expected an array of numbers"),
         ({"prompt": ""}, "prompt: expected words"),
         ({"prompt": b"go"}, "prompt: expected words, got bytes"),
+        ({"prompt": "look: <IMG_CONTEXT>"}, "prompt: it holds <IMG_CONTEXT>"),
         ({"prompt": "go" * 2000}, "4000 characters"),
         ({"deadline_ms": -1}, "deadline_ms: expected a positive"),
         ({"deadline_ms": float("nan")}, "deadline_ms: expected a positive"),

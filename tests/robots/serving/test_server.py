@@ -82,14 +82,6 @@ def test_openpi_client_works_unchanged(nano, served):
     assert client.infer(message)["actions"].shape == (8, 7)  # an error is not the end
 
 
-def test_words_that_upset_the_model_are_their_client_s_error_alone(served):
-    with ThreadPoolExecutor(3) as pool, Raw(served) as a, Raw(served) as b, Raw(served) as c:
-        messages = (request(), request(prompt="<IMG_CONTEXT> <IMG_CONTEXT>"), request())
-        answers = list(pool.map(lambda pair: pair[0].ask(pair[1]), zip((a, b, c), messages)))
-    assert "places" in answers[1]
-    assert answers[0]["actions"].shape == answers[2]["actions"].shape == (8, 7)
-
-
 def test_vipa_serve_drains_on_sigterm():
     """A request that is being answered when SIGTERM comes is answered; then the server is gone, with exit code 0."""
     command = [sys.executable, "-m", "vipa", "serve", "nano:stage3", "--port", "0", "--max-batch", "1"]
@@ -191,6 +183,24 @@ def test_a_policy_that_fails_is_an_error_and_not_the_end(echo):
     with Raw(port) as client:
         assert client.ask(request(prompt="break")) == "the policy failed: ZeroDivisionError: it broke"
         assert client.ask(request(4))["actions"][0, 0] == 4
+
+
+def test_who_breaks_a_batch_gets_the_error_alone(echo):
+    policy, port, _ = echo
+    with Raw(port) as first, Raw(port) as good, Raw(port) as bad:
+        for client in (first, good, bad):
+            client.ask(request())
+        policy.may_answer.clear()
+        policy.batches.clear()
+        first.send(request(1))
+        until(lambda: policy.batches)
+        good.send(request(2))
+        bad.send(request(3, prompt="break"))
+        until(lambda: metric(port, "vipa_queued_requests") == 2)
+        policy.may_answer.set()
+        assert "it broke" in bad.answer()
+        assert [client.answer()["actions"][0, 0] for client in (first, good)] == [1, 2]
+    assert policy.batches == [1, 2, 1, 1]
 
 
 # -- faults

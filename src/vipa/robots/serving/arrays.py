@@ -38,7 +38,7 @@ def unpack(data: bytes) -> Any:
     except msgpack.exceptions.StackError:
         raise ValueError("message: nested too deeply") from None
     except (msgpack.exceptions.UnpackException, msgpack.exceptions.ExtraData, UnicodeDecodeError) as error:
-        raise ValueError(f"message: not msgpack ({error or type(error).__name__})") from None
+        raise ValueError(f"message: not msgpack ({str(error) or type(error).__name__})") from None
     except ValueError as error:
         text = str(error)
         raise ValueError(text if text.startswith("message: ") else f"message: not msgpack ({text})") from None

@@ -8,11 +8,10 @@ On connect the server sends its metadata. A request is a map of observations; th
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-
 from vipa.robots.policy import Policy
 from vipa.robots.serving.arrays import pack, unpack
 from vipa.robots.serving.requests import Reader, Request
+from vipa.robots.serving.worker import Answer
 
 OPTIONAL = {
     "request_id": "a whole number or a text; the answer carries it",
@@ -45,9 +44,10 @@ def read(message: bytes | str, reader: Reader, noise: tuple[int, int]) -> Reques
     return reader.read(unpack(message), noise)
 
 
-def answer(request: Request, chunk: np.ndarray, infer_ms: float) -> bytes:
-    """The frame that answers a request. infer_ms: from its arrival to its chunk."""
-    message: dict[str, Any] = {"actions": chunk, "server_timing": {"infer_ms": infer_ms}}
+def reply(request: Request, answer: Answer, seconds: float) -> bytes:
+    """The frame that answers a request. seconds: from its arrival to its chunk; `infer_ms` is the policy's part."""
+    timing = {"infer_ms": answer.seconds * 1e3, "total_ms": seconds * 1e3, "batch_rows": answer.rows}
+    message: dict[str, Any] = {"actions": answer.chunk, "server_timing": timing}
     if request.id is not None:
         message["request_id"] = request.id
     return pack(message)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from vipa.models.processing import IMAGE_TOKEN
 from vipa.robots.contract import ActionContract
 from vipa.robots.policy import Observation
 from vipa.robots.views import MissingViews
@@ -128,6 +129,8 @@ def _text(key: str, value: Any) -> str:
         raise ValueError(f"{key}: expected words, got {'nothing' if value == '' else type(value).__name__}")
     if len(value) > LONGEST_TEXT:
         raise ValueError(f"{key}: {len(value)} characters; at most {LONGEST_TEXT}")
+    if IMAGE_TOKEN in value:
+        raise ValueError(f"{key}: it holds {IMAGE_TOKEN}, which stands for a picture; use other words")
     return value
 
 

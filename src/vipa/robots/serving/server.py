@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request as HttpRequest
@@ -22,7 +21,7 @@ from vipa.robots.policy import Policy
 from vipa.robots.serving import openpi
 from vipa.robots.serving.metrics import Metrics
 from vipa.robots.serving.requests import Keys, Reader, Request
-from vipa.robots.serving.worker import Busy, Worker
+from vipa.robots.serving.worker import Answer, Busy, Worker
 from vipa.robots.views import MissingViews
 
 log = logging.getLogger(__name__)
@@ -182,8 +181,8 @@ class PolicyServer:
             if self._stopping.is_set():
                 raise Busy("the server is stopping")
             request = await asyncio.to_thread(openpi.read, message, self.reader, (0, count))
-            chunk = await self._infer(request, arrived)
-            return "ok", openpi.answer(request, chunk, (time.perf_counter() - arrived) * 1e3)
+            answer = await self._infer(request, arrived)
+            return "ok", openpi.reply(request, answer, time.perf_counter() - arrived)
         except TimeoutError:
             seconds = self._deadline(request)
             return "late", openpi.refusal(request, f"deadline: no answer within {seconds * 1e3:.0f} ms")
@@ -195,7 +194,7 @@ class PolicyServer:
             log.exception("a request failed")
             return "failed", openpi.refusal(request, f"the policy failed: {type(error).__name__}: {error}")
 
-    async def _infer(self, request: Request, arrived: float) -> np.ndarray:
+    async def _infer(self, request: Request, arrived: float) -> Answer:
         left = self._deadline(request) - (time.perf_counter() - arrived)
         return await asyncio.wait_for(asyncio.wrap_future(self._worker.submit(request.observation)), max(left, 0))
 

@@ -20,10 +20,19 @@ class Busy(Exception):
     """The queue is full, or the worker has stopped."""
 
 
+@dataclass(frozen=True)
+class Answer:
+    """chunk (horizon, a); seconds that its batch took, and the batch's rows."""
+
+    chunk: np.ndarray
+    seconds: float
+    rows: int
+
+
 @dataclass
 class _Job:
     observation: Observation
-    answer: "Future[np.ndarray]" = field(default_factory=Future)
+    answer: "Future[Answer]" = field(default_factory=Future)
 
 
 class Worker:
@@ -54,8 +63,8 @@ class Worker:
     def queued(self) -> int:
         return self._queue.qsize()
 
-    def submit(self, observation: Observation) -> "Future[np.ndarray]":
-        """The chunk (horizon, a) to come; cancelled before its turn, it costs nothing. Raises Busy at once."""
+    def submit(self, observation: Observation) -> "Future[Answer]":
+        """The answer to come; cancelled before its turn, it costs nothing. Raises Busy at once."""
         if self._closed or self._queue.qsize() >= self._max_queue:
             raise Busy(
                 f"{self._max_queue} requests wait already" if not self._closed else "the server is stopping"
@@ -111,10 +120,11 @@ class Worker:
             for job in batch:  # whose fault it was, the others' answers do not feel
                 self._answer([job])
             return
+        seconds = time.perf_counter() - start
         self.metrics.batches.add(len(batch))
-        self.metrics.inferences.add(time.perf_counter() - start)
+        self.metrics.inferences.add(seconds)
         for job, chunk in zip(batch, chunks):
-            job.answer.set_result(chunk)
+            job.answer.set_result(Answer(chunk, seconds, len(batch)))
 
     def _infer(self, observations: list[Observation]) -> np.ndarray:
         contract = self.policy.contract
