@@ -38,8 +38,9 @@ class _Job:
 class Worker:
     """Chunks for single observations, made in batches.
 
-    max_batch: rows of a batch. max_queue: requests that may wait. gather: seconds that a batch waits for more rows,
-    as long as `clients()` says that others could still ask; one client alone never waits.
+    max_batch: rows of a batch. max_queue: requests that may wait. gather: how long a batch waits for more rows, as a
+    share of what the last one took, as long as `clients()` says that others could still ask; one client alone never
+    waits.
     """
 
     def __init__(
@@ -48,14 +49,14 @@ class Worker:
         *,
         max_batch: int = 16,
         max_queue: int = 256,
-        gather: float = 0.003,
+        gather: float = 0.1,
         clients: Callable[[], int] = lambda: 1,
         metrics: Metrics | None = None,
     ):
         self.policy, self.max_batch, self.gather, self.clients = policy, max_batch, gather, clients
         self.metrics = metrics or Metrics()
         self._queue: queue.Queue[_Job | None] = queue.Queue(max_queue + 1)  # one place for the end
-        self._max_queue, self._closed = max_queue, False
+        self._max_queue, self._closed, self._took = max_queue, False, 0.0
         self._thread = threading.Thread(target=self._run, name="vipa-inference", daemon=True)
         self._thread.start()
 
@@ -105,7 +106,7 @@ class Worker:
             if job is None:
                 return batch, False
             batch.append(job)
-            until = until or time.monotonic() + self.gather
+            until = until or time.monotonic() + self.gather * self._took
         return batch, True
 
     def _answer(self, batch: list[_Job]) -> None:
@@ -120,7 +121,7 @@ class Worker:
             for job in batch:  # whose fault it was, the others' answers do not feel
                 self._answer([job])
             return
-        seconds = time.perf_counter() - start
+        self._took = seconds = time.perf_counter() - start
         self.metrics.batches.add(len(batch))
         self.metrics.inferences.add(seconds)
         for job, chunk in zip(batch, chunks):
