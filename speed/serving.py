@@ -3,6 +3,7 @@
     python speed/serving.py closed-loop --episodes 5     # openpi-client (if installed) against in-process
     python speed/serving.py latency
     python speed/serving.py load --clients 16 --seconds 120
+    python speed/serving.py batching
 
 Servers are processes of their own (`vipa serve`), clients are threads here. Nothing else may run beside `latency` and
 `load`. OMP_NUM_THREADS is the server's number of threads.
@@ -108,9 +109,13 @@ def message(number: int = 0, size: int = 112, **changes: Any) -> dict[str, Any]:
     return start | changes
 
 
-def own_answer(policy: VipaPolicy, sent: dict[str, Any]) -> np.ndarray:
+def observation(sent: dict[str, Any]) -> Observation:
     images = {"agent": sent["observation/agent"]}
-    return policy.infer(Observation(images, sent["observation/state"], sent["prompt"], tuple(sent["noise_key"])))
+    return Observation(images, sent["observation/state"], sent["prompt"], tuple(sent["noise_key"]))
+
+
+def own_answer(policy: VipaPolicy, sent: dict[str, Any]) -> np.ndarray:
+    return policy.infer(observation(sent))
 
 
 def milliseconds(seconds: list[float]) -> dict[str, float]:
@@ -310,6 +315,34 @@ def latency(chunks: int = 200) -> None:
     save("latency", result)
 
 
+def batching(rounds: int = 10, rows: int = 16) -> None:
+    """Rows in one batch against one at a time, in process and in turns, so that a busy machine slows both alike."""
+    policy = VipaPolicy.from_pretrained(MODEL)
+    seen = [observation(message(number)) for number in range(rows)]
+    policy(seen)
+    apart, whole = [], []
+    for _ in range(rounds):
+        start, cpu = time.perf_counter(), time.process_time()
+        for one in seen:
+            policy([one])
+        middle, cpu_middle = time.perf_counter(), time.process_time()
+        policy(seen)
+        apart.append((middle - start, cpu_middle - cpu))
+        whole.append((time.perf_counter() - middle, time.process_time() - cpu_middle))
+    (apart_wall, apart_cpu), (whole_wall, whole_cpu) = np.median(apart, axis=0), np.median(whole, axis=0)
+    save(
+        "batching",
+        {
+            "rows": rows,
+            "threads": os.environ.get("OMP_NUM_THREADS"),
+            "one_at_a_time_ms_a_row": round(apart_wall / rows * 1e3, 2),
+            "one_batch_ms_a_row": round(whole_wall / rows * 1e3, 2),
+            "gain": round(apart_wall / whole_wall, 2),
+            "gain_in_cpu_time": round(apart_cpu / whole_cpu, 2),
+        },
+    )
+
+
 def in_process(chunks: int) -> dict[str, float]:
     policy = VipaPolicy.from_pretrained(MODEL)
     policy.warm_up((1,))
@@ -322,4 +355,6 @@ def in_process(chunks: int) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    tyro.extras.subcommand_cli_from_dict({"closed-loop": closed_loop, "latency": latency, "load": load})
+    tyro.extras.subcommand_cli_from_dict(
+        {"closed-loop": closed_loop, "latency": latency, "load": load, "batching": batching}
+    )
