@@ -108,6 +108,7 @@ PREPARE = {
     "docs/hand3d.md": (filmed,),
     "docs/hands.md": (mano, filmed_hand, tracked),
     "docs/model.md": (parts, trained),
+    "docs/serving.md": (nothing,),
     "docs/sources.md": (nothing,),
     "docs/worlds.md": (empty,),
 }

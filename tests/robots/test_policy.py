@@ -1,6 +1,6 @@
 """Chunk execution, the blank policy, and a model as a policy."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import ClassVar
 
@@ -10,7 +10,7 @@ import torch
 
 from vipa.robots.contract import Statistics
 from vipa.robots.known.tabletop import tabletop_contract
-from vipa.robots.policy import BlankImages, ChunkExecutor, Observation, VipaPolicy
+from vipa.robots.policy import BlankImages, ChunkExecutor, EnsembleExecutor, Observation, VipaPolicy
 from vipa.robots.transforms import Pipeline
 
 
@@ -56,6 +56,43 @@ def test_only_environments_without_a_chunk_are_asked_for():
 def test_more_steps_than_the_chunk_has_are_refused(execute):
     with pytest.raises(ValueError, match=r"within 1 \.\. 8"):
         ChunkExecutor(Counting(), execute)
+
+
+@pytest.mark.parametrize(("decay", "keep"), [(0.0, None), (0.5, None), (0.5, 3), (0.1, 1)])
+def test_ensembling_plays_the_weighted_mean_of_all_chunks_that_speak_of_a_step(rng, decay, keep):
+    chunks = rng.normal(size=(12, 8, 7))
+    answers = iter(chunks)
+
+    class Given(Counting):
+        def __call__(self, observations):
+            return next(answers)[None]
+
+    executor = EnsembleExecutor(Given(), decay, keep)
+    for step in range(12):
+        action = executor.act({0: observation})[0]
+        oldest = max(0, step - (keep or 8) + 1)
+        speak = [(step - made, chunks[made, step - made]) for made in range(oldest, step + 1)]
+        weights = [np.exp(-decay * (speak[0][0] - age)) for age, _ in speak]  # the oldest weighs 1
+        mean = sum(w * row for w, (_, row) in zip(weights, speak)) / sum(weights)
+        np.testing.assert_allclose(action, mean)
+
+
+def test_ensembling_forgets_an_episode_and_keeps_the_others():
+    executor = EnsembleExecutor(Counting(), 0.0)
+    executor.act({0: observation, 1: observation})
+    executor.forget(0)
+    actions = executor.act({0: observation, 1: observation})
+    assert (actions[0][0], actions[1][0]) == (2.0, 1.5)
+
+
+def test_ensembling_absolute_rotations_is_refused():
+    policy = Counting()
+    turns = tuple(replace(d, mode="absolute") for d in tabletop_contract().action)
+    policy.contract = replace(tabletop_contract(), action=turns)
+    with pytest.raises(ValueError, match="absolute rotations"):
+        EnsembleExecutor(policy)
+    with pytest.raises(ValueError, match=r"keep=9 must be within 1 \.\. 8"):
+        EnsembleExecutor(Counting(), keep=9)
 
 
 def test_a_chunk_that_breaks_the_contract_is_refused():

@@ -240,7 +240,7 @@ class VipaModel(VipaWeights, InternVLModel):
         embeds = torch.cat([embeds, queries.to(embeds.dtype).expand(batch, -1, -1)], dim=1)
         steps = torch.arange(1, 1 + len(queries), device=embeds.device)
         if positions is not None:
-            last = positions[:, -1:] if mask is None else mask.sum(1, keepdim=True) - 1
+            last = positions[:, -1:] if mask is None else (positions * mask.bool()).amax(1, keepdim=True)
             positions = torch.cat([positions.expand(batch, -1), (last + steps).expand(batch, -1)], dim=1)
         if mask is not None:
             mask = torch.cat([mask, mask.new_ones((batch, len(queries)))], dim=1)
