@@ -1,4 +1,4 @@
-"""Estimators of other packages: found by entry points, used by the public command, and their names when one is wrong."""
+"""Estimators of other packages: found by entry points and used by the public command."""
 
 import numpy as np
 import pytest
