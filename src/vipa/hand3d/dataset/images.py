@@ -6,18 +6,13 @@ after another, and `sizes` how many of each: 0 where the image lies in the table
 
 from collections.abc import Set
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 
+from vipa.hand3d.dataset.reader import Hand3D
 from vipa.io.store import StageOutput
-
-
-class Images(Protocol):
-    """The images of finished tables (`reader.Hand3D`)."""
-
-    def encoded_image(self, frame_id: str) -> bytes: ...
 
 
 def pack_images(rows: list[dict[str, Any]], images: list[bytes]) -> StageOutput:
@@ -32,7 +27,7 @@ def unpack_images(output: StageOutput) -> list[bytes]:
     return [images[end - size : end] for size, end in zip(output.arrays["sizes"], ends)]
 
 
-def all_images(output: StageOutput, tables: Images | None) -> list[bytes]:
+def all_images(output: StageOutput, tables: Hand3D | None) -> list[bytes]:
     """One a row, from the tables where these hold it. KeyError where neither does."""
     images = unpack_images(output)
     for i, row in enumerate(output.values):

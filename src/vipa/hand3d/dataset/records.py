@@ -7,7 +7,7 @@ where the path is the column's name. Columns without are known when the tables a
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import cache, reduce
+from functools import cache
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -230,9 +230,9 @@ def columns(record: type) -> list[tuple[str, Column, pa.DataType]]:
 
 def _made(made: str | Callable[[Any], Any], name: str, thing: Any) -> Any:
     if isinstance(made, str):
-        value = reduce(
-            lambda at, step: None if at is None else getattr(at, step), (made or name).split("."), thing
-        )
+        value = thing
+        for step in (made or name).split("."):
+            value = None if value is None else getattr(value, step)
     else:
         value = made(thing)
     if isinstance(value, np.ndarray):
