@@ -23,13 +23,14 @@ from vipa.geometry import invert, project, transform
 from vipa.hand3d.config import ContactsConfig, HandsConfig, RelationsConfig
 from vipa.hand3d.estimators.base import sample_frames
 from vipa.hand3d.measure.contacts import contacts_from_geometry
-from vipa.hand3d.measure.goals import Goal, TaskGoals, world_wrists
+from vipa.hand3d.measure.goals import Goal, TaskGoals
 from vipa.hand3d.measure.paths import true_runs
 from vipa.hand3d.measure.relating import ClipGeometry, task_completions
 from vipa.hand3d.measure.relations import Relation
 from vipa.hand3d.measure.visibility import Sight
 from vipa.hand3d.measure.wrists import locate_hands
 from vipa.hand3d.words.questions import answer_text, question_text
+from vipa.hands.skeleton import WRIST, Side
 
 AWAY, HALF, EDGE = 0.05, 0.5, 0.1
 """Metres from the start at which a hand is away from it; share of its distance from the start, nearer than which a goal
@@ -73,6 +74,17 @@ def read(source: str, root: Path, seconds: float) -> Iterator[Clip]:
             print(f"refused: {clip}")
         else:
             yield clip
+
+
+def world_wrists(clip: Clip) -> dict[Side, np.ndarray]:
+    """(frames, 3) of every hand in the world, metres; NaN where it is unknown."""
+    assert clip.T_world_camera is not None
+    out: dict[Side, np.ndarray] = {}
+    for hand in clip.hands:
+        known = hand.confidence[:, WRIST, None] > 0
+        wrists = np.where(known, hand.joints_camera[:, WRIST], np.nan)
+        out[hand.side] = transform(clip.T_world_camera, wrists[:, None])[:, 0]
+    return out
 
 
 def find_labels(clips: Iterator[Clip], starts: dict[str, dict[str, np.ndarray]], rate: float) -> list[Label]:

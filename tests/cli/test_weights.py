@@ -68,14 +68,13 @@ def test_model_check_and_import_name_a_damaged_file(folder, tmp_path, capsys):
 
 
 def test_point_maps_and_boxes_name_it_too(folder):
-    from vipa.hand3d.estimators.grounding_dino import GroundingDino
-    from vipa.hand3d.estimators.pointmaps import make_estimator
+    from vipa.hand3d.estimators.base import open_boxes, open_points
 
     with pytest.raises(ValueError, match=r"model\.safetensors: this is a Git LFS pointer"):
-        make_estimator(PointsConfig(estimator="cut3r", weights=str(folder)))
+        open_points(PointsConfig(estimator="cut3r", weights=str(folder)))
     as_type(folder, "grounding-dino")
     with pytest.raises(ValueError, match=r"this is a Git LFS pointer"):
-        GroundingDino(ObjectsConfig(detector=str(folder)))
+        open_boxes(ObjectsConfig(boxes="grounding-dino", detector=str(folder)))
 
 
 def test_what_is_no_policy_is_said():

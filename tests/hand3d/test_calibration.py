@@ -155,7 +155,7 @@ def filmed():
     """Four clips of the tabletop world with the truth's depth as a sensor of unknown unit gives it, and that unit."""
     from vipa.benchmarks.annotation_quality import sensor_depth
     from vipa.hand3d.estimators.base import sample_frames
-    from vipa.hand3d.estimators.pointmaps import DepthPoints
+    from vipa.hand3d.estimators.depth_points import DepthPoints
     from vipa.worlds.film import film_clip
     from vipa.worlds.seeds import seeds_of
 

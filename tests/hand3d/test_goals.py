@@ -14,10 +14,10 @@ from vipa.clips.sources import SourceOptions, load_source
 from vipa.clips.video import ArrayFrames
 from vipa.geometry import invert, transform
 from vipa.hand3d.config import GoalsConfig, HandsConfig, RelationsConfig
-from vipa.hand3d.measure.goals import TaskGoals, mentioned_names, world_wrists
+from vipa.hand3d.measure.goals import TaskGoals, mentioned_names
 from vipa.hand3d.measure.relating import ClipGeometry, task_completions
 from vipa.hand3d.measure.visibility import Sight
-from vipa.hand3d.measure.wrists import locate_hands
+from vipa.hand3d.measure.wrists import locate_hands, wrist_path
 from vipa.worlds.film import film_clip
 from vipa.worlds.motions import minimum_jerk
 from vipa.worlds.seeds import seeds_of
@@ -51,7 +51,8 @@ def clip_of(wrists: dict, text: Text, jitter: float = 0.0):
 
 
 def task_goals(clip, names: list[str]) -> TaskGoals:
-    return TaskGoals(clip, names, world_wrists(clip), GoalsConfig())
+    paths = {hand.side: wrist_path(clip, hand, HandsConfig()).points for hand in clip.hands}
+    return TaskGoals(clip, names, paths, GoalsConfig())
 
 
 def goals_of(clip, side="right", every: int = 3) -> dict[int, int]:

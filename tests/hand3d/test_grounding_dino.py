@@ -4,8 +4,8 @@ import torch
 
 from vipa.clips.example import example_clip
 from vipa.hand3d.config import ObjectsConfig
-from vipa.hand3d.estimators.grounding_dino import best_boxes, prompt_of, token_spans
-from vipa.hand3d.measure.positions import DETECTORS
+from vipa.hand3d.estimators.base import open_boxes
+from vipa.hand3d.estimators.grounding_dino_boxes import best_boxes, prompt_of, token_spans
 
 LETTERS = [chr(c) for c in range(ord("a"), ord("z") + 1)]
 WORDS = [
@@ -73,7 +73,7 @@ def weights(tmp_path_factory):
 
 def test_transformers_own_detector_gives_boxes_inside_the_image_or_none(weights):
     clip, names = example_clip(), ["red cup", "plate", "t-shirt"]
-    detect = DETECTORS["grounding-dino"](ObjectsConfig(detector=str(weights), threshold=0.0))
+    detect = open_boxes(ObjectsConfig(boxes="grounding-dino", detector=str(weights), threshold=0.0))
     boxes, scores = detect(clip, [0, 30], names)
     assert boxes.shape == (3, 2, 4) and scores.shape == (3, 2)
     assert ((scores > 0) & (scores < 1)).all()
@@ -119,7 +119,7 @@ def test_the_detector_counts_by_its_content(weights, tmp_path):
     from safetensors.torch import load_file, save_file
 
     def content(folder) -> str:
-        return DETECTORS["grounding-dino"](ObjectsConfig(detector=str(folder))).content
+        return open_boxes(ObjectsConfig(boxes="grounding-dino", detector=str(folder))).content
 
     shutil.copytree(weights, tmp_path / "moved")
     assert content(weights) == content(tmp_path / "moved")

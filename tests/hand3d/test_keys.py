@@ -3,7 +3,6 @@
 import os
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,16 +17,15 @@ from vipa.clips.video import FrameSubset, ImageFrames
 from vipa.hand3d.config import AnnotateConfig, EndpointConfig, ObjectsConfig, PointsConfig, WordsConfig
 from vipa.hand3d.estimators.base import Estimators
 from vipa.hand3d.pipeline.annotate import annotate
-from vipa.hand3d.pipeline.stages import ClipStages
+from vipa.hand3d.pipeline.table import stage_keys
 from vipa.io.hashing import content_of
-from vipa.io.store import ClipStore
 from vipa.models.starts import NANO
 from vipa.worlds.film import film_clip
 from vipa.worlds.seeds import TRAIN
 
 
 def keys(clip, config=AnnotateConfig()) -> dict[str, str]:  # noqa: B008 (frozen)
-    return ClipStages(clip, config, Estimators.of(config), ClipStore(Path())).keys
+    return stage_keys(clip, config, Estimators.of(config))
 
 
 def test_retrained_weights_in_the_same_folder_are_noticed_and_moved_ones_are_the_same(tmp_path):

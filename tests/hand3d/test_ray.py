@@ -9,7 +9,8 @@ import pytest
 
 from vipa.clips.example import example_clip
 from vipa.hand3d.config import AnnotateConfig, PointsConfig
-from vipa.hand3d.estimators.pointmaps import ESTIMATORS, DepthPoints
+from vipa.hand3d.estimators.base import Estimators
+from vipa.hand3d.estimators.depth_points import DepthPoints
 from vipa.hand3d.pipeline import engine
 from vipa.hand3d.pipeline.annotate import annotate
 from vipa.io.files import OutputError
@@ -95,13 +96,14 @@ def test_a_clip_that_cannot_be_unpacked_costs_no_other(tmp_path):
 
 def test_the_actors_with_the_network_are_replaced_too(tmp_path, monkeypatch):
     class Network:
-        cached, content = True, "1"
+        cached, metric, content = True, None, "1"
 
         def __call__(self, clip, frames):
             clip.frames.read(frames)
             return DepthPoints()(clip, frames)
 
-    monkeypatch.setitem(ESTIMATORS, "theirs", lambda config: Network())
+    estimators = replace(Estimators.of(AnnotateConfig()), points=Network())
+    monkeypatch.setattr(Estimators, "of", classmethod(lambda cls, config: estimators))
     monkeypatch.setattr(engine._Points, "__init__", _with_network(Network), raising=True)
     monkeypatch.setattr(engine._Stages, "__init__", _with_network(Network), raising=True)
     unposed = [replace(clip(i, "killed" if i == 1 else None), T_world_camera=None) for i in range(3)]
@@ -113,10 +115,8 @@ def test_the_actors_with_the_network_are_replaced_too(tmp_path, monkeypatch):
 
 def _with_network(network):
     def init(self, out, config):
-        from vipa.hand3d.estimators.pointmaps import ESTIMATORS
-
-        ESTIMATORS["theirs"] = lambda _: network()
-        self.out, self.config, self.estimators = Path(out), config, engine.Estimators.of(config)
+        self.out, self.config = Path(out), config
+        self.estimators = replace(engine.Estimators.of(AnnotateConfig()), points=network())
 
     return init
 

@@ -1,16 +1,22 @@
 """Killed at any moment, continued, and the same as never interrupted; the same on Ray."""
 
+import json
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from vipa.clips.example import example_clip
+from vipa.hand3d.config import AnnotateConfig, MixConfig
+from vipa.hand3d.dataset import tables as tables_module
 from vipa.hand3d.dataset.reader import Hand3D
 from vipa.hand3d.pipeline.annotate import annotate
 
@@ -67,6 +73,99 @@ def test_half_written_files_do_not_count(tmp_path):
     assert set(report.stage_seconds) == {"relations", "frames"}
     assert tables(tmp_path) == before
     assert not list(tmp_path.rglob("*.tmp"))
+
+
+def images_at_work(out: Path) -> dict[str, bytes]:
+    """Every image that a stage file holds, by its frame's id."""
+    held = {}
+    for file in out.glob("work/*/*/frames.npz"):
+        with np.load(file) as arrays:
+            rows = json.loads(arrays["_"].tobytes())["values"]
+            ends = np.cumsum(arrays["sizes"])
+            parts = zip(rows, ends - arrays["sizes"], ends)
+            held |= {row["id"]: arrays["images"].tobytes()[a:b] for row, a, b in parts if b > a}
+    return held
+
+
+def images_of_tables(out: Path) -> dict[str, bytes]:
+    data = Hand3D(out)
+    return {frame.id: data.encoded_image(frame.id) for frame in data.frames()}
+
+
+def test_an_image_lies_in_the_work_folder_or_in_a_table_and_moves_with_the_mix(tmp_path):
+    clips = [example_clip(i) for i in range(2)]
+    few = AnnotateConfig(mix=MixConfig(visual_shares={"camera_movement": 1.0}, action_shares={}, most_alike=1))
+    annotate(clips, tmp_path / "fresh", few)
+    annotate(clips, tmp_path / "all")
+    before = tables(tmp_path / "all")
+    everything = images_of_tables(tmp_path / "all") | images_at_work(tmp_path / "all")
+    assert not images_of_tables(tmp_path / "all").keys() & images_at_work(tmp_path / "all").keys()
+
+    assert annotate(clips, tmp_path / "all", few).stage_seconds == {}  # images go back to the work folder
+    some = images_of_tables(tmp_path / "all")
+    assert 0 < len(some) < len(everything)
+    assert some == images_of_tables(tmp_path / "fresh")
+    assert some | images_at_work(tmp_path / "all") == everything
+    assert not some.keys() & images_at_work(tmp_path / "all").keys()
+
+    assert annotate(clips, tmp_path / "all").stage_seconds == {}
+    assert tables(tmp_path / "all") == before
+
+
+@pytest.mark.parametrize("moment", range(6))
+def test_no_image_is_lost_by_a_run_that_ends_while_tables_are_published(tmp_path, monkeypatch, moment):
+    """With another mix, at every renaming and removal from the manifest on."""
+    clips = [example_clip(i) for i in range(2)]
+    few = AnnotateConfig(mix=MixConfig(visual_shares={"camera_movement": 1.0}, action_shares={}, most_alike=1))
+    annotate(clips, tmp_path)
+    before, left = tables(tmp_path), [moment]
+    real = tables_module.os.replace
+
+    def rename(source, target):
+        pending = tables_module.PENDING in (Path(source).name, Path(target).name)
+        if pending or Path(source).suffixes == [".parquet", ".tmp"]:
+            left[0] -= 1
+            if left[0] < 0:
+                raise KeyboardInterrupt
+        real(source, target)
+
+    monkeypatch.setattr(tables_module.os, "replace", rename)
+    with suppress(KeyboardInterrupt):
+        annotate(clips, tmp_path, few)
+    monkeypatch.undo()
+    assert left[0] < 0 or moment == 5
+    assert annotate(clips, tmp_path).stage_seconds == {}
+    assert tables(tmp_path) == before
+
+
+def test_a_clip_without_work_left_is_found_in_the_tables_when_others_come(tmp_path):
+    annotate([example_clip(0)], tmp_path)
+    first = images_of_tables(tmp_path)
+    annotate([example_clip(1)], tmp_path)
+    both = images_of_tables(tmp_path)
+    assert first.items() < both.items()
+
+
+def test_images_of_tables_that_were_deleted_are_made_again(tmp_path):
+    clips = [example_clip(i) for i in range(2)]
+    annotate(clips, tmp_path)
+    before = tables(tmp_path)
+    for file in (tmp_path / "frames").glob("*"):
+        file.unlink()
+    assert set(annotate(clips[:1], tmp_path).stage_seconds) == {"frames"}
+    assert {clip.id for clip in Hand3D(tmp_path).clips()} == {f"made/{clips[0].id}"}
+    assert set(annotate(clips, tmp_path).stage_seconds) == {"frames"}
+    assert tables(tmp_path) == before
+
+
+def test_a_clip_that_was_refused_in_between_comes_back_with_its_images(tmp_path):
+    clip = example_clip(0)
+    annotate([clip, example_clip(1)], tmp_path)
+    before = tables(tmp_path)
+    blind = replace(clip, T_world_camera=None, objects=None, contacts=None)
+    assert annotate([blind, example_clip(1)], tmp_path).refused
+    annotate([clip, example_clip(1)], tmp_path)
+    assert tables(tmp_path) == before
 
 
 @pytest.mark.slow

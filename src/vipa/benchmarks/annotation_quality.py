@@ -14,11 +14,13 @@ from vipa.benchmarks.statistics import bootstrap_interval
 from vipa.clips.clip import Clip, ClipError
 from vipa.geometry import direction_words
 from vipa.hand3d.config import AnnotateConfig, HandsConfig, ObjectsConfig, RelationsConfig, ScaleConfig
-from vipa.hand3d.estimators.base import sample_frames
-from vipa.hand3d.estimators.pointmaps import AnyMaps, DepthMaps, DepthPoints, PointMapEstimator
+from vipa.hand3d.estimators.base import PointMapEstimator, sample_frames
+from vipa.hand3d.estimators.clip_boxes import ClipBoxes
+from vipa.hand3d.estimators.depth_points import DepthPoints
+from vipa.hand3d.estimators.pointmaps import AnyMaps, DepthMaps
 from vipa.hand3d.measure.calibration import estimate_scale
 from vipa.hand3d.measure.localise import locate_objects
-from vipa.hand3d.measure.positions import ClipBoxes, LocatedObject, from_poses
+from vipa.hand3d.measure.positions import LocatedObject, from_poses
 from vipa.hand3d.measure.relating import ClipGeometry, spatial_relations
 from vipa.hand3d.measure.relations import Relation
 from vipa.hand3d.measure.visibility import Sight

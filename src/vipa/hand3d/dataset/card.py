@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from vipa.hand3d.dataset.reader import Hand3D
+from vipa.hand3d.dataset.records import MANIFEST, TABLES, columns_text
 from vipa.hand3d.dataset.stats import stats_text
-from vipa.hand3d.dataset.tables import MANIFEST
 from vipa.hands.conventions import Conventions
 from vipa.io.files import atomic_write
 
@@ -35,6 +35,10 @@ visual = load_dataset("{name}", "visual", split="train")
 Licences of the sources: {licences}. The data set may be passed on only as far as each of them allows.
 
 {stats}
+
+## Columns
+
+{columns}
 """
 
 
@@ -56,6 +60,7 @@ def card_text(data: Hand3D, name: str) -> str:
         name=name,
         licences="; ".join(licences) or "none",
         stats=stats_text(data),
+        columns="\n\n".join(f"`{table}`:\n\n{columns_text(table)}" for table in TABLES),
     )
     return "\n".join([*lines, "---", "", text])
 

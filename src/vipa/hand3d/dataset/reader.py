@@ -19,14 +19,15 @@ from PIL import Image
 
 from vipa.hand3d.dataset.records import (
     FORMAT_VERSION,
+    MANIFEST,
     RECORDS,
+    SPLITS,
     ActionRecord,
     ClipRecord,
     FrameRecord,
     VisualRecord,
     schema,
 )
-from vipa.hand3d.dataset.tables import MANIFEST, SPLITS
 from vipa.hands.conventions import Conventions
 from vipa.io.hashing import hash_files
 from vipa.io.json_files import read_json

@@ -1,7 +1,15 @@
-"""The records of the Hand3D data set: the one place that says what each column is (section 3.2.1)."""
+"""The records of the Hand3D data set: the one place that says what each column is (section 3.2.1).
 
-from dataclasses import dataclass
-from typing import Literal
+A column's type is that of its field. What it is made of is said beside it: a path of attributes, from what the stage
+has found (`stage_relations.Asked`, `stage_motion.Told`, `stage_frames.Shown`, `draft.Draft`), or a function of that; ""
+where the path is the column's name. Columns without are known when the tables are written (`tables`).
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cache
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pyarrow as pa
@@ -9,43 +17,72 @@ import pyarrow as pa
 from vipa.hand3d.measure.relations import AnyRelation, CameraMovement, Category, GoalKind, Relation
 
 FORMAT_VERSION = 2
+MANIFEST = "hand3d.json"
+SPLITS = ("train", "validation", "test")
+
+_path, _small = pa.list_(pa.list_(pa.float32())), pa.list_(pa.float32())
+_object = pa.struct({"name": pa.string(), "centre": _small, "box": _small, "confidence": pa.float32()})
+_said = pa.struct({"text": pa.string(), "start": pa.float64(), "end": pa.float64(), "hand": pa.string()})
+
+
+@dataclass(frozen=True)
+class Column:
+    """says: what it is. made: of what (see above). arrow: its type where that of the field does not tell."""
+
+    says: str
+    made: str | Callable[[Any], Any] | None = None
+    arrow: pa.DataType | None = None
 
 
 @dataclass(frozen=True)
 class VisualRecord:
     """One question about 1-4 frames (two for movements), its answer, and the relation both were made from."""
 
-    id: str
-    clip_id: str  # source/clip
-    source: str
-    source_video: str
-    split: str
-    category: Category
-    frame_ids: list[str]  # of the table `frames`, in time order
-    question: str
-    answer: str
-    hand: Literal["left", "right"] | None
-    object: str | None
-    task: str | None
-    goal: GoalKind | None  # what happens where the task takes the hand: task_completion only
-    displacement: list[float]  # metres, the first frame's camera (OpenCV)
-    distance: float  # metres
-    directions: list[str]
-    contact: bool | None
-    rotation: list[float] | None  # axis-angle, radians: camera movements only
-    degrees: float | None
-    aspect: Literal["rotation", "translation"] | None
-    gamma: float
-    hand_confidence: float | None
-    object_confidence: float | None
-    scale: float | None  # metres per unit of the point map, None where none was used
-    scale_spread: float | None
-    method: str | None  # how the object was located
-    wording: (
-        str  # template; the model that worded the question; or "template; " and why the model's words did not do
-    )
-    version: str  # of the program that made it
-    config: str  # hash of the configuration
+    id: Annotated[str, Column("of this question", "")]
+    clip_id: Annotated[str, Column("source/clip")]
+    source: Annotated[str, Column("data set")]
+    source_video: Annotated[str, Column("recording; a split never divides one")]
+    split: Annotated[str, Column("train, validation or test")]
+    category: Annotated[Category, Column("what is asked about", "found.relation.category")]
+    frame_ids: Annotated[list[str], Column("of the table `frames`, in time order", "")]
+    question: Annotated[str, Column("in words", lambda asked: asked.worded[0])]
+    answer: Annotated[str, Column("in words", "")]
+    hand: Annotated[Literal["left", "right"] | None, Column("that is asked about", "relation.hand")]
+    object: Annotated[str | None, Column("that is asked about", "relation.object")]
+    task: Annotated[str | None, Column("task_completion only: what is to be done", "relation.task")]
+    goal: Annotated[GoalKind | None, Column("what happens where the task takes the hand", "relation.goal")]
+    displacement: Annotated[
+        list[float],
+        Column(
+            "metres, the first frame's camera (OpenCV)",
+            lambda asked: asked.relation.displacement if asked.relation else asked.movement.translation,
+        ),
+    ]
+    distance: Annotated[float, Column("metres", "found.relation.distance")]
+    directions: Annotated[
+        list[str], Column("words of the displacement, or of a turn", "found.relation.directions")
+    ]
+    contact: Annotated[bool | None, Column("of hand and object; null: not known", "relation.contact")]
+    rotation: Annotated[list[float] | None, Column("camera movements: axis-angle, radians", "movement.rotation")]
+    degrees: Annotated[float | None, Column("camera movements: of the turn", "movement.degrees")]
+    aspect: Annotated[Literal["rotation", "translation"] | None, Column("of a camera movement", "movement.aspect")]
+    gamma: Annotated[float, Column("threshold of the direction words", "found.relation.gamma")]
+    hand_confidence: Annotated[float | None, Column("0 ... 1", "found.hand_confidence")]
+    object_confidence: Annotated[float | None, Column("0 ... 1", "found.object_confidence")]
+    scale: Annotated[
+        float | None, Column("metres per unit of the point map; null: none was used", "draft.scale.scale")
+    ]
+    scale_spread: Annotated[float | None, Column("of the frames' scales, relative", "draft.scale.spread")]
+    method: Annotated[str | None, Column("how the object was located", "")]
+    wording: Annotated[
+        str,
+        Column(
+            'template; the model that worded the question; or "template; " and why its words did not do',
+            lambda asked: asked.worded[1],
+        ),
+    ]
+    version: Annotated[str, Column("of the program that made it")]
+    config: Annotated[str, Column("hash of the configuration")]
 
     @property
     def relation(self) -> AnyRelation:
@@ -71,24 +108,38 @@ class VisualRecord:
 class ActionRecord:
     """One observation image with a wrist motion: instruction to motion, motion to motion, or motion to text."""
 
-    id: str
-    clip_id: str
-    source: str
-    source_video: str
-    split: str
-    frame_id: str
-    task: str  # one of motion.MOTION_TASKS
-    prompt: str
-    response: str
-    text: str  # what is done, in words
-    rate: float  # waypoints per second
-    left: list[list[float]] | None  # future wrist, (k, 3) metres, the frame's camera; None: not in this motion
-    right: list[list[float]] | None
-    past_left: list[list[float]] | None  # up to and with the image
-    past_right: list[list[float]] | None
-    outside: float  # share of waypoints outside the codec's volume (clipped in the text)
-    version: str
-    config: str
+    id: Annotated[str, Column("of this motion and task", "")]
+    clip_id: Annotated[str, Column("source/clip")]
+    source: Annotated[str, Column("data set")]
+    source_video: Annotated[str, Column("recording; a split never divides one")]
+    split: Annotated[str, Column("train, validation or test")]
+    frame_id: Annotated[str, Column("of the table `frames`", "")]
+    task: Annotated[str, Column("one of `motion.MOTION_TASKS`", "")]
+    prompt: Annotated[str, Column("with motion tokens where a motion is given", "")]
+    response: Annotated[str, Column("motion tokens, or a sentence", "")]
+    text: Annotated[str, Column("what is done, in words", "motion.text")]
+    rate: Annotated[float, Column("waypoints per second", "motion.rate")]
+    left: Annotated[
+        list[list[float]] | None,
+        Column(
+            "future wrist, (k, 3) metres, the frame's camera; null: not in this motion",
+            lambda told: told.motion.future.get("left"),
+            _path,
+        ),
+    ]
+    right: Annotated[list[list[float]] | None, Column("same", lambda told: told.motion.future.get("right"), _path)]
+    past_left: Annotated[
+        list[list[float]] | None,
+        Column("up to and with the image", lambda told: told.motion.past.get("left"), _path),
+    ]
+    past_right: Annotated[
+        list[list[float]] | None, Column("same", lambda told: told.motion.past.get("right"), _path)
+    ]
+    outside: Annotated[
+        float, Column("share of waypoints outside the codec's volume, clipped in the text", "motion.outside")
+    ]
+    version: Annotated[str, Column("of the program that made it")]
+    config: Annotated[str, Column("hash of the configuration")]
 
     @property
     def trajectories(self) -> dict[str, np.ndarray]:
@@ -98,98 +149,125 @@ class ActionRecord:
 
 @dataclass(frozen=True)
 class FrameRecord:
-    """One image with what was known about it. The pixels are read with `Hand3D.image`."""
+    """One image with what was known about it. The pixels (column `image`) are read with `Hand3D.image`."""
 
-    id: str
-    clip_id: str
-    source: str
-    split: str
-    index: int  # frame of the clip
-    time: float  # seconds since the clip's first frame
-    intrinsics: list[float]  # fx, fy, cx, cy, width, height of the stored image
-    T_world_camera: list[float] | None  # 16 numbers, row by row
-    left_joints: list[float] | None  # 63 numbers, metres, this frame's camera; NaN unknown
-    right_joints: list[float] | None
-    objects: list[dict]  # name, centre [3] (metres, this frame's camera), box [4] (pixels), confidence
+    id: Annotated[str, Column("of this image", "")]
+    clip_id: Annotated[str, Column("source/clip")]
+    source: Annotated[str, Column("data set")]
+    split: Annotated[str, Column("train, validation or test")]
+    index: Annotated[int, Column("frame of the clip", "frame")]
+    time: Annotated[float, Column("seconds since the clip's first frame", "")]
+    intrinsics: Annotated[list[float], Column("fx, fy, cx, cy, width, height of the stored image", "")]
+    T_world_camera: Annotated[list[float] | None, Column("16 numbers, row by row", "pose")]
+    left_joints: Annotated[
+        list[float] | None,
+        Column("63 numbers, metres, this frame's camera; NaN unknown", lambda shown: shown.joints("left"), _small),
+    ]
+    right_joints: Annotated[list[float] | None, Column("same", lambda shown: shown.joints("right"), _small)]
+    objects: Annotated[
+        list[dict],
+        Column(
+            "name, centre [3] (metres, this frame's camera), box [4] (pixels), confidence", "", pa.list_(_object)
+        ),
+    ]
 
 
 @dataclass(frozen=True)
 class ClipRecord:
     """One clip and how well its geometry is known."""
 
-    id: str
-    source: str
-    source_video: str
-    split: str
-    licence: str
-    seconds: float
-    num_frames: int
-    rate: float
-    intrinsics_origin: str
-    texts: list[dict]  # text, start, end, hand
-    object_names: list[str]
-    points: str | None  # point map estimator
-    scale: float | None
-    scale_low: float | None
-    scale_high: float | None
-    scale_spread: float | None
-    scale_joints: int | None
-    scale_plain_median: float | None
-    notes: str  # JSON
-    version: str
-    config: str
+    id: Annotated[str, Column("source/clip", "clip_id")]
+    source: Annotated[str, Column("data set", "clip.source")]
+    source_video: Annotated[str, Column("recording; a split never divides one", "clip.source_video")]
+    split: Annotated[str, Column("train, validation or test", "clip.split")]
+    licence: Annotated[str, Column("of the data set", "clip.licence")]
+    seconds: Annotated[float, Column("its length", "clip.seconds")]
+    num_frames: Annotated[int, Column("of the video", lambda draft: len(draft.clip))]
+    rate: Annotated[float, Column("frames per second", "clip.rate")]
+    intrinsics_origin: Annotated[str, Column("where the intrinsics are from", "clip.intrinsics.origin")]
+    texts: Annotated[
+        list[dict],
+        Column(
+            "text, start, end, hand", lambda draft: [asdict(text) for text in draft.clip.texts], pa.list_(_said)
+        ),
+    ]
+    object_names: Annotated[
+        list[str], Column("of those that were located", lambda draft: [o.name for o in draft.placed.objects])
+    ]
+    points: Annotated[
+        str | None,
+        Column("point map estimator", lambda draft: draft.config.points.estimator if draft.scale else None),
+    ]
+    scale: Annotated[float | None, Column("metres per unit of the point map", "scale.scale")]
+    scale_low: Annotated[float | None, Column("of its 95 % interval", "scale.low")]
+    scale_high: Annotated[float | None, Column("of its 95 % interval", "scale.high")]
+    scale_spread: Annotated[float | None, Column("of the frames' scales, relative", "scale.spread")]
+    scale_joints: Annotated[int | None, Column("that support it", "scale.joints")]
+    scale_plain_median: Annotated[
+        float | None, Column("the paper's estimate, for comparison", "scale.plain_median")
+    ]
+    notes: Annotated[str, Column("JSON", "")]
+    version: Annotated[str, Column("of the program that made it")]
+    config: Annotated[str, Column("hash of the configuration")]
 
 
-_text, _real, _texts, _reals = pa.string(), pa.float64(), pa.list_(pa.string()), pa.list_(pa.float64())
-_path = pa.list_(pa.list_(pa.float32()))
-_object = pa.struct(
-    {"name": _text, "centre": pa.list_(pa.float32()), "box": pa.list_(pa.float32()), "confidence": pa.float32()}
-)
-_said = pa.struct({"text": _text, "start": _real, "end": _real, "hand": _text})
-
-_COLUMNS: dict[str, dict[str, pa.DataType]] = {
-    "visual": {
-        **dict.fromkeys(("id", "clip_id", "source", "source_video", "split", "category"), _text),
-        "frame_ids": _texts,
-        **dict.fromkeys(("question", "answer", "hand", "object", "task", "goal"), _text),
-        "displacement": _reals, "distance": _real, "directions": _texts, "contact": pa.bool_(),
-        "rotation": _reals, "degrees": _real, "aspect": _text,
-        **dict.fromkeys(("gamma", "hand_confidence", "object_confidence", "scale", "scale_spread"), _real),
-        **dict.fromkeys(("method", "wording", "version", "config"), _text),
-    },
-    "action": {
-        **dict.fromkeys(("id", "clip_id", "source", "source_video", "split", "frame_id"), _text),
-        **dict.fromkeys(("task", "prompt", "response", "text"), _text),
-        "rate": _real, "left": _path, "right": _path, "past_left": _path, "past_right": _path, "outside": _real,
-        "version": _text, "config": _text,
-    },
-    "frames": {
-        **dict.fromkeys(("id", "clip_id", "source", "split"), _text),
-        "index": pa.int64(), "time": _real, "intrinsics": _reals, "T_world_camera": _reals,
-        "left_joints": pa.list_(pa.float32()), "right_joints": pa.list_(pa.float32()),
-        "objects": pa.list_(_object),
-        "image": pa.struct({"bytes": pa.binary(), "path": _text}),
-    },
-    "clips": {
-        **dict.fromkeys(("id", "source", "source_video", "split", "licence"), _text),
-        "seconds": _real, "num_frames": pa.int64(), "rate": _real, "intrinsics_origin": _text,
-        "texts": pa.list_(_said), "object_names": _texts, "points": _text,
-        **dict.fromkeys(("scale", "scale_low", "scale_high", "scale_spread"), _real),
-        "scale_joints": pa.int64(), "scale_plain_median": _real,
-        **dict.fromkeys(("notes", "version", "config"), _text),
-    },
-}  # fmt: skip
-
-TABLES = tuple(_COLUMNS)
 RECORDS = {"visual": VisualRecord, "action": ActionRecord, "frames": FrameRecord, "clips": ClipRecord}
+TABLES = tuple(RECORDS)
+
+
+def make_row(record: type, thing: Any) -> dict[str, Any]:
+    """The columns of a record that are made of `thing`, as plain values."""
+    return {name: _made(c.made, name, thing) for name, c, _ in columns(record) if c.made is not None}
+
+
+@cache
+def columns(record: type) -> list[tuple[str, Column, pa.DataType]]:
+    """(name, what is said of it, Arrow type) of each column, in order."""
+    hints = get_type_hints(record, include_extras=True).items()
+    said = [(name, *get_args(hint)) for name, hint in hints]
+    return [(name, column, column.arrow or _arrow_type(kind)) for name, kind, column in said]
+
+
+def _made(made: str | Callable[[Any], Any], name: str, thing: Any) -> Any:
+    if isinstance(made, str):
+        value = thing
+        for step in (made or name).split("."):
+            value = None if value is None else getattr(value, step)
+    else:
+        value = made(thing)
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return list(value) if isinstance(value, tuple) else value
+
+
+def columns_text(table: str) -> str:
+    """The columns of a table and what they are, as a Markdown table."""
+    rows = [f"| `{name}` | {kind} | {column.says} |" for name, column, kind in columns(RECORDS[table])]
+    return "\n".join(["| column | type | what it is |", "| --- | --- | --- |", *rows])
 
 
 def schema(table: str) -> pa.Schema:
     """Arrow schema of a table, with what `datasets` needs to know the image column."""
     from datasets import Features, Image
 
-    plain = pa.schema(list(_COLUMNS[table].items()))
+    types = {name: kind for name, _, kind in columns(RECORDS[table])}
+    if table == "frames":
+        types["image"] = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    plain = pa.schema(list(types.items()))
     features = Features.from_arrow_schema(plain)
     if "image" in features:
         features["image"] = Image()
     return pa.schema(plain, metadata=features.arrow_schema.metadata)
+
+
+_PLAIN = {str: pa.string(), float: pa.float64(), int: pa.int64(), bool: pa.bool_()}
+
+
+def _arrow_type(hint: Any) -> pa.DataType:
+    """Of a plain type, a Literal of words, a list of either, or one of these or None."""
+    if hint in _PLAIN:
+        return _PLAIN[hint]
+    if get_origin(hint) is Literal:
+        return pa.string()
+    (inner,) = (part for part in get_args(hint) if part is not NoneType)
+    return pa.list_(_arrow_type(inner)) if get_origin(hint) is list else _arrow_type(inner)

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,20 @@ import pyarrow.parquet as pq
 
 import vipa
 from vipa.hand3d.config import AnnotateConfig
+from vipa.hand3d.dataset.images import all_images, holds_all, pack_images, without
 from vipa.hand3d.dataset.mix import select_action, select_visual, splits
-from vipa.hand3d.dataset.records import FORMAT_VERSION, TABLES, schema
+from vipa.hand3d.dataset.reader import Hand3D
+from vipa.hand3d.dataset.records import FORMAT_VERSION, MANIFEST, SPLITS, TABLES, schema
 from vipa.io.files import atomic_write
+from vipa.io.json_files import read_json
 from vipa.io.store import ClipStore
 
-MANIFEST = "hand3d.json"
-SPLITS = ("train", "validation", "test")
+DONE = "clip.json"
+"""In the work folder of a clip, of which all stage files are there."""
+
+PENDING = ".hand3d.json"
+"""The manifest of tables that are complete and being brought to their places."""
+
 ROWS_PER_FILE = {"visual": 200_000, "action": 100_000, "clips": 100_000, "frames": 5_000}
 ROWS_PER_GROUP = {"visual": 5_000, "action": 2_000, "clips": 5_000, "frames": 64}
 
@@ -27,7 +34,7 @@ class FinishedClip:
     """What the stages left of one clip in `folder`."""
 
     def __init__(self, folder: Path):
-        self.summary = json.loads((folder / "clip.json").read_text())
+        self.summary = json.loads((folder / DONE).read_text())
         self.store = ClipStore(folder)
 
     @property
@@ -40,18 +47,38 @@ class FinishedClip:
             raise ValueError(f"{self.store.folder}: the {stage} file is missing or broken; annotate again")
         return output
 
+    def images(self, tables: Hand3D | None, used: Set[str]) -> Iterator[tuple[dict[str, Any], bytes]]:
+        """(row of the table `frames`, encoded image) of each used frame, from the stage file or the tables before.
+
+        Images that the new tables leave out are put back into the stage file.
+        """
+        output = self.read("frames")
+        images = all_images(output, tables)
+        ours = output.arrays["sizes"] > 0
+        if not all(mine or row["id"] in used for row, mine in zip(output.values, ours)):
+            self.store.write("frames", self.summary["keys"]["frames"], pack_images(output.values, images))
+        yield from ((row, image) for row, image in zip(output.values, images) if row["id"] in used)
+
+    def drop_images(self, held: Set[str]) -> None:
+        """Of the stage file, those that the tables hold now."""
+        output = self.read("frames")
+        if any(size and row["id"] in held for row, size in zip(output.values, output.arrays["sizes"])):
+            self.store.write("frames", self.summary["keys"]["frames"], without(output, held))
+
 
 def finished_clips(work: Path) -> list[FinishedClip]:
     """Every clip with a complete set of stage files, by id."""
-    clips = [FinishedClip(path.parent) for path in work.glob("*/*/clip.json")]
+    clips = [FinishedClip(path.parent) for path in work.glob(f"*/*/{DONE}")]
     return sorted(clips, key=lambda clip: clip.row["id"])
 
 
 def build_tables(out: Path, config: AnnotateConfig) -> dict[str, Any]:
     """Writes the tables of all finished clips below `out`/work and the manifest last; returns the manifest.
 
-    A reader that comes in between sees the data set as it was, or is told that there is none yet.
+    A reader that comes in between sees the data set as it was, or is told that there is none yet. Images move from the
+    stage files into the tables; those of clips that were in the tables before are read from there.
     """
+    before = finished_tables(out)
     clips = finished_clips(out / "work")
     split = splits(config.mix, (clip.row for clip in clips))
     light = ("id", "category", "hand", "object", "directions")
@@ -72,11 +99,43 @@ def build_tables(out: Path, config: AnnotateConfig) -> dict[str, Any]:
             for row in clip.read("motion").values["rows"]
         ],
     )
+    held: list[set[str]] = []
     with _Writers(out) as writers:
         for clip in clips:
-            for table, row in _rows(clip, config, split[clip.row["id"]], visual, action):
+            held.append(set())
+            for table, row in _rows(clip, config, split[clip.row["id"]], visual, action, before):
                 writers.add(table, row["split"], row)
-    return writers.publish(config)
+                if table == "frames":
+                    held[-1].add(row["id"])
+    manifest = writers.publish(config)
+    for clip, images in zip(clips, held):
+        clip.drop_images(images)
+    return manifest
+
+
+def finished_tables(out: Path) -> Hand3D | None:
+    """Those below `out`; None where there are none, or not all of their files, or of another format."""
+    try:
+        data = Hand3D(out, cached_groups=len(SPLITS))
+    except (ValueError, KeyError):
+        return None
+    files = (f["file"] for shards in data.manifest["tables"]["frames"].values() for f in shards)
+    return data if all((out / file).is_file() for file in files) else None
+
+
+def recover(out: Path) -> None:
+    """Puts a folder in order in which a run was killed: tables that were complete are brought to their places, half
+    files removed. Where tables were deleted by hand, clips whose images are gone with them count as not done."""
+    if (out / PENDING).is_file():
+        _bring(out)
+    for pattern in (".*.tmp", "*/*.parquet.tmp", "work/*/*/.*.tmp"):
+        for left in out.glob(pattern):
+            left.unlink()
+    if finished_tables(out) is None:
+        for file in out.glob("work/*/*/frames.npz"):
+            if not holds_all(file):
+                file.unlink()
+                (file.parent / DONE).unlink(missing_ok=True)
 
 
 def _require_conventions(
@@ -98,7 +157,12 @@ def _require_conventions(
 
 
 def _rows(
-    clip: FinishedClip, config: AnnotateConfig, split: str, visual: set[str], action: set[str]
+    clip: FinishedClip,
+    config: AnnotateConfig,
+    split: str,
+    visual: set[str],
+    action: set[str],
+    before: Hand3D | None,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     made = {"version": vipa.__version__, "config": clip.summary["config"]}
     of_clip = {"clip_id": clip.row["id"], "source": clip.row["source"], "split": split}
@@ -114,13 +178,9 @@ def _rows(
         if row["id"] in action:
             used.add(row["frame_id"])
             yield "action", row | of_clip | video | made
-    frames = clip.read("frames")
-    images, position = frames.arrays["images"].tobytes(), 0
-    for row, size in zip(frames.values, frames.arrays["sizes"].tolist()):
-        blob, position = images[position : position + size], position + size
-        if row["id"] in used:
-            name = row["id"].rsplit("/", 1)[1] + (".png" if blob[:4] == b"\x89PNG" else ".jpg")
-            yield "frames", row | of_clip | {"image": {"bytes": blob, "path": name}}
+    for row, image in clip.images(before, used):
+        name = row["id"].rsplit("/", 1)[1] + (".png" if image[:4] == b"\x89PNG" else ".jpg")
+        yield "frames", row | of_clip | {"image": {"bytes": image, "path": name}}
     yield "clips", clip.row | {"split": split, "notes": json.dumps(clip.row["notes"], sort_keys=True)} | made
 
 
@@ -183,13 +243,21 @@ class _Writers:
                 table: {s: self.files[table, s] for s in SPLITS if (table, s) in self.files} for table in TABLES
             },
         }
-        (self.out / MANIFEST).unlink(missing_ok=True)
-        wanted = {f["file"] for files in self.files.values() for f in files}
-        for name in sorted(wanted):
-            os.replace(self.out / f"{name}.tmp", self.out / name)
-        for table in TABLES:
-            for path in (self.out / table).glob("*"):
-                if f"{table}/{path.name}" not in wanted:
-                    path.unlink()
-        atomic_write(self.out / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True).encode())
-        return manifest
+        atomic_write(self.out / PENDING, json.dumps(manifest, indent=1, sort_keys=True).encode())
+        return _bring(self.out)
+
+
+def _bring(out: Path) -> dict[str, Any]:
+    """Complete tables to their places, the manifest last; killed in between, it goes on where it was."""
+    manifest = read_json(out / PENDING)
+    (out / MANIFEST).unlink(missing_ok=True)
+    wanted = {f["file"] for splits in manifest["tables"].values() for files in splits.values() for f in files}
+    for name in sorted(wanted):
+        if (out / f"{name}.tmp").exists():
+            os.replace(out / f"{name}.tmp", out / name)
+    for table in TABLES:
+        for path in (out / table).glob("*"):
+            if f"{table}/{path.name}" not in wanted:
+                path.unlink()
+    os.replace(out / PENDING, out / MANIFEST)
+    return manifest

@@ -1,37 +1,98 @@
-"""The parts of annotation that may hold a network, and which frames they see."""
+"""The parts of annotation that look at pictures, each chosen by its name in the configuration.
 
+They are files of this folder, or entry points of other packages (here "theirs" is the name):
+
+    points  theirs_points.py  group `vipa.points`  open_points(PointsConfig) -> PointMapEstimator
+    boxes   theirs_boxes.py   group `vipa.boxes`   open_boxes(ObjectsConfig) -> BoxDetector
+    names   theirs_names.py   group `vipa.names`   open_names(Endpoint | None) -> Namer
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
+from jaxtyping import Float
 
 from vipa.clips.clip import Clip
-from vipa.hand3d.config import AnnotateConfig
+from vipa.hand3d.config import AnnotateConfig, ObjectsConfig, PointsConfig
 from vipa.hand3d.estimators.endpoint import Endpoint
-from vipa.hand3d.estimators.pointmaps import PointMapEstimator, make_estimator
-from vipa.hand3d.measure.positions import DETECTORS, BoxDetector
+from vipa.hand3d.estimators.pointmaps import AnyMaps
+from vipa.io.plugins import Plugins
+
+_FOLDER = "vipa.hand3d.estimators"
+POINTS = Plugins("point map estimator", _FOLDER, "vipa.points", suffix="_points")
+BOXES = Plugins("boxes:", _FOLDER, "vipa.boxes", suffix="_boxes")
+NAMES = Plugins("object names:", _FOLDER, "vipa.names", suffix="_names")
+
+
+class PointMapEstimator(Protocol):
+    """Points of frames of a clip; None where this estimator has nothing for this clip.
+
+    One that holds a network has also `content: str`, which changes with whatever decides its results
+    (`hashing.network_content`); else the name of its weights stands for them.
+    """
+
+    cached: bool  # whether the result is worth a file: a network's is, a sensor's is one already
+    metric: bool | None  # whether its depth is in metres; None: it is with some clips, and each map says so
+
+    def __call__(self, clip: Clip, frames: Sequence[int]) -> AnyMaps | None: ...
+
+
+class BoxDetector(Protocol):
+    """Boxes of named objects on frames of a clip. One that holds a network has `content`, as `PointMapEstimator`."""
+
+    def __call__(
+        self, clip: Clip, frames: Sequence[int], names: Sequence[str]
+    ) -> tuple[Float[np.ndarray, "names n 4"], Float[np.ndarray, "names n"]]:
+        """Pixels left, top, right, bottom (NaN: not found) and scores 0 ... 1."""
+        ...
+
+
+class Namer(Protocol):
+    """Names of the objects of a clip; its own where it brings any. One that holds a network has `content` too."""
+
+    def __call__(self, clip: Clip) -> list[str]: ...
 
 
 @dataclass(frozen=True)
 class Estimators:
-    """The parts that may hold a network: made once per process, used for every clip."""
+    """All that may hold a network: made once per process, used for every clip."""
 
     points: PointMapEstimator
     boxes: BoxDetector
+    names: Namer
     endpoint: Endpoint | None  # a vision-language model, where one is configured
 
     @classmethod
     def of(cls, config: AnnotateConfig) -> "Estimators":
         """ValueError for a name that is not known, listing those that are, and for an endpoint that is needed and
         not given."""
-        for what, name, known in (
-            ("object names", config.objects.names, ("clip", "endpoint")),
-            ("boxes", config.objects.boxes, tuple(DETECTORS)),
+        for plugins, name in (
+            (NAMES, config.objects.names),
+            (BOXES, config.objects.boxes),
+            (POINTS, config.points.estimator),
         ):
-            if name not in known:
-                raise ValueError(f"{what}: {name!r} is unknown; known: {', '.join(sorted(known))}")
+            plugins.check(name)  # before anything is loaded
         asked = "endpoint" in (config.objects.names, config.words.texts) or config.words.reworded > 0
         endpoint = Endpoint(config.endpoint) if asked else None
-        return cls(make_estimator(config.points), DETECTORS[config.objects.boxes](config.objects), endpoint)
+        names = NAMES.load(config.objects.names).open_names(endpoint)
+        return cls(open_points(config.points), open_boxes(config.objects), names, endpoint)
+
+
+def open_points(config: PointsConfig) -> PointMapEstimator:
+    """The estimator that a configuration names. ValueError listing the known ones."""
+    return POINTS.load(config.estimator).open_points(config)
+
+
+def open_boxes(config: ObjectsConfig) -> BoxDetector:
+    """The detector that a configuration names. ValueError listing the known ones."""
+    return BOXES.load(config.boxes).open_boxes(config)
+
+
+def content_at(estimator: object, name: str | None) -> str | None:
+    """Of the network that an estimator has loaded (`content`); of one that does not say, the name it was loaded by."""
+    return getattr(estimator, "content", name)
 
 
 def sample_frames(clip: Clip, rate: float) -> np.ndarray:
@@ -42,8 +103,3 @@ def sample_frames(clip: Clip, rate: float) -> np.ndarray:
     if len(wanted) == 1:
         wanted = times[[0, -1]]
     return np.unique(np.abs(times[None] - wanted[:, None]).argmin(1))
-
-
-def content_at(estimator: object, name: str | None) -> str | None:
-    """Of the network that an estimator has loaded (`content`); of one that does not say, the name it was loaded by."""
-    return getattr(estimator, "content", name)

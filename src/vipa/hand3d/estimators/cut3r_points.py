@@ -8,8 +8,11 @@ from PIL import Image
 
 from vipa.clips.clip import Clip
 from vipa.geometry import matrix_from_quaternion_wxyz, rigid
+from vipa.hand3d.config import PointsConfig
 from vipa.hand3d.estimators.pointmaps import PointMaps
 from vipa.io.hashing import network_content
+from vipa.models.cut3r import Cut3rModel
+from vipa.models.loading import load_model
 
 
 class Cut3rPoints:
@@ -21,11 +24,9 @@ class Cut3rPoints:
     """
 
     cached = True
+    metric: bool | None = False
 
     def __init__(self, weights: str):
-        from vipa.models.cut3r import Cut3rModel
-        from vipa.models.loading import load_model
-
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model = load_model(Cut3rModel, weights, expected="cut3r")
         self.content = network_content(self.model)
@@ -58,6 +59,13 @@ class Cut3rPoints:
             unit_error=config.unit_error,
             edge=config.edge,
         )
+
+
+def open_points(config: PointsConfig) -> Cut3rPoints:
+    """ValueError without weights."""
+    if config.weights is None:
+        raise ValueError("points: the cut3r estimator needs weights (a folder or a hub name)")
+    return Cut3rPoints(config.weights)
 
 
 def network_size(width: int, height: int, longer: int, patch: int) -> tuple[int, int]:

@@ -1,15 +1,11 @@
-"""Point maps: a 3D point for every pixel, from a depth image or a network; one Protocol, one class each."""
+"""Point maps: a 3D point for every pixel, from a depth image or a network."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float, Float32, Int
 
-from vipa.clips.clip import Clip
 from vipa.geometry import Intrinsics, unproject_depth
-from vipa.hand3d.config import PointsConfig
 
 
 @dataclass(frozen=True)
@@ -70,52 +66,3 @@ class DepthMaps:
 
 
 AnyMaps = PointMaps | DepthMaps
-
-
-class PointMapEstimator(Protocol):
-    """Points of frames of a clip; None where this estimator has nothing for this clip.
-
-    One that holds a network has also `content: str`, which changes with whatever decides its results
-    (`content.network_content`); else the name of its weights stands for them.
-    """
-
-    cached: bool  # whether the result is worth a file: a network's is, a sensor's is one already
-
-    def __call__(self, clip: Clip, frames: Sequence[int]) -> AnyMaps | None: ...
-
-
-class DepthPoints:
-    """The clip's own depth images: a sensor's, or the truth of a rendered world."""
-
-    cached = False
-
-    def __call__(self, clip: Clip, frames: Sequence[int]) -> DepthMaps | None:
-        if clip.depth is None:
-            return None
-        depth = np.asarray(clip.depth.read(frames), dtype=np.float32)
-        camera = clip.intrinsics.resized(depth.shape[2], depth.shape[1])
-        return DepthMaps(np.asarray(frames), depth, camera, clip.depth_is_metric)
-
-
-def _depth(config: PointsConfig) -> PointMapEstimator:
-    return DepthPoints()
-
-
-def _cut3r(config: PointsConfig) -> PointMapEstimator:
-    from vipa.hand3d.estimators.cut3r_points import Cut3rPoints  # loads torch only where it is asked for
-
-    if config.weights is None:
-        raise ValueError("points: the cut3r estimator needs weights (a folder or a hub name)")
-    return Cut3rPoints(config.weights)
-
-
-ESTIMATORS: dict[str, Callable[[PointsConfig], PointMapEstimator]] = {"depth": _depth, "cut3r": _cut3r}
-"""By name; a program that brings another puts its maker here."""
-
-
-def make_estimator(config: PointsConfig) -> PointMapEstimator:
-    """The estimator a configuration names. ValueError listing the known ones."""
-    if config.estimator not in ESTIMATORS:
-        known = ", ".join(sorted(ESTIMATORS))
-        raise ValueError(f"point map estimator {config.estimator!r} is unknown; known: {known}")
-    return ESTIMATORS[config.estimator](config)

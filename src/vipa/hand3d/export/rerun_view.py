@@ -12,7 +12,7 @@ from vipa.hand3d.config import AnnotateConfig
 from vipa.hand3d.dataset.reader import Hand3D
 from vipa.hand3d.dataset.records import ClipRecord, FrameRecord
 from vipa.hand3d.estimators.base import sample_frames
-from vipa.hand3d.estimators.pointmaps import DepthPoints
+from vipa.hand3d.estimators.depth_points import DepthPoints
 from vipa.hand3d.export.cloud import FusedCloud
 from vipa.hand3d.export.gallery import write_gallery
 from vipa.hands.skeleton import BONES, SIDES

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-from vipa.clips.clip import Clip, ClipError, Hand
+from vipa.clips.clip import Clip, ClipError
 from vipa.geometry import Intrinsics, project
 from vipa.hand3d.config import ScaleConfig
 from vipa.hand3d.estimators.pointmaps import AnyMaps
@@ -225,11 +225,3 @@ def sample_depth(
     image = np.nonzero(ok)[:-1]
     out[ok] = depth[*image, np.clip(v, 0, depth.shape[-2] - 1), np.clip(u, 0, depth.shape[-1] - 1)]
     return out
-
-
-def joints_in_view(hand: Hand, camera: Intrinsics) -> np.ndarray:
-    """(frames,) how many of the 21 joints are known and fall on the image."""
-    joints = hand.joints_camera
-    ok = np.isfinite(joints).all(-1) & (joints[..., 2] > 1e-3) & (hand.confidence > 0)
-    pixels = project(np.where(ok[..., None], joints, 1.0), camera.matrix)
-    return (ok & camera.contains(pixels)).sum(-1)

@@ -14,11 +14,10 @@ from jaxtyping import Float
 from scipy.signal import find_peaks
 
 from vipa.clips.clip import Clip, Text
-from vipa.geometry import transform
 from vipa.hand3d.config import GoalsConfig
 from vipa.hand3d.measure.paths import bridged, speeds, true_runs
 from vipa.hand3d.measure.relations import GoalKind
-from vipa.hands.skeleton import WRIST, Side
+from vipa.hands.skeleton import Side
 
 
 @dataclass(frozen=True)
@@ -147,17 +146,6 @@ class TaskGoals:
                 if first > 0:
                     found.append(Stop(start + first, start + after if seen_to_leave else None))
         return tuple(found)
-
-
-def world_wrists(clip: Clip) -> dict[Side, Float[np.ndarray, "frames 3"]]:
-    """Every hand's wrist in the world, metres; NaN where it is unknown."""
-    assert clip.T_world_camera is not None
-    out: dict[Side, np.ndarray] = {}
-    for hand in clip.hands:
-        known = hand.confidence[:, WRIST, None] > 0
-        wrists = np.where(known, hand.joints_camera[:, WRIST], np.nan)
-        out[hand.side] = transform(clip.T_world_camera, wrists[:, None])[:, 0]
-    return out
 
 
 def mentioned_names(text: str, names: Sequence[str]) -> list[str]:

@@ -13,8 +13,9 @@ from vipa.clips.reading import distinct
 from vipa.clips.sources import NO_OPTIONS, SourceOptions, load_source, options_of, read_source
 from vipa.hand3d.config import AnnotateConfig
 from vipa.hand3d.dataset.card import write_card
-from vipa.hand3d.dataset.tables import build_tables
+from vipa.hand3d.dataset.tables import build_tables, recover
 from vipa.hand3d.pipeline.engine import ENGINES
+from vipa.hand3d.pipeline.table import STAGES
 from vipa.hand3d.pipeline.work import ClipReport
 from vipa.io.files import atomic_write
 
@@ -110,9 +111,7 @@ def prepare(out: str | Path, config: AnnotateConfig) -> Path:
     """The output folder with the configuration in it. ValueError where it cannot be written."""
     out = Path(out)
     atomic_write(out / "config.json", config.to_json().encode())
-    for pattern in (".*.tmp", "*/*.parquet.tmp", "work/*/*/.*.tmp"):
-        for left in out.glob(pattern):
-            left.unlink()  # of a run that was killed
+    recover(out)
     return out
 
 
@@ -133,6 +132,7 @@ def finish(out: Path, config: AnnotateConfig, reports: list[ClipReport], started
         seconds.update(report.seconds)
         cpu.update(report.cpu_seconds)
         frames.update(dict.fromkeys(report.seconds, report.num_frames))
+    stages = [stage.name for stage in STAGES if stage.name in seconds]
     table_seconds = time.process_time() - cpu_start
     without: dict[str, Counter[str]] = {"relations": Counter(), "motions": Counter()}
     for report in reports:
@@ -151,8 +151,8 @@ def finish(out: Path, config: AnnotateConfig, reports: list[ClipReport], started
         seconds=wall,
         video_seconds=video,
         hours_per_hour=video / wall,
-        stage_seconds={k: round(v, 3) for k, v in seconds.items()},
-        stage_rates={k: round(frames[k] / v, 1) for k, v in cpu.items() if v > 0},
+        stage_seconds={name: round(seconds[name], 3) for name in stages},
+        stage_rates={name: round(frames[name] / cpu[name], 1) for name in stages if cpu[name] > 0},
         table_seconds=round(table_seconds, 3),
         reasons=dict(Counter(kind_of(r.reason) for r in reports if r.reason is not None).most_common()),
         num_frames=sum(r.num_frames for r in reports),

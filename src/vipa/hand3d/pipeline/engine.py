@@ -16,7 +16,8 @@ from typing import Any
 from vipa.clips.clip import Clip, ClipError
 from vipa.hand3d.config import AnnotateConfig
 from vipa.hand3d.estimators.base import Estimators
-from vipa.hand3d.pipeline.stages import ClipStages
+from vipa.hand3d.pipeline.draft import Draft
+from vipa.hand3d.pipeline.table import STAGES, run_stages, stage_keys
 from vipa.hand3d.pipeline.work import ClipReport, annotate_clip, clip_folder, refuse
 from vipa.io.files import OutputError
 from vipa.io.store import ClipStore
@@ -29,6 +30,9 @@ CLIPS_AT_ONCE = 4
 
 TRIES = 3
 """So often a clip may end the process that works on it, and a process may fail to start."""
+
+LAST_NETWORK = [stage.name for stage in STAGES if stage.network][-1]
+"""So far the actors go that have a GPU."""
 
 START_SECONDS = 600.0
 """So long none of a kind of worker may take to start, its networks loaded."""
@@ -50,12 +54,12 @@ def on_ray(clips: Clips, out: Path, config: AnnotateConfig, workers: int) -> Ite
     """
     import ray
 
-    Estimators.of(config)  # a wrong name is an error here, not in a worker
+    estimators = Estimators.of(config)  # a wrong name is an error here, not in a worker
     if not ray.is_initialized():
         ray.init(log_to_driver=False, include_dashboard=False, num_cpus=None if _cluster() else workers + 1)
     gpus = int(ray.cluster_resources().get("GPU", 0))
     pools = [_Pool(_Stages, workers, out, config, num_cpus=1)]
-    if config.points.estimator != "depth":
+    if estimators.points.cached:
         pools.insert(
             0, _Pool(_Points, max(gpus, 1), out, config, num_cpus=0 if gpus else 1, num_gpus=1 if gpus else 0)
         )
@@ -177,7 +181,7 @@ class _Pool:
 
 
 class _Points:
-    """Makes the point maps of a clip on its GPU and leaves them in their stage file."""
+    """The stages of a clip up to the last one with a network, on its GPU; they are left in their files."""
 
     def __init__(self, out: str, config: AnnotateConfig):
         self.out, self.config, self.estimators = Path(out), config, Estimators.of(config)
@@ -187,9 +191,11 @@ class _Points:
     def work(self, packed: bytes) -> None:
         clip = _unpack(packed)
         if isinstance(clip, Clip):
-            store = ClipStore(clip_folder(self.out, clip))
+            draft, store = Draft(clip, self.config, self.estimators), ClipStore(clip_folder(self.out, clip))
             with suppress(Exception):  # the next step meets the same and reports it
-                _ = ClipStages(clip, self.config, self.estimators, store).maps
+                for stage, _ in run_stages(draft, stage_keys(clip, self.config, self.estimators), store):
+                    if stage.name == LAST_NETWORK:
+                        return
 
 
 class _Stages:

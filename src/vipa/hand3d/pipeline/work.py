@@ -8,12 +8,15 @@ from pathlib import Path
 
 from vipa.clips.clip import Clip, ClipError
 from vipa.hand3d.config import AnnotateConfig
+from vipa.hand3d.dataset.records import ClipRecord, make_row
+from vipa.hand3d.dataset.tables import DONE
 from vipa.hand3d.estimators.base import Estimators
-from vipa.hand3d.pipeline.stages import STAGE_VERSIONS, ClipStages
+from vipa.hand3d.pipeline.draft import Draft
+from vipa.hand3d.pipeline.table import run_stages, stage_keys
 from vipa.io.files import OutputError, atomic_write
 from vipa.io.store import ClipStore
 
-DONE, REFUSED = "clip.json", "refused.json"
+REFUSED = "refused.json"
 
 
 @dataclass(frozen=True)
@@ -40,54 +43,32 @@ def annotate_clip(clip: Clip | ClipError, out: Path, config: AnnotateConfig, est
     """All stages of one clip. Whatever is wrong with the clip becomes the report's reason."""
     if isinstance(clip, ClipError):
         return refuse(clip, out, "")
-    folder = clip_folder(out, clip)
-    stages = ClipStages(clip, config, estimators, ClipStore(folder))
-
+    folder, draft = clip_folder(out, clip), Draft(clip, config, estimators)
     seconds: dict[str, float] = {}
     cpu: dict[str, float] = {}
     try:
-        for stage, part in PARTS.items():
-            if stage == "points" and not estimators.points.cached:
-                continue  # read where scale and objects need it
-            start, cpu_start = time.perf_counter(), time.process_time()
-            getattr(stages, part)
-            if stage in stages.computed:
-                seconds[stage] = time.perf_counter() - start
-                cpu[stage] = time.process_time() - cpu_start
-        row = stages.clip_row() | {
-            "source": clip.source,
-            "source_video": clip.source_video,
-            "split": clip.split,
-        }
-        summary = {"row": row, "keys": stages.keys, "config": config.hash}
+        start, cpu_start = time.perf_counter(), time.process_time()
+        keys = stage_keys(clip, config, estimators)
+        for stage, computed in run_stages(draft, keys, ClipStore(folder)):
+            now, cpu_now = time.perf_counter(), time.process_time()
+            if computed:
+                seconds[stage.name], cpu[stage.name] = now - start, cpu_now - cpu_start
+            start, cpu_start = now, cpu_now
+        summary = {"row": make_row(ClipRecord, draft), "keys": keys, "config": config.hash}
         atomic_write(folder / DONE, json.dumps(summary, sort_keys=True).encode())
         (folder / REFUSED).unlink(missing_ok=True)
     except OutputError:
         raise
     except ClipError as error:
-        return _refuse(folder, stages.clip_id, str(error), clip.seconds, seconds)
+        return _refuse(folder, draft.clip_id, str(error), clip.seconds, seconds)
     except Exception as error:
         reason = f"clip {clip.id!r}: {type(error).__name__}: {error}"
-        return _refuse(folder, stages.clip_id, reason, clip.seconds, seconds)
-    counts = Counter(row["category"] for row in stages.relations["rows"])
-    counts += Counter(row["task"] for row in stages.motions["rows"])
-    frames = len(stages.frames) if stages.computed else 0
-    without = {"relations": stages.relations["counts"], "motions": stages.motions["counts"]}
-    return ClipReport(stages.clip_id, None, frames, clip.seconds, seconds, dict(counts), cpu, without)
-
-
-PARTS = {
-    "contacts": "touched_clip",
-    "words": "described",
-    "points": "maps",
-    "scale": "scale",
-    "objects": "geometry",
-    "relations": "relations",
-    "motion": "motions",
-    "frames": "images",
-}
-"""Stage -> the attribute of `ClipStages` that does it."""
-assert PARTS.keys() == STAGE_VERSIONS.keys()
+        return _refuse(folder, draft.clip_id, reason, clip.seconds, seconds)
+    counts = Counter(row["category"] for row in draft.relations["rows"])
+    counts += Counter(row["task"] for row in draft.motions["rows"])
+    frames = len(draft.frames) if seconds else 0
+    without = {"relations": draft.relations["counts"], "motions": draft.motions["counts"]}
+    return ClipReport(draft.clip_id, None, frames, clip.seconds, seconds, dict(counts), cpu, without)
 
 
 def refuse(clip: Clip | ClipError, out: Path, reason: str) -> ClipReport:
@@ -101,5 +82,6 @@ def refuse(clip: Clip | ClipError, out: Path, reason: str) -> ClipReport:
 def _refuse(folder: Path, clip_id: str, reason: str, duration: float, seconds: dict[str, float]) -> ClipReport:
     reason = " ".join(reason.split())
     atomic_write(folder / REFUSED, json.dumps({"clip_id": clip_id, "reason": reason}).encode())
-    (folder / DONE).unlink(missing_ok=True)
+    for name in (DONE, "frames.npz"):  # its images leave the tables
+        (folder / name).unlink(missing_ok=True)
     return ClipReport(clip_id, reason, 0, duration, seconds, {})

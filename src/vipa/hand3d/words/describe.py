@@ -1,7 +1,6 @@
-"""Names, texts and wordings for clips that bring none: from a vision-language model, or from templates."""
+"""Texts and wordings for clips that bring none: from a vision-language model, or from templates."""
 
 import re
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,6 @@ from vipa.hand3d.measure.paths import true_runs
 from vipa.hand3d.measure.relations import AnyRelation, CameraMovement
 from vipa.hand3d.words.questions import question_text, wording_name
 
-MOST_NAMES = 12
 KIND_WORDS = {
     "spatial_relation": {"where", "direction", "position", "location", "located", "far", "way", "distance"},
     "task_completion": {"move", "go", "movement", "motion", "direction", "way", "far", "reach", "travel"},
@@ -36,11 +34,6 @@ KIND_WORDS = {
 }
 """Of which a question of a kind has at least one word."""
 
-NAMES = (
-    "These images are from one video of hands at work. List the objects that the hands touch or could reach, each "
-    "once, as short names of a colour and a noun. Answer with a JSON list of strings only, as in "
-    '["red cup", "wooden spoon"].'
-)
 TEXTS = (
     "These images are {count} frames of one video of {seconds:.0f} seconds, one every {step:.1f} seconds, in order. "
     'Say what the hands do. Answer with JSON only: a list of objects with text (an instruction, as in "put the cup on '
@@ -51,22 +44,6 @@ REWORD = (
     "Say this question in other words, in one sentence of at most 30 words. Keep the names of objects and the words "
     "left and right as they are. Do not answer it. Question: {question}"
 )
-
-
-def names_by_model(endpoint: Endpoint, clip: Clip, frames: Sequence[int] | None = None) -> list[str]:
-    """Object names, lower case, at most MOST_NAMES. EndpointError where the model gives none."""
-
-    def check(text: str) -> list[str]:
-        names = json_answer(text)
-        if not (isinstance(names, list) and names and all(isinstance(n, str) for n in names)):
-            raise ValueError("expected a list of names")
-        names = [re.sub(r"^(the|a|an) ", "", n.strip().lower()) for n in names]
-        good = [n for n in dict.fromkeys(names) if re.fullmatch(r"[a-z][a-z0-9 '\-]{1,40}", n)]
-        if not good:
-            raise ValueError("no usable name")
-        return good[:MOST_NAMES]
-
-    return endpoint.ask(NAMES, clip.frames.read(_spread(clip, 4) if frames is None else frames), check)
 
 
 def texts_by_model(endpoint: Endpoint, clip: Clip, chunk: float) -> tuple[Text, ...]:
@@ -143,10 +120,6 @@ def same_meaning(relation: AnyRelation, text: str) -> str | None:
     if re.search(r"\d", re.sub(re.escape(getattr(relation, "task", None) or ""), "", lower, flags=re.IGNORECASE)):
         return "a number was added"
     return None if words & kind else f"none of {sorted(kind)} is in it"
-
-
-def _spread(clip: Clip, count: int) -> list[int]:
-    return np.unique(np.linspace(0, len(clip) - 1, count).astype(int)).tolist()
 
 
 def _list(value: Any) -> list[Any]:

@@ -6,10 +6,12 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
 
 from vipa.clips.clip import Clip
 from vipa.hand3d.config import ObjectsConfig
 from vipa.io.hashing import content_of, network_content
+from vipa.models.loading import load_model, load_processor
 
 
 class GroundingDino:
@@ -20,10 +22,6 @@ class GroundingDino:
     """
 
     def __init__(self, config: ObjectsConfig):
-        from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
-
-        from vipa.models.loading import load_model, load_processor
-
         self.threshold = config.threshold
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.processor = load_processor(AutoProcessor, config.detector)
@@ -54,6 +52,10 @@ class GroundingDino:
             found = best_boxes(out.logits[0].float(), out.pred_boxes[0].float(), spans, self.threshold, size)
             boxes[:, i], scores[:, i] = found
         return boxes, scores
+
+
+def open_boxes(config: ObjectsConfig) -> GroundingDino:
+    return GroundingDino(config)
 
 
 def prompt_of(names: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:
