@@ -1,0 +1,70 @@
+"""What users add to, found by its name: a file of one of our folders, or an entry point of another package.
+
+SOURCES = Plugins("source", "vipa.clips.sources", "vipa.sources")
+module = SOURCES.load("egodex")
+"""
+
+import importlib
+import pkgutil
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Plugins:
+    """All things of one kind.
+
+    what: one of them, in words, for errors. package: every module in it is one, but those that begin with `_`. group:
+    of entry points; each stands for a module or an object. suffix: only files that end so count, by what comes before
+    (with "_points", `cut3r_points.py` is "cut3r"). Hyphens in a name are as good as underscores.
+    """
+
+    what: str
+    package: str
+    group: str
+    suffix: str = ""
+
+    def names(self) -> list[str]:
+        """All names, sorted; nothing is imported for them."""
+        return sorted(self._found())
+
+    def load(self, name: str) -> Any:
+        """The module of this name, or what its entry point stands for.
+
+        ValueError for a name that nothing has, with the known ones; for one that two things have, with where both are
+        from; and for an entry point that cannot be loaded.
+        """
+        found = {_key(known): origins for known, origins in self._found().items()}.get(_key(name))
+        if found is None:
+            raise ValueError(f"{self.what} {name!r} is unknown; known: {', '.join(self.names())}")
+        first, *others = found.items()
+        if others:
+            both = " and ".join(origin for origin, _ in (first, *others))
+            raise ValueError(f"{self.what} {name!r} is there {len(found)} times: {both}; rename or uninstall one")
+        origin, entry = first
+        if entry is None:
+            return importlib.import_module(origin)
+        try:
+            return entry.load()
+        except (ImportError, AttributeError) as error:
+            raise ValueError(f"{self.what} {name!r}: {origin} cannot be loaded ({error})") from error
+
+    def _found(self) -> dict[str, dict[str, EntryPoint | None]]:
+        """Name -> where from -> its entry point, None for a file of ours."""
+        found: dict[str, dict[str, EntryPoint | None]] = {}
+        spec = find_spec(self.package)
+        for module in pkgutil.iter_modules(spec.submodule_search_locations if spec else None):
+            if module.name.endswith(self.suffix) and not module.name.startswith("_"):
+                found[module.name.removesuffix(self.suffix)] = {f"{self.package}.{module.name}": None}
+        spelling = {_key(name): name for name in found}
+        for entry in entry_points(group=self.group):
+            name = spelling.setdefault(_key(entry.name), entry.name)
+            origin = f"{entry.value} (package {entry.dist.name})" if entry.dist else entry.value
+            found.setdefault(name, {})[origin] = entry
+        return found
+
+
+def _key(name: str) -> str:
+    return name.replace("-", "_")
