@@ -98,8 +98,6 @@ def test_what_a_source_declares_is_what_its_file_reads():
 def test_a_source_of_another_package_declares_what_it_reads(tmp_path, monkeypatch, capsys):
     from importlib.metadata import EntryPoint
 
-    from vipa.clips import sources
-
     (tmp_path / "their_kitchen.py").write_text(
         "LICENCE, DOWNLOAD, LAYOUT = 'theirs', 'nothing', 'ROOT/'\n"
         "OPTIONS = ('view',)\n"
@@ -108,7 +106,7 @@ def test_a_source_of_another_package_declares_what_it_reads(tmp_path, monkeypatc
     )
     monkeypatch.syspath_prepend(tmp_path)
     point = EntryPoint("theirs", "their_kitchen", "vipa.sources")
-    monkeypatch.setattr(sources, "entry_points", lambda group: [point])
+    monkeypatch.setattr("vipa.io.plugins.entry_points", lambda group: [point])
     words = ("annotate", "theirs", tmp_path, "--out", tmp_path / "out")
     assert "their view is left" in fails(capsys, *words, "--view", "left")
     assert "'theirs' does not read --seconds; it reads --view" in fails(capsys, *words, "--seconds", 3)

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import h5py
@@ -298,13 +299,7 @@ def test_a_third_party_source_is_one_module(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     import vipa.clips.sources as sources
 
-    class Entry:
-        name = "theirs"
-
-        @staticmethod
-        def load():
-            return __import__("their_source")
-
-    monkeypatch.setattr(sources, "entry_points", lambda group: [Entry()])
+    point = EntryPoint("theirs", "their_source", "vipa.sources")
+    monkeypatch.setattr("vipa.io.plugins.entry_points", lambda group: [point])
     assert "theirs" in sources.source_names()
     assert list(sources.load_source("theirs").read_clips(tmp_path, SourceOptions())) == []

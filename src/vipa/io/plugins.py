@@ -35,10 +35,21 @@ class Plugins:
         return sorted(self._found())
 
     def load(self, name: str) -> Any:
-        """The module of this name, or what its entry point stands for.
+        """The module of this name, or what its entry point stands for. ValueError as `check`, and for an entry point
+        that cannot be loaded."""
+        origin, entry = self.check(name)
+        if entry is None:
+            return importlib.import_module(origin)
+        try:
+            return entry.load()
+        except (ImportError, AttributeError) as error:
+            raise ValueError(f"{self.what} {name!r}: {origin} cannot be loaded ({error})") from error
 
-        ValueError for a name that nothing has, with the known ones; for one that two things have, with where both are
-        from; and for an entry point that cannot be loaded.
+    def check(self, name: str) -> tuple[str, EntryPoint | None]:
+        """Where this name is from, and its entry point unless it is a file of ours; nothing is imported.
+
+        ValueError for a name that nothing has, with the known ones, and for one that two things have, with where both
+        are from.
         """
         found = {_key(known): origins for known, origins in self._found().items()}.get(_key(name))
         if found is None:
@@ -47,13 +58,7 @@ class Plugins:
         if others:
             both = " and ".join(origin for origin, _ in (first, *others))
             raise ValueError(f"{self.what} {name!r} is there {len(found)} times: {both}; rename or uninstall one")
-        origin, entry = first
-        if entry is None:
-            return importlib.import_module(origin)
-        try:
-            return entry.load()
-        except (ImportError, AttributeError) as error:
-            raise ValueError(f"{self.what} {name!r}: {origin} cannot be loaded ({error})") from error
+        return first
 
     def summary(self, name: str) -> str:
         """First line of its docstring, read from its file: it is not imported. "" where there is none."""

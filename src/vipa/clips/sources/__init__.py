@@ -4,16 +4,16 @@ A source is a module `vipa.clips.sources.<name>`, or one that another package re
 group `vipa.sources`, with the attributes of `Source`.
 """
 
-import importlib
-import pkgutil
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Protocol, cast, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from vipa.clips.clip import Clip, ClipError
-from vipa.hands.trackers import tracker_names
+from vipa.hands.trackers import TRACKERS
+from vipa.io.plugins import Plugins
+
+SOURCES = Plugins("source", __name__, "vipa.sources")
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class SourceOptions:
             given, missing = ("tracker", "hands") if self.hands is None else ("hands", "tracker")
             what = {
                 "hands": "where its results or its model file are: --hands PATH",
-                "tracker": f"which tracker they are of: --tracker NAME, one of {', '.join(tracker_names())}",
+                "tracker": f"which tracker they are of: --tracker NAME, one of {', '.join(TRACKERS.names())}",
             }[missing]
             raise ValueError(f"--{given} {getattr(self, given)} needs {what}")
-        if self.tracker is not None and self.tracker not in tracker_names():
-            raise ValueError(f"tracker {self.tracker!r} is unknown; known: {', '.join(tracker_names())}")
+        if self.tracker is not None:
+            TRACKERS.check(self.tracker)
         if self.hands is not None and not Path(self.hands).exists():
             raise FileNotFoundError(f"--hands {self.hands}: no such file or folder")
 
@@ -87,18 +87,13 @@ class Source(Protocol):
 
 
 def source_names() -> list[str]:
-    own = [m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")]
-    return sorted({*own, *(e.name for e in entry_points(group="vipa.sources"))})
+    """Names of all sources, sorted."""
+    return SOURCES.names()
 
 
 def load_source(name: str) -> Source:
     """The module of a source. ValueError naming the known ones."""
-    for entry in entry_points(group="vipa.sources"):
-        if entry.name == name:
-            return entry.load()
-    if name.startswith("_") or name not in source_names():
-        raise ValueError(f"source {name!r} is unknown; known: {', '.join(source_names())}")
-    return cast(Source, importlib.import_module(f"{__name__}.{name}"))
+    return SOURCES.load(name)
 
 
 def options_of(source: Source) -> tuple[str, ...]:

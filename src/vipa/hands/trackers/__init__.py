@@ -1,11 +1,10 @@
 """Hands for raw video: from other trackers' result files, or from a hand-landmark model that the user brings.
 
-One module a tracker, found by its name; nothing here lists them. What a tracker reports goes through
-`vipa.hands.repair.repair_hands`, which makes at most one left and one right hand of it.
+One module a tracker, found by its name, here or as an entry point of the group `vipa.trackers`; nothing here lists
+them. What a tracker reports goes through `vipa.hands.repair.repair_hands`, which makes at most one left and one right
+hand of it.
 """
 
-import importlib
-import pkgutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,9 @@ from jaxtyping import Float, UInt8
 
 from vipa.geometry import Intrinsics
 from vipa.hands.skeleton import Side
+from vipa.io.plugins import Plugins
+
+TRACKERS = Plugins("tracker", __name__, "vipa.trackers")
 
 
 @dataclass(frozen=True)
@@ -55,21 +57,21 @@ class HandTracker(Protocol):
 
 
 def tracker_names() -> list[str]:
-    return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
+    """Names of all trackers, sorted."""
+    return TRACKERS.names()
 
 
 def open_tracker(name: str, path: str | Path) -> HandTracker:
     """The tracker of this name on this path. ValueError naming the known ones; FileNotFoundError for the path."""
-    if name not in tracker_names():
-        raise ValueError(f"hand tracker {name!r} is unknown; known: {', '.join(tracker_names())}")
+    tracker = TRACKERS.load(name)
     if not Path(path).exists():
         raise FileNotFoundError(f"hand tracker {name}: {path} does not exist")
-    return importlib.import_module(f"{__name__}.{name}").open_tracker(Path(path))
+    return tracker.open_tracker(Path(path))
 
 
 def tracker_version(name: str) -> str:
     """What decides its results besides its files and the video: a tracker's module may have `version() -> str`."""
-    version = getattr(importlib.import_module(f"{__name__}.{name}"), "version", None)
+    version = getattr(TRACKERS.load(name), "version", None)
     return version() if version is not None else ""
 
 
