@@ -47,7 +47,6 @@ LOOKING = (
     "vipa sources list",
     "vipa model summary",
     "vipa doctor",
-    "vipa robots list",
     "vipa evaluate --help",
     "vipa train --help",
 )

@@ -7,7 +7,9 @@ from vipa.cli._choices import choose
 
 
 def main(args: list[str]) -> None:
-    name, rest = choose("vipa evaluate", BENCHMARKS, args)
+    if (choice := choose("vipa evaluate", BENCHMARKS, args)) is None:
+        return
+    name, rest = choice
     benchmark = BENCHMARKS.load(name)
     settings = tyro.cli(benchmark.Settings, args=rest, prog=f"vipa evaluate {name}")
     print(benchmark.run(settings))

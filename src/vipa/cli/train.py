@@ -11,8 +11,10 @@ from vipa.training.known import TRAININGS
 
 def main(args: list[str]) -> None:
     """The parameters of the training make its run; then any field of the run may be given."""
-    name, rest = choose("vipa train", TRAININGS, args)
-    make, program = TRAININGS.load(name).make, f"vipa train {name}"
+    if (choice := choose("vipa train", TRAININGS, args)) is None:
+        return
+    kind, rest = choice
+    make, program = TRAININGS.load(kind).make, f"vipa train {kind}"
     if {"-h", "--help"} & set(rest):
         _help(program, make)
     run, rest = tyro.cli(make, args=rest, return_unknown_args=True, prog=program)
@@ -21,7 +23,7 @@ def main(args: list[str]) -> None:
     from vipa.training.loop import train
     from vipa.training.runs import TrainRun
 
-    print(f"{name}: {train(run) if isinstance(run, TrainRun) else run.train()}")
+    print(f"{kind}: {train(run) if isinstance(run, TrainRun) else run.train()}")
 
 
 def _help(program: str, make) -> None:
