@@ -1,6 +1,11 @@
+"""Filmed clips, pictures and weights that several folders of tests share."""
+
+import sys
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # pytest runs in importlib mode: for pretend_cuda
 
 
 @pytest.fixture(scope="session")

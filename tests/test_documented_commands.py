@@ -22,6 +22,8 @@ import pytest
 import tyro
 
 from vipa import cli
+from vipa.benchmarks import BENCHMARKS
+from vipa.training.known import TRAININGS
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -41,7 +43,13 @@ STAND_INS = {
     "N": "2",
 }
 FOREIGN = {"--img_focal": "HaWoR's own", "--no-video": "tyro's no-form"}
-LOOKING = ("vipa sources list", "vipa model summary", "vipa doctor")
+LOOKING = (
+    "vipa sources list",
+    "vipa model summary",
+    "vipa doctor",
+    "vipa evaluate --help",
+    "vipa train --help",
+)
 
 
 def spans(text: str) -> Iterator[str]:
@@ -225,9 +233,8 @@ def test_a_command_that_is_not_there_is_noticed(command, capsys, monkeypatch, st
 
 def test_every_option_that_a_text_names_is_some_verb_s(capsys, monkeypatch, stop_after_parsing):
     have = {*FOREIGN, "--debug", "--version"}
-    subverbs = {"evaluate": ("hand3d", "trajectories", "tabletop", "annotation", "cut3r", "stages"),
-                "sources": ("check", "fixture", "list"), "model": ("summary", "check"),
-                "train": ("foundation", "stage1")}  # fmt: skip
+    subverbs = {"evaluate": BENCHMARKS.names(), "train": TRAININGS.names(), "robots": ("list", "convert"),
+                "sources": ("check", "fixture", "list"), "model": ("summary", "check")}  # fmt: skip
     for verb in cli.verbs():
         for words in ([verb, sub] for sub in subverbs[verb]) if verb in subverbs else [[verb]]:
             capsys.readouterr()

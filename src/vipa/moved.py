@@ -7,14 +7,19 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 
 MOVED = {
+    "benchmarks.annotation_quality": "benchmarks.annotation_benchmark",
     "benchmarks.charts": "benchmarks.report.charts",
     "benchmarks.clusters": "benchmarks.statistics",
     "benchmarks.comparisons": "benchmarks.report.comparisons",
-    "benchmarks.cut3r": "benchmarks.encoder3d",
-    "benchmarks.hand3d": "benchmarks.hand3d_test",
+    "benchmarks.cut3r": "benchmarks.cut3r_benchmark",
+    "benchmarks.encoder3d": "benchmarks.cut3r_benchmark",
+    "benchmarks.hand3d": "benchmarks.hand3d_benchmark",
+    "benchmarks.hand3d_test": "benchmarks.hand3d_benchmark",
     "benchmarks.policies": "robots.loading",
     "benchmarks.stages": "nano.evaluation",
-    "benchmarks.tabletop": "benchmarks.closed_loop",
+    "benchmarks.tabletop": "benchmarks.tabletop_benchmark",
+    "benchmarks.trajectories": "benchmarks.trajectories_benchmark",
+    "benchmarks.translations": "benchmarks.translations_benchmark",
     "clips.fixtures": "worlds.fixtures",
     "clips.sources.tabletop": "worlds.source",
     "demo": "nano",

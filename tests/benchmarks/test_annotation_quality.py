@@ -1,6 +1,6 @@
 import numpy as np
 
-from vipa.benchmarks.annotation_quality import Condition, measure, report, sensor_depth
+from vipa.benchmarks.annotation_benchmark import Condition, measure, report, sensor_depth
 from vipa.worlds.seeds import seeds_of
 
 

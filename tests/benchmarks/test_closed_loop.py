@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from vipa.benchmarks.closed_loop import TabletopEvaluation, evaluate_tabletop, expert_scores
+from vipa.benchmarks.tabletop_benchmark import TabletopEvaluation, evaluate_tabletop, expert_scores
 from vipa.robots.known.tabletop import tabletop_contract
 from vipa.robots.policy import BlankImages
 from vipa.worlds.robot_env import TabletopEnv

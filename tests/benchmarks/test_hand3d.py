@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from vipa.benchmarks import hand3d_test as benchmark
+from vipa.benchmarks import hand3d_benchmark as benchmark
 from vipa.benchmarks.results import Hand3DResult
 from vipa.benchmarks.statistics import clustered_interval
 from vipa.hand3d.dataset.records import VisualRecord

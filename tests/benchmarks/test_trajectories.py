@@ -3,7 +3,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from vipa.benchmarks import trajectories as benchmark
+from vipa.benchmarks import trajectories_benchmark as benchmark
 from vipa.benchmarks.results import TrajectoryResult
 from vipa.hand3d.dataset.records import ActionRecord
 from vipa.hands.motion_codec import MotionCodec

@@ -2,7 +2,7 @@ from dataclasses import fields
 
 import pytest
 
-from vipa.benchmarks import translations as benchmark
+from vipa.benchmarks import translations_benchmark as benchmark
 from vipa.benchmarks.results import TranslationResult
 from vipa.hand3d.dataset.records import ActionRecord
 

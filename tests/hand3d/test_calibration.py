@@ -153,7 +153,7 @@ def test_a_networks_own_unit_is_one_more_observation():
 @pytest.fixture(scope="module")
 def filmed():
     """Four clips of the tabletop world with the truth's depth as a sensor of unknown unit gives it, and that unit."""
-    from vipa.benchmarks.annotation_quality import sensor_depth
+    from vipa.benchmarks.annotation_benchmark import sensor_depth
     from vipa.hand3d.estimators.base import sample_frames
     from vipa.hand3d.estimators.depth_points import DepthPoints
     from vipa.worlds.film import film_clip

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vipa.benchmarks.answering import ModelAnswerer, Motions, Questions, Translations
-from vipa.benchmarks.trajectories import StayAnswerer, codec_of, evaluate_trajectories, has_motion
+from vipa.benchmarks.trajectories_benchmark import StayAnswerer, codec_of, evaluate_trajectories, has_motion
 from vipa.data.spec import DataSpec
 from vipa.hand3d.config import AnnotateConfig, MotionConfig, RelationsConfig
 from vipa.hand3d.dataset.reader import Hand3D

@@ -9,7 +9,7 @@ import torch
 from pretend_cuda import PretendCuda
 
 from vipa.benchmarks.answering import ModelAnswerer, Motions, Questions
-from vipa.benchmarks.trajectories import has_motion
+from vipa.benchmarks.trajectories_benchmark import has_motion
 from vipa.data.spec import DataSpec
 from vipa.hand3d.dataset.reader import Hand3D
 from vipa.robots.known.tabletop import collect

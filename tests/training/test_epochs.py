@@ -13,7 +13,7 @@ from vipa.data.mixture import Mixture, Turns
 from vipa.data.spec import DataSpec
 from vipa.hands.conventions import Conventions
 from vipa.models.packing import Conversation
-from vipa.training.runs import STAGES
+from vipa.training.known import TRAININGS
 
 
 @dataclass
@@ -131,7 +131,7 @@ def test_an_epoch_of_a_filmed_data_set_has_its_records_and_shares(hand3d_path, t
 
 @pytest.mark.parametrize(("stage", "samples"), [("stage1", 300_368), ("stage2", 1_030_850)])
 def test_the_paper_sized_stages_are_one_epoch_of_the_papers_pairs(stage, samples):
-    run = STAGES[stage]("vipa-2b", Path("x"), Path("y"), "z")
+    run = TRAININGS.load(stage).make(Path("x"), Path("y"), "vipa-2b", "z")
     spec = run.data[0]
     assert spec.turns == 1
     assert (run.steps - 1) * spec.batch < samples <= run.steps * spec.batch

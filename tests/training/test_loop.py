@@ -10,8 +10,9 @@ import torch
 from vipa.models import selfcheck
 from vipa.models.starts import load_start
 from vipa.training.checkpoints import save_progress
+from vipa.training.known import stage1
 from vipa.training.loop import freeze_all_but, train
-from vipa.training.runs import STAGE1_PARTS, STAGE2_PARTS, STAGE3_PARTS, stage1
+from vipa.training.runs import STAGE1_PARTS, STAGE2_PARTS, STAGE3_PARTS
 
 
 def losses(folder):
@@ -83,7 +84,7 @@ def test_compiled_layers_learn_the_same(run, tmp_path):
 
 def test_the_paper_sized_preset_needs_a_start(tmp_path):
     with pytest.raises(ValueError, match="--start"):
-        stage1("vipa-2b", tmp_path, tmp_path)
+        stage1.make(tmp_path, tmp_path, "vipa-2b")
 
 
 def test_an_unknown_start_is_one_clear_line(tmp_path):

@@ -2,8 +2,9 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -24,6 +25,9 @@ LONGEST_ANSWER = 40
 LONGEST_TEXT = 64
 """Tokens of a motion put into words."""
 
+Spatial = Literal["real", "zeroed", "shuffled", "none"]
+"""The 3D tokens that a model answers with; all but the real ones are controls of what they bring."""
+
 
 class ModelAnswerer:
     """Greedy answers of the model in a folder, about the images of a Hand3D data set; of waypoints the median bins.
@@ -31,16 +35,23 @@ class ModelAnswerer:
     model: folder made by a training, or nano:STAGE. device: where it runs. Motions are decoded under the grammar of
     motion tokens, for the hands and with the number of waypoints of the record, so that predictions and truth can be
     compared point by point; what the model adds is where the waypoints are.
-    fusion: False answers without it (alpha = 0), as the pretrained model did before it had one.
+    spatial: `zeroed`: 3D tokens that are zeros; `shuffled`: those of frames of another clip; `none`: without the fusion
+    (alpha = 0), as the pretrained model did before it had one. ValueError where the model has none to control.
     """
 
-    def __init__(self, model: str | Path, hand3d: Path, device: str | None = None, fusion: bool = True):
-        self.name = model_name(model)
+    def __init__(self, model: str | Path, hand3d: Path, device: str | None = None, spatial: Spatial = "real"):
+        self.name = model_name(model) + ("" if spatial == "real" else f" (3D tokens: {spatial})")
+        self.spatial: Spatial = spatial
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.manual_seed(0)  # parts that a start does not have yet are new, as in training
         self.model, self.processor = load_start(model)
-        if not fusion and self.model.model.fusion is not None:
-            torch.nn.init.zeros_(self.model.model.fusion.alpha)
+        fusion = self.model.model.fusion
+        if spatial in ("zeroed", "shuffled") and (fusion is None or fusion.config.source != "spatial"):
+            raise ValueError(f"--spatial {spatial}: {model_name(model)} reads no 3D tokens")
+        if spatial == "zeroed":
+            self.model.set_spatial_control("zero")
+        if spatial == "none" and fusion is not None:
+            torch.nn.init.zeros_(fusion.alpha)
         self.weights = fingerprint(self.model)
         self.model.to(device=self.device)  # type: ignore[call-arg]
         self.tokenizer: Any = self.processor.tokenizer
@@ -51,11 +62,12 @@ class ModelAnswerer:
     @property
     def identity(self) -> dict[str, Any]:
         """The weights by their content, and how answers are decoded."""
-        return {
+        identity = {
             "model": self.name,
             "weights": self.weights,
             "decoding": f"greedy words, at most {LONGEST_ANSWER}; median bins",
         }
+        return identity if self.spatial == "real" else identity | {"spatial": self.spatial}
 
     def questions(self, records: Sequence[VisualRecord]) -> list[str]:
         """Answers to visual records."""
@@ -81,6 +93,23 @@ class ModelAnswerer:
         """What is done in the motions of motion translation records, in words."""
         return self._generate([((r.frame_id,), r.prompt) for r in records], max_new_tokens=LONGEST_TEXT)
 
+    def _others(self, group: Group) -> Group:
+        """As many frames of another clip, the same whatever else is asked: of the clip half the data set away."""
+        clip_ids = list(self._frames)
+        if len(clip_ids) < 2:
+            raise ValueError(f"--spatial shuffled: {self.data.path} has one clip; its tokens have no others to be")
+        at = next(i for i, frames in enumerate(self._frames.values()) if group[0] in frames)
+        frames = self._frames[clip_ids[(at + len(clip_ids) // 2) % len(clip_ids)]]
+        return tuple(frames[int(i)] for i in np.linspace(0, len(frames) - 1, len(group)).round())
+
+    @cached_property
+    def _frames(self) -> dict[str, list[str]]:
+        """Frame ids of every clip of the data set."""
+        frames: dict[str, list[str]] = defaultdict(list)
+        for frame in self.data.frames():
+            frames[frame.clip_id].append(frame.id)
+        return dict(frames)
+
     def _read(self, group: Group) -> list[np.ndarray]:
         return [self.data.image(frame) for frame in group]
 
@@ -94,11 +123,12 @@ class ModelAnswerer:
         max_new_tokens: int = 0,
     ) -> list[str]:
         groups = [group for group, _ in asked]
-        encoded = EncodedImages.of(
-            self.model, self.processor, groups, self._read
-        )  # records of a clip share frames
+        others = [self._others(group) for group in groups] if self.spatial == "shuffled" else []
+        encoded = EncodedImages.of(self.model, self.processor, [*groups, *others], self._read)  # each group once
         prompts = self.packer.prompts([(len(group), text) for group, text in asked])
         inputs = {k: v.to(self.device) for k, v in prompts.items()} | encoded.inputs(groups, self.device)
+        if others:
+            inputs["spatial_features"] = encoded.inputs(others, self.device)["spatial_features"]
         length, end = inputs["input_ids"].shape[1], self.tokenizer.convert_tokens_to_ids(END)
         processors = LogitsProcessorList()
         if hands:

@@ -1,75 +1,99 @@
-"""Closed-loop success on the tabletop's robot tasks: batched over environments, resumable, with its protocol.
+"""Closed-loop success of a policy in a simulator: batched over environments, resumable, with its protocol.
 
 folder/
-  protocol.json     the TabletopEvaluation, the policy's name and identity, and the versions it ran with
+  protocol.json     what the `Simulation` says of itself, the policy's name and identity, and the versions it ran with
   episodes.jsonl    one line per finished episode, appended at once: a rerun continues after it
   result.json       rates with 95 % Wilson intervals
   videos/           rollouts of the first seeds of each task
+
+Which simulator it is, only the `Simulation` knows (`tabletop_benchmark.py`).
 """
 
 import importlib.metadata
 import json
 import os
-from collections.abc import Callable, Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import av
 import numpy as np
+from jaxtyping import Float, UInt8
 
 from vipa.benchmarks.statistics import wilson_interval
-from vipa.robots.known.tabletop import demonstration, tabletop_contract
+from vipa.robots.contract import ActionContract
 from vipa.robots.policy import ChunkExecutor, Observation, Policy
-from vipa.worlds.rendering import Renderer
-from vipa.worlds.robot import RATE
-from vipa.worlds.robot_env import SETTLE_STEPS, TabletopEnv
-from vipa.worlds.seeds import seeds_of
-from vipa.worlds.tasks import STEP_LIMITS, TASKS
+
+Progress = Callable[[int, int], None]
+
+
+class Environment(Protocol):
+    """One episode under way in a simulator. text: the instruction. steps: actions taken so far. done: it has ended, by
+    success or by a failure, which is in words."""
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def done(self) -> bool: ...
+    @property
+    def success(self) -> bool: ...
+    @property
+    def failure(self) -> str: ...
+
+    def observation(self) -> Observation: ...
+
+    def step(self, action: Float[np.ndarray, "a"]) -> Any: ...
+
+    def picture(self) -> UInt8[np.ndarray, "h w 3"]:
+        """For the film of the episode, with even sizes."""
+        ...
 
 
 @dataclass(frozen=True)
-class TabletopEvaluation:
-    """One evaluation, complete: all that decides its figures but the policy.
+class Simulation(ABC):
+    """One evaluation in a simulator, complete: all that decides its figures but the policy. A simulator subclasses it.
 
-    Episodes are the first `episodes` seeds of `split` (from `first`), the same for every task. size: pixels of
-    the policy's square images. execute: steps of a chunk before the next is asked for. batch: environments at
-    once (changes nothing but speed). videos: rollouts filmed per task. policy: a name for the record. anew: where `out`
-    holds another policy's or protocol's episodes, begin again instead of refusing.
+    policy: a name for the record. tasks: each is played on all seeds. execute: steps of a chunk before the next is
+    asked for. batch: environments at once (changes nothing but speed). videos: rollouts filmed per task. anew: where
+    `out` holds another policy's or protocol's episodes, begin again instead of refusing.
     """
 
     out: Path
     policy: str
-    tasks: tuple[str, ...] = TASKS
-    split: str = "test"
-    first: int = 0
-    episodes: int = 50
-    size: int = 112
+    tasks: tuple[str, ...]
     execute: int = 4
     batch: int = 16
     videos: int = 3
-    video_size: int = 224
     anew: bool = False
 
-    @property
-    def seeds(self) -> range:
-        all_seeds = seeds_of(self.split)
-        return all_seeds[self.first : self.first + self.episodes]
+    rate: ClassVar[float]  # actions a second
+    libraries: ClassVar[tuple[str, ...]] = ()  # whose versions the protocol names besides our own
 
+    @property
+    @abstractmethod
+    def seeds(self) -> Sequence[int]:
+        """Of the episodes, the same for every task."""
+
+    @abstractmethod
+    def contract(self, views: tuple[str, ...]) -> ActionContract:
+        """Of the robot, seen from these views."""
+
+    @abstractmethod
+    def start(self, task: str, seed: int, views: tuple[str, ...], film: bool) -> Environment:
+        """An episode before its first action. film: pictures of it will be asked for."""
+
+    @abstractmethod
     def protocol(self, identity: dict[str, Any]) -> dict[str, Any]:
         """What another's figures must share to be comparable, for the record. identity: the policy's."""
-        return {
-            "benchmark": "tabletop",
-            "policy": self.policy,
-            "identity": identity,
-            "tasks": {task: {"step_limit": STEP_LIMITS[task]} for task in self.tasks},
-            "split": self.split,
-            "seeds": [self.seeds[0], self.seeds[-1]],
-            "image_size": self.size,
-            "rate": RATE,
-            "settle_steps": SETTLE_STEPS,
-            "execute": self.execute,
-        }
+
+    @abstractmethod
+    def decisive(self, protocol: dict[str, Any]) -> dict[str, Any]:
+        """Of a saved protocol (with "versions"; {} where there is none) what decides how an episode goes: not which
+        episodes are asked for, nor what the policy is called."""
 
 
 @dataclass(frozen=True)
@@ -105,10 +129,10 @@ class TaskScore:
 
 
 @dataclass(frozen=True)
-class TabletopResult:
+class ClosedLoopResult:
     """Outcomes of an evaluation, and where its files are. identity: the policy's."""
 
-    run: TabletopEvaluation
+    run: Simulation
     identity: dict[str, Any]
     outcomes: tuple[EpisodeOutcome, ...]
     videos: tuple[Path, ...]
@@ -120,6 +144,9 @@ class TabletopResult:
         groups["all"] = list(self.outcomes)
         return {name: TaskScore(sum(o.success for o in os), len(os)) for name, os in groups.items()}
 
+    def __str__(self) -> str:
+        return "\n".join(f"  {task:<10} {score}" for task, score in self.scores.items())
+
     def to_dict(self) -> dict[str, Any]:
         scores = {
             name: {"successes": s.successes, "trials": s.trials, "rate": s.rate, "interval": s.interval}
@@ -128,19 +155,13 @@ class TabletopResult:
         return {"protocol": self.run.protocol(self.identity), "scores": scores}
 
 
-def evaluate_tabletop(
-    policy: Policy, run: TabletopEvaluation, progress: Callable[[int, int], None] | None = None
-) -> TabletopResult:
+def evaluate_closed_loop(policy: Policy, run: Simulation, progress: Progress | None = None) -> ClosedLoopResult:
     """Runs every (task, seed) that `run.out` does not hold yet, and returns all of them.
 
     progress(done, total) is called after each episode. ValueError where the policy's contract does not fit the
-    robot, where a task is unknown, or where `run.out` holds episodes of another policy or protocol.
+    robot, or where `run.out` holds episodes of another policy or protocol.
     """
-    if unknown := set(run.tasks) - set(TASKS):
-        raise ValueError(f"robot tasks {sorted(unknown)} are unknown; known: {', '.join(TASKS)}")
-    if len(run.seeds) != run.episodes or run.episodes < 1:
-        raise ValueError(f"evaluation: {run.episodes} episodes from seed {run.first} do not fit in {run.split}")
-    policy.contract.check(tabletop_contract(policy.contract.views))
+    policy.contract.check(run.contract(policy.contract.views))
     _open_folder(run, policy.identity)
     outcomes = {(o.task, o.seed): o for o in _read_outcomes(run.out / "episodes.jsonl")}
     jobs = [(task, seed) for task in run.tasks for seed in run.seeds]
@@ -154,12 +175,12 @@ def evaluate_tabletop(
             if progress is not None:
                 progress(sum(job in outcomes for job in jobs), len(jobs))
     videos = tuple(sorted((run.out / "videos").glob("[!.]*.mp4")))
-    result = TabletopResult(run, policy.identity, tuple(outcomes[job] for job in jobs), videos)
+    result = ClosedLoopResult(run, policy.identity, tuple(outcomes[job] for job in jobs), videos)
     _write_json(run.out / "result.json", result.to_dict())
     return result
 
 
-def _roll(policy: Policy, run: TabletopEvaluation, jobs: list[tuple[str, int]]) -> Iterable[EpisodeOutcome]:
+def _roll(policy: Policy, run: Simulation, jobs: list[tuple[str, int]]) -> Iterable[EpisodeOutcome]:
     """Episodes as they end, `run.batch` environments at once."""
     executor, waiting, slots = ChunkExecutor(policy, run.execute), iter(jobs), {}
     filmed = {(task, seed) for task in run.tasks for seed in run.seeds[: run.videos]}
@@ -173,7 +194,7 @@ def _roll(policy: Policy, run: TabletopEvaluation, jobs: list[tuple[str, int]]) 
     for slot in range(run.batch):
         start(slot)
     while slots:
-        actions = executor.act({slot: rollout.observation for slot, rollout in slots.items()})
+        actions = executor.act({slot: rollout.env.observation for slot, rollout in slots.items()})
         for slot, action in actions.items():
             rollout = slots[slot]
             rollout.step(action)
@@ -185,24 +206,15 @@ def _roll(policy: Policy, run: TabletopEvaluation, jobs: list[tuple[str, int]]) 
 class _Rollout:
     """One environment under evaluation, and its film."""
 
-    def __init__(self, task: str, seed: int, run: TabletopEvaluation, views: tuple[str, ...], film: bool):
+    def __init__(self, task: str, seed: int, run: Simulation, views: tuple[str, ...], film: bool):
         self.run, self.job = run, (task, seed)
-        self.env = TabletopEnv(task, seed, size=run.size, views=views)
-        self.view = self.env.reset()
-        self.camera = Renderer(self.env.model, run.video_size, run.video_size) if film else None
-        self.film: list[np.ndarray] = []
-        self._shoot()
-
-    def _shoot(self) -> None:
-        if self.camera is not None:
-            self.film.append(self.env.render("agent", self.camera))
-
-    def observation(self) -> Observation:
-        return Observation(self.view.images, self.view.state, self.env.text, (self.job[1], self.env.steps))
+        self.env = run.start(task, seed, views, film)
+        self.film = [self.env.picture()] if film else []
 
     def step(self, action: np.ndarray) -> None:
-        self.view = self.env.step(action)
-        self._shoot()
+        self.env.step(action)
+        if self.film:
+            self.film.append(self.env.picture())
 
     def finish(self) -> EpisodeOutcome:
         env, (task, seed) = self.env, self.job
@@ -213,17 +225,17 @@ class _Rollout:
                 f"{task}_{seed}_*.mp4"
             ):  # of a run that ended before its episode was written
                 before.unlink()
-            write_video(folder / name, _with_verdict(self.film, env.success), RATE)
+            write_video(folder / name, _with_verdict(self.film, env.success, self.run.rate), self.run.rate)
         return EpisodeOutcome(task, seed, env.text, env.success, env.failure, env.steps)
 
 
-def _with_verdict(images: list[np.ndarray], success: bool) -> list[np.ndarray]:
+def _with_verdict(images: list[np.ndarray], success: bool, rate: float) -> list[np.ndarray]:
     """The film with its last image held for a second in a green or red frame."""
     last = images[-1].copy()
     inside = last[4:-4, 4:-4].copy()
     last[:] = (40, 160, 60) if success else (200, 50, 40)
     last[4:-4, 4:-4] = inside
-    return [*images, *[last] * round(RATE)]
+    return [*images, *[last] * round(rate)]
 
 
 def write_video(path: Path, images: Iterable[np.ndarray], rate: float) -> Path:
@@ -246,23 +258,15 @@ def write_video(path: Path, images: Iterable[np.ndarray], rate: float) -> Path:
     return path
 
 
-def expert_scores(run: TabletopEvaluation) -> dict[str, TaskScore]:
-    """What the scripted experts reach on the same seeds: the ceiling that a clone of them has."""
-    return {
-        task: TaskScore(sum(bool(demonstration(task, seed, size=16).success) for seed in run.seeds), run.episodes)
-        for task in run.tasks
-    }
-
-
-def _open_folder(run: TabletopEvaluation, identity: dict[str, Any]) -> None:
+def _open_folder(run: Simulation, identity: dict[str, Any]) -> None:
     """Makes or continues an evaluation's folder. ValueError (or a new beginning) where it holds other episodes."""
     file = run.out / "protocol.json"
-    names = ("vipa", "mujoco", "torch", "transformers", "numpy")
+    names = ("vipa", *run.libraries, "torch", "transformers", "numpy")
     protocol = {**run.protocol(identity), "versions": {name: _version(name) for name in names}}
     protocol = json.loads(json.dumps(protocol))
     if (run.out / "episodes.jsonl").exists():
-        before = _decides_an_episode(_read_json(file) if file.exists() else {})
-        now = _decides_an_episode(protocol)
+        before = run.decisive(_read_json(file) if file.exists() else {})
+        now = run.decisive(protocol)
         differing = [name for name in now if before.get(name) != now[name]]
         if differing and not run.anew:
             raise ValueError(
@@ -273,18 +277,6 @@ def _open_folder(run: TabletopEvaluation, identity: dict[str, Any]) -> None:
                 old.unlink(missing_ok=True)
     run.out.mkdir(parents=True, exist_ok=True)
     _write_json(file, protocol)
-
-
-def _decides_an_episode(protocol: dict[str, Any]) -> dict[str, Any]:
-    """Of a protocol what decides how an episode goes: not which are asked for, nor what the policy is called."""
-    kept = ("identity", "image_size", "rate", "settle_steps", "execute")
-    limits = {task: rules["step_limit"] for task, rules in protocol.get("tasks", {}).items()}
-    versions = protocol.get("versions", {})
-    return {
-        **{name: protocol.get(name) for name in kept},
-        **{f"step limit of {task}": limits.get(task, limit) for task, limit in STEP_LIMITS.items()},
-        "version of the simulator": versions.get("mujoco"),
-    }
 
 
 def _version(name: str) -> str:

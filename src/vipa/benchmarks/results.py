@@ -14,6 +14,11 @@ class Mean:
     low: float
     high: float
 
+    def text(self, digits: int = 3, unit: str = "") -> str:
+        """`0.123 m [0.100, 0.150]`"""
+        unit = f" {unit}" if unit else ""
+        return f"{self.value:.{digits}f}{unit} [{self.low:.{digits}f}, {self.high:.{digits}f}]"
+
 
 @dataclass(frozen=True)
 class KindScores:
@@ -40,6 +45,14 @@ class Hand3DResult:
     @property
     def all(self) -> KindScores:
         return next(s for s in self.scores if s.kind == "all")
+
+    def __str__(self) -> str:
+        lines = [_headline(self, self.all.records, "questions", f"{self.all.unparsable} unparsable")]
+        for s in self.scores:
+            error = s.error.text(unit="degrees" if s.kind == "camera_rotation" else "m")
+            direction = s.direction_score.text(2, "of 3")
+            lines.append(f"  {s.kind:<20} {s.records:>6}   error {error}   direction {direction}")
+        return "\n".join(lines)
 
     @classmethod
     def load(cls, path: Path) -> "Hand3DResult":
@@ -71,6 +84,12 @@ class TrajectoryResult:
     final_error: Mean
     by_task: dict[str, tuple[Mean, Mean]]  # average, final
 
+    def __str__(self) -> str:
+        lines = [_headline(self, self.records, "motions", f"{self.unparsable} unparsable")]
+        for name, (average, final) in {"all": (self.average_error, self.final_error), **self.by_task}.items():
+            lines.append(f"  {name:<26} average {average.text(unit='m')}   final {final.text(unit='m')}")
+        return "\n".join(lines)
+
     @classmethod
     def load(cls, path: Path) -> "TrajectoryResult":
         """From its JSON file. ValueError for a file of another form."""
@@ -94,12 +113,21 @@ class TranslationResult:
     scores: dict[str, Mean]
     counts: dict[str, int]
 
+    def __str__(self) -> str:
+        lines = [_headline(self, self.records, "motions", f"{self.silent} answers without a word")]
+        lines += [f"  {name:<8} {mean.text()}   of {self.counts[name]}" for name, mean in self.scores.items()]
+        return "\n".join(lines)
+
     @classmethod
     def load(cls, path: Path) -> "TranslationResult":
         """From its JSON file. ValueError for a file of another form."""
         data = _read(path, "silent")
         data["scores"] = {name: Mean(**mean) for name, mean in data["scores"].items()}
         return cls(**data)
+
+
+def _headline(result: Any, records: int, what: str, failed: str) -> str:
+    return f"{result.name} on {result.protocol['split']}: {records} {what}, {failed}"
 
 
 def _read(path: Path, field: str) -> dict[str, Any]:

@@ -1,21 +1,20 @@
-"""Intervals that every reported figure carries."""
+"""Intervals that every reported figure carries: 95 % unless said otherwise."""
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import norm
+from scipy import stats
+
+from vipa.benchmarks.results import Mean
 
 
 def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
     """(low, high) of a success rate by Wilson's score. ValueError unless 0 <= successes <= trials, trials > 0."""
     if trials <= 0 or not 0 <= successes <= trials:
         raise ValueError(f"wilson interval: {successes} successes in {trials} trials")
-    z = float(norm.ppf(0.5 + confidence / 2))
-    p, n = successes / trials, trials
-    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * float(np.sqrt(p * (1 - p) / n + z * z / (4 * n * n)))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    interval = stats.binomtest(successes, trials).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def bootstrap_interval(
@@ -30,10 +29,19 @@ def bootstrap_interval(
     values = np.asarray(values)
     if len(values) == 0:
         raise ValueError("bootstrap interval: there are no values")
-    rng = np.random.default_rng(seed)
-    draws = [statistic(values[rng.integers(len(values), size=len(values))]) for _ in range(resamples)]
-    low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
+    if len(values) == 1:  # which scipy refuses: every sample is the same
+        value = float(statistic(values))
+        return value, value
+    found = stats.bootstrap(
+        (np.arange(len(values)),),
+        lambda rows: statistic(values[rows]),
+        n_resamples=resamples,
+        confidence_level=confidence,
+        method="percentile",
+        vectorized=False,
+        rng=np.random.default_rng(seed),
+    )
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
 def clustered_interval(
@@ -43,6 +51,7 @@ def clustered_interval(
 
     values, clusters: one per record. ValueError for no values. With one record per cluster this is the plain
     bootstrap; with one cluster nothing is known about the spread between clusters and the interval is (-inf, inf).
+    Ours, because scipy's bootstrap draws records: it has none over clusters of unequal size.
     """
     values = np.asarray(values, dtype=np.float64)
     if values.size == 0:
@@ -55,3 +64,8 @@ def clustered_interval(
     means = sums[draws].sum(1) / counts[draws].sum(1)
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
+
+
+def clustered_mean(values: Sequence[float], clusters: Sequence[str]) -> Mean:
+    """The mean over records, with its interval over clusters."""
+    return Mean(float(np.mean(values)), *clustered_interval(values, clusters))

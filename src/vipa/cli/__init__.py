@@ -1,29 +1,29 @@
 """The command line `vipa`: one thin file per verb.
 
-A verb is a module `vipa.cli.<verb>` (`_` in the name becomes `-`) with a docstring whose first line is its help
-and a function `main(args: list[str])`, usually one `tyro.cli` call. Nothing here lists the verbs. Verbs import
-heavy libraries inside their functions, so that `vipa --help` answers at once.
+A verb is a module `vipa.cli.<verb>` (`_` in the name becomes `-`), or an entry point of the group `vipa.verbs`, with a
+docstring whose first line is its help and a function `main(args: list[str])`, usually one `tyro.cli` call. Nothing here
+lists the verbs, and for `vipa --help` none is imported.
 
 Mistakes of the user (ValueError, OSError, a missing optional package) print one line and exit with 2; `--debug`
 shows the traceback instead.
 """
 
-import importlib
-import pkgutil
 import sys
+
+from vipa.io.plugins import Plugins
+
+VERBS = Plugins("verb", "vipa.cli", "vipa.verbs")
 
 
 def verbs() -> list[str]:
     """Names of all verbs, sorted."""
-    return sorted(m.name.replace("_", "-") for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
+    return [name.replace("_", "-") for name in VERBS.names()]
 
 
 def help_text() -> str:
     """What `vipa --help` prints."""
     lines = ["usage: vipa VERB [options] [--debug]      (vipa VERB --help says more)", ""]
-    for verb in verbs():
-        summary = (_module(verb).__doc__ or "").strip().partition("\n")[0]
-        lines.append(f"  {verb:<16}{summary}")
+    lines += [f"  {name.replace('_', '-'):<16}{VERBS.summary(name)}" for name in VERBS.names()]
     return "\n".join(lines)
 
 
@@ -50,9 +50,7 @@ def main(argv: list[str] | None = None) -> None:
         print(f"vipa {__version__}")
         return
     try:
-        if args[0] not in verbs():
-            raise ValueError(f"verb {args[0]!r} is unknown; known: {', '.join(verbs())}")
-        _module(args[0]).main(args[1:])
+        VERBS.load(args[0]).main(args[1:])
     except KeyboardInterrupt:
         print("stopped; the same command continues where it was", file=sys.stderr)
         sys.exit(130)
@@ -63,7 +61,3 @@ def main(argv: list[str] | None = None) -> None:
             raise
         print(f"vipa {args[0]}: {error_line(error)}", file=sys.stderr)
         sys.exit(2)
-
-
-def _module(verb: str):
-    return importlib.import_module(f"{__name__}.{verb.replace('-', '_')}")

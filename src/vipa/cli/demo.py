@@ -2,9 +2,9 @@
 
 import tyro
 
+from vipa.nano.demo import DemoRun, run_demo
+
 
 def main(args: list[str]) -> None:
-    from vipa.nano.demo import DemoRun, run_demo
-
     path = run_demo(tyro.cli(DemoRun, args=args, prog="vipa demo"))
     print(f"The report: {path.resolve()}")

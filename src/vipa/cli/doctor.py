@@ -5,6 +5,8 @@ from typing import Literal
 
 import tyro
 
+from vipa.cli._checks import CHECKS
+
 Topic = Literal["python", "rendering", "video", "gpu", "optional", "weights", "disk"]
 
 
@@ -13,8 +15,6 @@ def doctor(only: tuple[Topic, ...] = ()) -> None:
 
     only: check these topics and no others.
     """
-    from vipa.cli._checks import CHECKS
-
     missing = False
     for topic, check in CHECKS.items():
         if only and topic not in only:

@@ -5,11 +5,11 @@ from typing import Annotated
 
 import tyro
 
+from vipa.hand3d.dataset.stats import print_stats
+
 
 def stats(data: Annotated[Path, tyro.conf.Positional]) -> None:
     """Prints composition and quality of the data set in folder `data`, as Markdown tables."""
-    from vipa.hand3d.dataset.stats import print_stats
-
     print_stats(data)
 
 

@@ -1,62 +1,37 @@
-"""Trainings: the foundation of nano, and the three stages."""
+"""Trainings: the three stages, nano's foundation, and others that are installed."""
 
+import inspect
 from pathlib import Path
-from typing import Any
 
 import tyro
 
+from vipa.cli._choices import choose
+from vipa.training.known import TRAININGS
+
 
 def main(args: list[str]) -> None:
-    kinds = ("foundation", "stage1", "stage2", "stage3")
-    if not args or args[0] not in kinds:
-        known = f"known: {', '.join(kinds)}"
-        if args and args[0] in ("-h", "--help"):
-            print(
-                f"usage: vipa train KIND [options]; {known}\n\n`vipa train KIND --help` shows every field of a run."
-            )
-            return
-        raise ValueError(f"say what to train; {known}")
-    if args[0] == "foundation":
-        _foundation(args[1:])
-    else:
-        _stage(args[0], args[1:])
-
-
-def _stage(stage: str, args: list[str]) -> None:
-    """`--preset`, `--data`, `--out` and `--start` make the run; any of its fields may then be given."""
-    from vipa.training.runs import STAGES, Preset
-
-    def start(
-        data: Path, out: Path, preset: Preset = "nano", start: str | None = None
-    ) -> tuple[Path, Path, Preset, str | None]:
-        return data, out, preset, start
-
-    wanted = [arg for arg in args if arg not in ("-h", "--help")]
-    show_help = len(wanted) < len(args)
-    if show_help:
-        print(
-            f"usage: vipa train {stage} --data FOLDER --out FOLDER [--preset nano|vipa-2b] [any field of the run]"
-        )
-        wanted = ["--data", "DATA", "--out", "OUT"]
-    (data, out, preset, begin), rest = tyro.cli(
-        start, args=wanted, return_unknown_args=True, prog=f"vipa train {stage}"
-    )
-    run = STAGES[stage](preset, data, out, begin)
-    run = tyro.cli(type(run), default=run, args=["--help"] if show_help else rest, prog=f"vipa train {stage}")
-    _train(run)
-
-
-def _foundation(args: list[str]) -> None:
-    from vipa.nano.foundation.run import FoundationRun, train_foundation
-
-    run = tyro.cli(FoundationRun, args=args, prog="vipa train foundation")
+    """The parameters of the training make its run; then any field of the run may be given."""
+    if (choice := choose("vipa train", TRAININGS, args)) is None:
+        return
+    kind, rest = choice
+    make, program = TRAININGS.load(kind).make, f"vipa train {kind}"
+    if {"-h", "--help"} & set(rest):
+        _help(program, make)
+    run, rest = tyro.cli(make, args=rest, return_unknown_args=True, prog=program)
+    run = tyro.cli(type(run), default=run, args=rest, prog=program)
     print(run)
-    print(f"foundation: the vision-language model is at {train_foundation(run)}")
-
-
-def _train(run: Any) -> None:
     from vipa.training.loop import train
+    from vipa.training.runs import TrainRun
 
-    print(run)
-    result = train(run)
-    print(f"{run.name}: {result.steps} steps, loss {result.final_loss:.3f}, model at {result.model}")
+    print(f"{kind}: {train(run) if isinstance(run, TrainRun) else run.train()}")
+
+
+def _help(program: str, make) -> None:
+    """Every field of the run, made from the names of what must be given. Ends the program."""
+    needed = [p.name for p in inspect.signature(make).parameters.values() if p.default is p.empty]
+    options = " ".join(f"--{name.replace('_', '-')} {name.upper()}" for name in needed)
+    print(f"usage: {program} {options} [any field of the run]")
+    if not inspect.isclass(make):
+        print(f"\n{inspect.getdoc(make)}\nOptions of its own: {', '.join(inspect.signature(make).parameters)}.\n")
+    run = make(**{name: Path(name.upper()) for name in needed})
+    tyro.cli(type(run), default=run, args=["--help"], prog=program)

@@ -4,12 +4,16 @@ SOURCES = Plugins("source", "vipa.clips.sources", "vipa.sources")
 module = SOURCES.load("egodex")
 """
 
+import ast
 import importlib
 import pkgutil
 from dataclasses import dataclass
+from importlib.abc import InspectLoader
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from typing import Any
+
+DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,20 @@ class Plugins:
             both = " and ".join(origin for origin, _ in (first, *others))
             raise ValueError(f"{self.what} {name!r} is there {len(found)} times: {both}; rename or uninstall one")
         return first
+
+    def summary(self, name: str) -> str:
+        """First line of its docstring, read from its file: it is not imported. "" where there is none."""
+        origin, entry = next(iter(self._found()[name].items()))
+        try:
+            spec = find_spec(entry.module if entry else origin)
+        except ImportError:
+            return ""
+        source = spec.loader.get_source(spec.name) if spec and isinstance(spec.loader, InspectLoader) else None
+        tree = ast.parse(source or "")
+        if entry and entry.attr:
+            tree = next((node for node in tree.body if getattr(node, "name", None) == entry.attr), tree)
+        docstring = ast.get_docstring(tree) if isinstance(tree, DOCUMENTED) else None
+        return (docstring or "").partition("\n")[0]
 
     def _found(self) -> dict[str, dict[str, EntryPoint | None]]:
         """Name -> where from -> its entry point, None for a file of ours."""

@@ -16,13 +16,37 @@ from datetime import datetime
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+import transformers
+
+import vipa
+from vipa.benchmarks.report.report import Report as Page
+from vipa.benchmarks.report.report import render
 from vipa.benchmarks.resuming import write_atomically
-
-if TYPE_CHECKING:
-    from vipa.hand3d.pipeline.annotate import Report
-    from vipa.nano.evaluation import StagesEvaluation
+from vipa.clips.clip import Clip
+from vipa.clips.sources import load_source
+from vipa.hand3d.config import AnnotateConfig, FramesConfig, MotionConfig, RelationsConfig
+from vipa.hand3d.dataset.reader import Hand3D
+from vipa.hand3d.pipeline.annotate import Report, annotate, annotate_source
+from vipa.io.progress import counter
+from vipa.models.starts import NANO
+from vipa.nano.evaluation import (
+    StagesEvaluation,
+    copy_logs,
+    evaluate_motions,
+    evaluate_questions,
+    evaluate_robot,
+    read_column,
+)
+from vipa.nano.foundation.run import FoundationRun, train_foundation
+from vipa.nano.foundation.spatial import Cut3rTraining, train_cut3r
+from vipa.nano.pictures import load_steps, real_steps, save_steps, tabletop_steps
+from vipa.robots.known.tabletop import collect
+from vipa.training.known import TRAININGS
+from vipa.training.loop import train
+from vipa.worlds.film import film_clip
+from vipa.worlds.seeds import TEST, TRAIN
 
 STAGE_NAMES = ("stage1", "stage2", "stage3")
 REAL = Path(__file__).parent / "real"
@@ -61,7 +85,6 @@ REWRITTEN = 20.0
 
 def run_demo(run: DemoRun) -> Path:
     """Does what is not done yet and returns the report's path. ValueError where run.out holds another demo."""
-    import transformers
 
     transformers.logging.disable_progress_bar()
     _claim(run)
@@ -98,9 +121,6 @@ def run_demo(run: DemoRun) -> Path:
 
 def find_foundation(run: DemoRun) -> None:
     """Nothing to do where the package has the foundation weights; otherwise a small foundation is trained."""
-    from vipa.models.starts import NANO
-    from vipa.nano.foundation.run import FoundationRun, train_foundation
-    from vipa.nano.foundation.spatial import Cut3rTraining, train_cut3r
 
     if (NANO / "foundation" / "vlm").is_dir():
         return
@@ -123,11 +143,6 @@ def foundation_of(run: DemoRun) -> str:
 
 def annotate_clips(run: DemoRun) -> None:
     """Hand3D from clips of the train and the test seeds, and from the real video."""
-    from vipa.clips.clip import Clip
-    from vipa.hand3d.pipeline.annotate import annotate
-    from vipa.io.progress import counter
-    from vipa.worlds.film import film_clip
-    from vipa.worlds.seeds import TEST, TRAIN
 
     def clips() -> Iterator[Clip]:
         for i in range(run.train_clips):
@@ -142,10 +157,8 @@ def annotate_clips(run: DemoRun) -> None:
     print(f"and a real video: {annotate_real(run.out / 'real').summary()}")
 
 
-def annotate_real(out: Path) -> "Report":
+def annotate_real(out: Path) -> Report:
     """Hand3D from the real video, whose hand moves by centimetres only."""
-    from vipa.hand3d.config import AnnotateConfig, FramesConfig, MotionConfig, RelationsConfig
-    from vipa.hand3d.pipeline.annotate import annotate_source
 
     config = AnnotateConfig(
         frames=FramesConfig(rate=0.5),
@@ -156,9 +169,6 @@ def annotate_real(out: Path) -> "Report":
 
 
 def collect_demonstrations(run: DemoRun) -> None:
-    from vipa.io.progress import counter
-    from vipa.robots.known.tabletop import collect
-    from vipa.worlds.seeds import TRAIN
 
     seeds = TRAIN[: run.demonstrations]
     with counter("demonstrations", "episodes", len(seeds)) as count:
@@ -175,14 +185,12 @@ def train_stage(name: str) -> Callable[[DemoRun], None]:
     """Each stage begins with what the stage before made; stage 1 with the shipped foundation."""
 
     def action(run: DemoRun) -> None:
-        from vipa.training.loop import train
-        from vipa.training.runs import STAGES
 
         number = int(name[-1])
         data = run.out / ("hand3d" if number < 3 else "demonstrations")
         start = foundation_of(run) if number == 1 else str(model_of(run, f"stage{number - 1}"))
         steps = {1: run.stage1_steps, 2: run.stage2_steps, 3: run.stage3_steps}[number]
-        stage = STAGES[name]("nano", data, run.out / name, start)
+        stage = TRAININGS.load(name).make(data, run.out / name, start=start)
         stage = replace(stage, steps=steps, seed=run.seed, save_every=100, compile=run.compile)
         # A process that has filmed and trained before trains at half the speed: each stage has a fresh one.
         with ProcessPoolExecutor(1, get_context("spawn"), initializer=begin_stage) as fresh:
@@ -196,7 +204,6 @@ def train_stage(name: str) -> Callable[[DemoRun], None]:
 
 def begin_stage() -> None:
     """This process shows its own progress alone, and ends when the one that started it does, however that ended."""
-    import transformers
 
     transformers.logging.disable_progress_bar()
     parent = parent_process()
@@ -212,8 +219,6 @@ def evaluate(what: Literal["questions", "motions", "robot"]) -> Callable[[DemoRu
     """A part of the evaluation of all stages."""
 
     def action(run: DemoRun) -> None:
-        from vipa.io.progress import counter
-        from vipa.nano.evaluation import evaluate_motions, evaluate_questions, evaluate_robot
 
         part = {"questions": evaluate_questions, "motions": evaluate_motions, "robot": evaluate_robot}[what]
         with counter("evaluating", "") as count:
@@ -222,8 +227,7 @@ def evaluate(what: Literal["questions", "motions", "robot"]) -> Callable[[DemoRu
     return action
 
 
-def evaluation_of(run: DemoRun) -> "StagesEvaluation":
-    from vipa.nano.evaluation import StagesEvaluation
+def evaluation_of(run: DemoRun) -> StagesEvaluation:
 
     return StagesEvaluation(
         foundation_of(run),
@@ -240,10 +244,6 @@ def evaluation_of(run: DemoRun) -> "StagesEvaluation":
 
 def draw_pictures(run: DemoRun) -> None:
     """A held-out clip of the tabletop world, and the real video, as cards."""
-    from vipa.clips.sources import load_source
-    from vipa.hand3d.dataset.reader import Hand3D
-    from vipa.nano.pictures import real_steps, save_steps, tabletop_steps
-    from vipa.worlds.seeds import TEST
 
     folder, data = run.out / "pictures", Hand3D(run.out / "hand3d")
     moving = {r.clip_id for r in data.action("test")}
@@ -263,11 +263,6 @@ def report_path(run: DemoRun) -> Path:
 
 def write_report(run: DemoRun, doing: str = "", reload: bool = True) -> Path:
     """The page, from whatever is in run.out and in the package. doing: what the demo is at, where it is not done."""
-    import vipa
-    from vipa.benchmarks.report.report import Report, render
-    from vipa.models.starts import NANO
-    from vipa.nano.evaluation import copy_logs, read_column
-    from vipa.nano.pictures import load_steps
 
     seconds = {p.stem: json.loads(p.read_text())["seconds"] for p in sorted((run.out / "steps").glob("*.json"))}
     begun = {stage: run.out / stage for stage in STAGE_NAMES if (run.out / stage / "log.jsonl").exists()}
@@ -288,7 +283,7 @@ def write_report(run: DemoRun, doing: str = "", reload: bool = True) -> Path:
     date = datetime.now().strftime("%d %B %Y, %H:%M").lstrip("0")
     steps = load_steps(run.out / "pictures" / "steps.json")
     reload_after = round(REWRITTEN) if doing and reload else None
-    page = render(Report(date, steps, (now, shipped), facts, doing=doing, reload_after=reload_after))
+    page = render(Page(date, steps, (now, shipped), facts, doing=doing, reload_after=reload_after))
     write_atomically(report_path(run), page)
     return report_path(run)
 

@@ -1,4 +1,6 @@
-"""All benchmarks of one set of weights, after each stage and against every baseline, into one folder of results.
+"""All benchmarks, for the models of all stages and every baseline, as the demo's report shows them.
+
+`vipa evaluate stages` writes one folder:
 
 results/
   hand3d_{constant,before,stage1}.json
@@ -14,14 +16,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from vipa.benchmarks.hand3d_test import ConstantAnswerer, evaluate_hand3d
+from vipa.benchmarks.answering import ModelAnswerer, Motions, Questions
+from vipa.benchmarks.hand3d_benchmark import ConstantAnswerer, evaluate_hand3d
 from vipa.benchmarks.report.comparisons import Column, Media, Success
 from vipa.benchmarks.results import Hand3DResult, TrajectoryResult
 from vipa.benchmarks.resuming import write_atomically
-from vipa.benchmarks.trajectories import MeanAnswerer, StayAnswerer, codec_of, evaluate_trajectories, has_motion
+from vipa.benchmarks.tabletop_benchmark import TabletopEvaluation, evaluate_tabletop
+from vipa.benchmarks.trajectories_benchmark import BASELINES, codec_of, evaluate_trajectories
 from vipa.clips.drawing import TRUTH_COLOUR, Canvas, save_image
 from vipa.geometry import Intrinsics
 from vipa.hand3d.dataset.reader import Hand3D
+from vipa.io.progress import counter
+from vipa.robots.loading import load_policy
+from vipa.robots.policy import BlankImages, Policy
 
 Progress = Callable[[str, int, int], None]
 
@@ -50,6 +57,16 @@ class StagesEvaluation:
     drawings: int = 6
 
 
+Settings = StagesEvaluation
+
+
+def run(settings: StagesEvaluation) -> str:
+    """All of it, with progress; what the report needs besides the files there are the training logs."""
+    with counter("evaluating", "") as count:
+        evaluate_stages(settings, lambda name, done, total: count(name, done=done, total=total))
+    return f"results of {settings.before}, {settings.stage1}, {settings.stage2} and {settings.stage3}"
+
+
 def evaluate_stages(run: StagesEvaluation, progress: Progress = lambda name, done, total: None) -> None:
     """Does whatever of the evaluation is not there yet. progress(what, done, total)."""
     evaluate_questions(run, progress)
@@ -59,11 +76,9 @@ def evaluate_stages(run: StagesEvaluation, progress: Progress = lambda name, don
 
 def evaluate_questions(run: StagesEvaluation, progress: Progress) -> None:
     """Hand3D-test: constant, before stage 1 (no fusion: a new one would only add noise), after stage 1."""
-    from vipa.benchmarks.answering import ModelAnswerer, Questions
-
     makers = {
         "constant": lambda: ConstantAnswerer(list(Hand3D(run.data).visual("train"))),
-        "before": lambda: Questions(ModelAnswerer(run.before, run.data, fusion=False)),
+        "before": lambda: Questions(ModelAnswerer(run.before, run.data, spatial="none")),
         "stage1": lambda: Questions(ModelAnswerer(run.stage1, run.data)),
     }
     for name, make in makers.items():
@@ -79,19 +94,14 @@ def evaluate_questions(run: StagesEvaluation, progress: Progress) -> None:
 
 def evaluate_motions(run: StagesEvaluation, progress: Progress) -> None:
     """Trajectories: three baselines, after stage 2; drawings of the first motions."""
-    from vipa.benchmarks.answering import ModelAnswerer, Motions
-
     data = Hand3D(run.data)
-    codec, train = codec_of(data), [record for record in data.action("train") if has_motion(record)]
     makers = {
-        "stay": lambda: StayAnswerer(codec),
-        "mean": lambda: MeanAnswerer(train, codec, from_start=False),
-        "mean_from_start": lambda: MeanAnswerer(train, codec, from_start=True),
-        "stage2": lambda: Motions(ModelAnswerer(run.stage2, run.data)),
+        **{name.replace("-", "_"): make for name, make in BASELINES.items()},
+        "stage2": lambda data: Motions(ModelAnswerer(run.stage2, data.path)),
     }
     for name, make in makers.items():
         evaluate_trajectories(
-            make(),
+            make(data),
             run.data,
             run.out / f"trajectories_{name}.json",
             split=run.split,
@@ -103,10 +113,6 @@ def evaluate_motions(run: StagesEvaluation, progress: Progress) -> None:
 
 def evaluate_robot(run: StagesEvaluation, progress: Progress) -> None:
     """Closed loop: the policy and the same policy with its camera covered."""
-    from vipa.benchmarks.closed_loop import TabletopEvaluation, evaluate_tabletop
-    from vipa.robots.loading import load_policy
-    from vipa.robots.policy import BlankImages, Policy
-
     policy = load_policy(run.stage3)
     players: dict[str, Policy] = {"policy": policy, "blank": BlankImages(policy)}
     for name, player in players.items():
@@ -114,7 +120,7 @@ def evaluate_robot(run: StagesEvaluation, progress: Progress) -> None:
             run.out / f"tabletop_{name}",
             f"{run.stage3}, {name}",
             run.tasks,
-            run.split,
+            split=run.split,
             episodes=run.episodes,
             videos=run.videos if name == "policy" else 0,
             anew=True,  # as the questions and motions of other weights are

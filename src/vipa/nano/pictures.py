@@ -22,6 +22,7 @@ from vipa.clips.drawing import (
 from vipa.hand3d.dataset.reader import Hand3D
 from vipa.hand3d.dataset.records import ActionRecord, ClipRecord, VisualRecord
 from vipa.hands.skeleton import WRIST
+from vipa.worlds.film import film_clip
 
 SHOWN = 336
 """Pixels of the pictures for people; the same clip is annotated, and seen by the model, at its own size."""
@@ -29,7 +30,6 @@ SHOWN = 336
 
 def tabletop_steps(data: Hand3D, clip_id: str, seed: int, folder: Path) -> tuple[Step, ...]:
     """Cards of a filmed clip that `data` holds, drawn larger than the model sees it. Pictures go to `folder`."""
-    from vipa.worlds.film import film_clip
 
     clip = film_clip(seed, size=(SHOWN, SHOWN))
     record = next(c for c in data.clips() if c.id == clip_id)

@@ -1,7 +1,7 @@
-"""The whole recipe of the shipped nano, and its packing into the package.
+"""The whole recipe of the shipped nano: foundation, stages, evaluation; hours on two cores.
 
-python -m vipa.nano.recipe --out runs/nano            # trains everything, evaluates, hours on two cores
-python -m vipa.nano.recipe --out runs/nano --pack     # then writes src/vipa/weights/nano
+vipa train nano --out runs/nano            # trains everything and evaluates
+vipa train nano --out runs/nano --pack     # then writes src/vipa/weights/nano
 """
 
 import json
@@ -17,10 +17,10 @@ from transformers import AutoTokenizer
 from vipa.models import VipaForConditionalGeneration
 from vipa.models.cut3r import Cut3rModel
 from vipa.models.starts import CONVENTIONS, NANO
-from vipa.nano.demo import DemoRun, run_demo
+from vipa.nano.demo import STAGE_NAMES, DemoRun, run_demo
 from vipa.nano.foundation.run import FoundationRun, train_foundation
 from vipa.nano.foundation.spatial import Cut3rTraining, train_cut3r
-from vipa.training.runs import STAGES
+from vipa.training.known import TRAININGS
 
 UNIT_ERROR = 0.065
 """Of nano's 3D encoder: standard deviation of true depth / its depth (the median over a clip) on 150 training clips."""
@@ -39,8 +39,14 @@ class NanoRecipe:
     out: Path
     pack: bool = False
 
+    def train(self) -> str:
+        return f"models and results are at {make_nano(self)}"
 
-def make_nano(run: NanoRecipe) -> None:
+
+make = NanoRecipe
+
+
+def make_nano(run: NanoRecipe) -> Path:
     """Both halves of the foundation, the three stages from it, their evaluation; each part is done once."""
     vlm = train_foundation(FoundationRun(run.out / "foundation", compile=True))
     spatial = train_cut3r(shipped_cut3r(run.out / "cut3r"))
@@ -48,10 +54,11 @@ def make_nano(run: NanoRecipe) -> None:
     demo = shipped_stages(run.out / "stages")
     run_demo(demo)
     if run.pack:
-        for stage in STAGES:
+        for stage in STAGE_NAMES:
             pack_stage(demo.out / stage / "model", stage)
         logs = shutil.ignore_patterns("logs")  # `keep_log` has them
         shutil.copytree(demo.out / "results", NANO / "results", ignore=logs, dirs_exist_ok=True)
+    return demo.out
 
 
 def shipped_cut3r(out: Path) -> Cut3rTraining:
@@ -78,7 +85,7 @@ def shipped_stages(out: Path) -> DemoRun:
 
 def trained_parts(stage: str) -> tuple[str, ...]:
     """What a stage of nano trains, and its file in the package holds."""
-    return STAGES[stage]("nano", Path(), Path()).trained
+    return TRAININGS.load(stage).make(Path(), Path()).trained
 
 
 def pack_foundation(vlm: Path, spatial: Path, logs: Path) -> None:
@@ -120,9 +127,3 @@ def keep_log(run: Path, name: str) -> None:
 
 def _names_of_folders(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return {key: Path(v).name if isinstance(v, str) and v.startswith("/") else v for key, v in pairs}
-
-
-if __name__ == "__main__":
-    import tyro
-
-    make_nano(tyro.cli(NanoRecipe))

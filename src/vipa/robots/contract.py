@@ -135,6 +135,11 @@ class ActionContract:
         """The same contract with a normalisation."""
         return replace(self, normalisation=scheme, action_statistics=action, state_statistics=state)
 
+    def summary(self) -> str:
+        """One line for people."""
+        numbers = f"{len(self.action)} action and {len(self.state)} state numbers"
+        return f"{self.robot}: {numbers}, {self.rate:g} Hz, views {', '.join(self.views)}; frame: {self.frame}"
+
     def to_json(self) -> str:
         return json.dumps({"version": VERSION, **asdict(self)}, indent=2)
 

@@ -30,6 +30,9 @@ class TrainResult:
     steps: int
     final_loss: float
 
+    def __str__(self) -> str:
+        return f"{self.steps} steps, loss {self.final_loss:.3f}, model at {self.model}"
+
 
 def train(run: TrainRun) -> TrainResult:
     """Run a stage from its start, or from where it was interrupted; a finished run is returned as it is.

@@ -1,14 +1,15 @@
-"""`vipa train foundation`: everything that nano starts from, made on the tabletop world from random numbers."""
+"""The vision-language half of nano's foundation, made on the tabletop world from random numbers."""
 
 import json
 import shutil
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from transformers import AddedToken, InternVLVisionConfig, InternVLVisionModel, PreTrainedTokenizerFast
 
+from vipa.data.spec import DataSpec
 from vipa.hand3d.words.motion_wordings import MOTION_WORDINGS
 from vipa.hand3d.words.visual_wordings import VISUAL_WORDINGS
 from vipa.hands.motion_codec import MotionCodec
@@ -21,13 +22,13 @@ from vipa.nano.foundation.tokenizer import train_tokenizer
 from vipa.nano.foundation.vision import VisionTraining, train_vision
 from vipa.training.loop import train
 from vipa.training.record import require_equal
-from vipa.training.runs import foundation_language
+from vipa.training.runs import TrainRun
 from vipa.worlds.seeds import FOUNDATION
 
 
 @dataclass(frozen=True)
 class FoundationRun:
-    """The vision-language half of nano's foundation (the 3D half: `training.cut3r`).
+    """The vision-language half of nano's foundation (the 3D half: `foundation.spatial`).
 
     sequences, frames: how many foundation scenes, and frames of each. vision_steps, language_steps: of the two
     trainings. seed: of both. compile: see `TrainRun`, of the language training.
@@ -43,6 +44,31 @@ class FoundationRun:
     workers: int = 2
     threads: int | None = None
     compile: bool = False
+
+    def train(self) -> str:
+        return f"the vision-language model is at {train_foundation(self)}"
+
+
+make = FoundationRun
+FOUNDATION_PARTS = ("projector", "language")
+
+
+def language_run(run: FoundationRun, pictures: Path, out: Path, start: Path) -> TrainRun:
+    """nano's stand-in for InternVL's pretraining: projector and language model learn on a dense-pretrained encoder."""
+    return TrainRun(
+        name="foundation",
+        start=str(start),
+        out=out,
+        data=(DataSpec("foundation", pictures, batch=6, turns=12),),
+        trained=FOUNDATION_PARTS,
+        steps=run.language_steps,
+        learning_rate=1e-3,
+        weight_decay=0.01,
+        warmup=0.05,
+        seed=run.seed,
+        threads=run.threads,
+        compile=run.compile,
+    )
 
 
 def train_foundation(run: FoundationRun) -> Path:
@@ -75,14 +101,7 @@ def train_foundation(run: FoundationRun) -> Path:
         model.save_pretrained(temporary)
         nano_processor(tokenizer).save_pretrained(temporary)
         temporary.replace(start)
-    language = replace(
-        foundation_language(pictures, run.out / "language", str(start)),
-        steps=run.language_steps,
-        seed=run.seed,
-        threads=run.threads,
-        compile=run.compile,
-    )
-    return train(language).model
+    return train(language_run(run, pictures, run.out / "language", start)).model
 
 
 def _claim(run: FoundationRun) -> None:

@@ -1,9 +1,4 @@
-"""Training nano's 3D encoder from scratch on sequences of the tabletop world.
-
-The command (about half an hour on two cores, rendering apart):
-
-    python -m vipa.nano.foundation.spatial --out runs/cut3r
-"""
+"""nano's 3D encoder, trained from scratch on sequences of the tabletop world (half an hour on two cores)."""
 
 import json
 import math
@@ -60,6 +55,12 @@ class Cut3rTraining:
         points, pose = ("points_self", "points_world"), ("translation", "rotation")
         weights = dict.fromkeys(points, 1.0) | dict.fromkeys(pose, self.pose_weight)
         return weights | {"correspondence": self.correspondence_weight}
+
+    def train(self) -> str:
+        return f"the 3D encoder is at {train_cut3r(self)}"
+
+
+make = Cut3rTraining
 
 
 def train_cut3r(run: Cut3rTraining, config: Cut3rConfig | None = None, data: Sequences | None = None) -> Path:
@@ -172,9 +173,3 @@ def _save(path: Path, learner: nn.Module, optimizer: torch.optim.Optimizer, step
     require_finite(state)
     torch.save(state, temporary)
     temporary.rename(path)
-
-
-if __name__ == "__main__":
-    import tyro
-
-    print(train_cut3r(tyro.cli(Cut3rTraining)))

@@ -1,1 +1,41 @@
-"""One file a robot."""
+"""Robots: modules here, and entry points of the group `vipa.robots` (`vipa robots`)."""
+
+from pathlib import Path
+from typing import Protocol
+
+from vipa.io.plugins import Plugins
+from vipa.robots.contract import ActionContract
+from vipa.robots.episodes import EpisodeSet, write_episode
+
+
+class Robot(Protocol):
+    """What the module of a robot has; the first line of its docstring is what `vipa robots list` says of it."""
+
+    @staticmethod
+    def contract() -> ActionContract:
+        """What its numbers mean, with the views and the horizon that it usually has."""
+        ...
+
+    @staticmethod
+    def read(root: Path) -> EpisodeSet:
+        """Its demonstrations below `root`. FileNotFoundError or ValueError where there are none of its own."""
+        ...
+
+
+ROBOTS = Plugins("robot", "vipa.robots.known", "vipa.robots")
+
+
+def convert(robot: Robot, root: Path, out: Path) -> int:
+    """Writes a robot's demonstrations below `root` into the folder that stage 3 reads, and returns how many.
+
+    Episodes that are there already are kept. ValueError where `out` holds those of another contract.
+    """
+    episodes, file = robot.read(root), out / "contract.json"
+    if file.exists():
+        episodes.contract.check(ActionContract.load(file))
+    out.mkdir(parents=True, exist_ok=True)
+    episodes.contract.save(file)
+    for episode in episodes:
+        if not (out / "episodes" / f"{episode.id}.parquet").exists():
+            write_episode(out, episode)
+    return len(episodes)

@@ -1,4 +1,4 @@
-"""The tabletop world's gripper robot: its action contract, and demonstrations collected from its experts."""
+"""The tabletop world's gripper robot; its demonstrations are collected from scripted experts."""
 
 import multiprocessing
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ import numpy as np
 
 from vipa.clips.video import ArrayFrames
 from vipa.robots.contract import ActionContract, Dimension
-from vipa.robots.episodes import Episode, write_episode
+from vipa.robots.episodes import Episode, open_episodes, write_episode
 from vipa.worlds.experts import Noise, perform
 from vipa.worlds.robot import POSITION_SCALE, RATE, ROTATION_SCALE
 from vipa.worlds.robot_env import TabletopEnv
@@ -42,6 +42,9 @@ def tabletop_contract(views: Sequence[str] = ("agent",), horizon: int = 8) -> Ac
         horizon=horizon,
         views=tuple(views),
     )
+
+
+contract, read = tabletop_contract, open_episodes
 
 
 def demonstration(
@@ -132,6 +135,3 @@ def collect(
         if pool is not None:
             pool.terminate()
     return Collected(tuple(written), tuple(i for i in ids if i in there), tuple(failed))
-
-
-__all__ = ["Collected", "collect", "demonstration", "tabletop_contract", "task_of"]

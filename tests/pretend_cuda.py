@@ -6,6 +6,10 @@ autograd and inside composite functions; what programs ask for (`device="cuda"`,
 above. Values are real, so results can be compared with the CPU's.
 """
 
+import contextlib
+from types import SimpleNamespace
+from unittest.mock import patch
+
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
@@ -14,6 +18,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 CARD, HOST = torch.device("cuda", 0), torch.device("cpu")
 INDEXING = ("aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_")
 """Their indices (the second argument) may be on the host."""
+ANSWERS = {"device": CARD, "is_cuda": True, "is_cpu": False}
+"""What a tensor of the card says of itself."""
 
 
 class PretendCuda(TorchFunctionMode):
@@ -22,13 +28,21 @@ class PretendCuda(TorchFunctionMode):
 
     def __enter__(self):
         self.storages = {}  # by address; kept, so that no other storage gets the address
-        self._watch = _Watch(self)
-        self._watch.__enter__()
+        stream = SimpleNamespace(wait_stream=lambda other: None)
+        self._stack = contextlib.ExitStack()
+        for place, name, value in (
+            (torch.cuda, "current_stream", lambda: stream),
+            (torch.cuda, "Stream", lambda: stream),
+            (torch.cuda, "stream", contextlib.nullcontext),
+            (torch.Tensor, "record_stream", lambda tensor, stream: None),
+        ):
+            self._stack.enter_context(patch.object(place, name, value))
+        self._stack.enter_context(_Watch(self))
         return super().__enter__()
 
     def __exit__(self, *error):
         super().__exit__(*error)
-        self._watch.__exit__(*error)
+        self._stack.__exit__(*error)
 
     def has(self, tensor):
         return tensor.untyped_storage()._cdata in self.storages
@@ -41,15 +55,15 @@ class PretendCuda(TorchFunctionMode):
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs, name = kwargs or {}, getattr(function, "__name__", "")
-        if name == "_parse_to":  # of Module.to
+        if name == "_parse_to" or function is torch.device:  # names of devices (Module.to), no tensors
             return function(*args, **kwargs)
-        if name == "__get__" and function.__self__.__name__ == "device":
-            return CARD if self.has(args[0]) else function(*args, **kwargs)
+        if name == "__get__" and function.__self__.__name__ in ANSWERS and self.has(args[0]):
+            return ANSWERS[function.__self__.__name__]
         given = tree_leaves((args, kwargs))
         card = any(isinstance(x, torch.Tensor) and self.has(x) for x in given)
         wanted = [x for x in map(_device, given) if x is not None]
         if name in ("numpy", "__array__") and card:
-            raise TypeError("can't convert cuda:0 device type tensor to numpy")
+            raise TypeError("can't convert cuda:0 device type tensor to numpy; copy it to host memory first")
         if name in ("to", "cpu", "cuda", "type_as"):
             return self._moved(name, args, kwargs, wanted)
         asked = wanted[-1] if wanted else None
@@ -89,6 +103,8 @@ class _Watch(TorchDispatchMode):
             raise RuntimeError(f"{name}: expected all tensors to be on the same device, but found cuda:0 and cpu")
         result = function(*args, **kwargs)
         carries = self.card.has(args[0]) if name == "aten::copy_" else any(on_card)
+        if not on_card and torch._C._current_graph_task_id() != -1:
+            carries = True  # zeros that autograd makes for an output without a gradient
         return self.card.take(result) if carries else result
 
 

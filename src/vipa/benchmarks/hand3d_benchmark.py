@@ -7,39 +7,24 @@ over clips, since the records of one clip are not independent.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from vipa.benchmarks.results import Hand3DResult, KindScores, Mean
-from vipa.benchmarks.resuming import AnswerLog
-from vipa.benchmarks.statistics import clustered_interval
+from vipa.benchmarks.answering import ModelAnswerer, Questions, Spatial
+from vipa.benchmarks.asking import Asking, Exam
+from vipa.benchmarks.results import Hand3DResult, KindScores
+from vipa.benchmarks.statistics import clustered_mean
 from vipa.geometry.directions import DIRECTION_WORDS
 from vipa.hand3d.dataset.reader import Hand3D
 from vipa.hand3d.dataset.records import VisualRecord
 from vipa.hand3d.measure.relations import TURN_WORDS
 from vipa.hand3d.words.questions import STILL, parse_answer, question_kind
+from vipa.io.progress import counter
 
-T = TypeVar("T")
 WORDS = {"camera_rotation": TURN_WORDS}
 """(negative, positive) words per axis of a kind of question; of the others DIRECTION_WORDS."""
-
-
-class Answerer(Protocol):
-    """Anything that answers questions about images: a model, or a baseline."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def identity(self) -> dict:
-        """What makes the answers: saved as part of the protocol, and answers are reused only while it is the same."""
-        ...
-
-    def __call__(self, records: Sequence[VisualRecord]) -> list[str]: ...
 
 
 @dataclass(frozen=True)
@@ -113,53 +98,38 @@ def summarise(name: str, protocol: dict, scored: Sequence[Scored]) -> Hand3DResu
     )
 
 
-def evaluate_hand3d(
-    answerer: Answerer,
-    hand3d: Path,
-    out: Path,
-    *,
-    split: str = "test",
-    limit: int | None = None,
-    batch_size: int = 32,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Hand3DResult:
-    """Answers, scores and saves `out` (JSON) with the answers beside it (`<out's stem>_answers.jsonl`).
+HAND3D = Exam(
+    name="hand3d",
+    table="visual",
+    records=lambda data, split: data.visual(split),
+    score=lambda data, records, answers: score(records, answers),
+    summarise=summarise,
+)
+evaluate_hand3d = HAND3D.ask
 
-    limit: the first so many records of a fixed shuffle of the split, so that every run asks the same questions.
-    A run that was stopped continues after its last whole batch when answerer and data are the same.
+
+@dataclass(frozen=True)
+class Settings(Asking):
+    """Answers the questions of a Hand3D data set and scores distance and direction (section 5).
+
+    Baseline: `constant`, the median distance and majority direction per kind of question, of the train split.
     """
-    data = Hand3D(hand3d)
-    records = select(list(data.visual(split)), limit)
-    protocol = {
-        "benchmark": "hand3d",
-        "hand3d": data_identity(data, "visual", split),
-        "split": split,
-        "records": len(records),
-        "answerer": answerer.identity,
-    }
-    log = AnswerLog(out.with_name(f"{out.stem}_answers.jsonl"), protocol)
-    scored = score(records, log.answer(records, answerer, batch_size, progress))
-    result = summarise(answerer.name, protocol, scored)
-    log.finish(out, asdict(result), [asdict(s) for s in scored])
-    return result
+
+    spatial: Spatial = "real"
+    """Controls of what the 3D tokens bring: `zeroed`, `shuffled` (each question gets the tokens of another clip's
+    frames), or `none` (answered without the fusion)."""
 
 
-def data_identity(data: Hand3D, table: str, split: str) -> dict[str, Any]:
-    """What tells one data set from another in a protocol: by the content of what is asked."""
-    return {
-        "content": data.content_hash((table, "frames"), split),
-        "config": data.manifest["config_hash"],
-        "version": data.manifest["version"],
-        "tables": data.manifest["tables"],
-    }
-
-
-def select(records: Sequence[T], limit: int | None, seed: int = 0) -> list[T]:
-    """The first `limit` of a fixed shuffle, in the data set's order again; all of them for None."""
-    if limit is None or limit >= len(records):
-        return list(records)
-    chosen = np.random.default_rng(seed).permutation(len(records))[:limit]
-    return [records[int(i)] for i in np.sort(chosen)]
+def run(settings: Settings) -> Hand3DResult:
+    """Asks the model or the baseline."""
+    if settings.model == ConstantAnswerer.name:
+        if settings.spatial != "real":
+            raise ValueError(f"--spatial {settings.spatial}: the baseline `constant` has no 3D tokens")
+        answerer = ConstantAnswerer(list(Hand3D(settings.data).visual("train")))
+    else:
+        answerer = Questions(ModelAnswerer(settings.model, settings.data, spatial=settings.spatial))
+    with counter("answering", "questions") as count:
+        return evaluate_hand3d(answerer, **settings.asked(count))
 
 
 class ConstantAnswerer:
@@ -205,11 +175,6 @@ def _kind_scores(kind: str, scored: Sequence[Scored], measured: Sequence[Scored]
         kind,
         len(scored),
         sum(not s.parsed for s in scored),
-        _mean([s.error for s in measured], [s.clip_id for s in measured]),
-        _mean([s.direction_score for s in scored], [s.clip_id for s in scored]),
+        clustered_mean([s.error for s in measured], [s.clip_id for s in measured]),
+        clustered_mean([s.direction_score for s in scored], [s.clip_id for s in scored]),
     )
-
-
-def _mean(values: Sequence[float], clusters: Sequence[str]) -> Mean:
-    low, high = clustered_interval(values, clusters)
-    return Mean(float(np.mean(values)), low, high)

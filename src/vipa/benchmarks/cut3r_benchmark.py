@@ -13,9 +13,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vipa.benchmarks.statistics import bootstrap_interval
+from vipa.io.files import atomic_write
+from vipa.io.progress import counter
 from vipa.models.cut3r import Cut3rModel, Cut3rOutput, camera_trajectory
 from vipa.models.loading import load_model
-from vipa.worlds.sequences import DEPTH_UNIT, SequenceBatch, Sequences, batch_of, render_sequences
+from vipa.models.starts import NANO
+from vipa.worlds.chunks import CHUNK
+from vipa.worlds.seeds import TEST
+from vipa.worlds.sequences import DEPTH_UNIT, FIRST_SEED, SequenceBatch, Sequences, batch_of, render_sequences
 
 MOVING = (0.05, np.deg2rad(5.0))
 """A clip's camera moves when it ends this far (metres) or this turned (radians) from where it began."""
@@ -77,24 +82,34 @@ class Cut3rReport:
         return {m: sign * (getattr(other, m) - getattr(model, m))[chosen] for m, sign in signs.items()}
 
 
-def measure_cut3r(
-    model: Path | None, clips: int, data: Path, progress: Callable[[int, int], None] = lambda done, total: None
-) -> str:
-    """The report as Markdown. model: a folder of weights; None: the shipped nano's. data: where sequences are, or are
-    rendered to. ValueError for a folder without a CUT3R, or less than one clip."""
-    from vipa.models.starts import NANO
-    from vipa.worlds.chunks import CHUNK
-    from vipa.worlds.seeds import TEST
-    from vipa.worlds.sequences import FIRST_SEED
+@dataclass(frozen=True)
+class Settings:
+    """Measures a 3D encoder on held-out sequences: depth, points and camera motion, with and without its memory."""
 
+    out: Path
+    """Markdown file."""
+    model: Path | None = None
+    """A folder of CUT3R weights; left out, the shipped nano's."""
+    clips: int = 300
+    """Sequences of the test seeds."""
+    data: Path = Path("runs/cut3r/data")
+    """Where the sequences of the tabletop world are, or are rendered to."""
+
+
+def run(settings: Settings) -> str:
+    """The page that is written. ValueError for a folder without a CUT3R, or less than one clip."""
+    model, clips = settings.model, settings.clips
     if clips < 1:
         raise ValueError(f"--clips {clips}: give at least one")
     network = load_model(Cut3rModel, model or NANO / "foundation" / "spatial", expected="cut3r")
     size = network.config.image_size
-    held = render_sequences(data, TEST[:clips], size=size)
-    train = render_sequences(data, range(FIRST_SEED, FIRST_SEED + min(clips, CHUNK)), size=size)
+    held = render_sequences(settings.data, TEST[:clips], size=size)
+    train = render_sequences(settings.data, range(FIRST_SEED, FIRST_SEED + min(clips, CHUNK)), size=size)
     constant = float(np.median(train.depth[train.depth > 0])) * DEPTH_UNIT
-    report = evaluate_cut3r(network, held, constant, progress=progress)
+    with counter("seeing", "clips") as count:
+        report = evaluate_cut3r(
+            network, held, constant, progress=lambda done, total: count(done=done, total=total)
+        )
     protocol = PROTOCOL.format(
         model=f"`{model}`" if model else "the shipped nano's 3D encoder",
         clips=clips,
@@ -104,7 +119,9 @@ def measure_cut3r(
         size=size,
         constant=constant,
     )
-    return f"# CUT3R on held-out sequences\n\n{protocol}\n\n{report.text()}"
+    page = f"# CUT3R on held-out sequences\n\n{protocol}\n\n{report.text()}"
+    atomic_write(settings.out, page.encode())
+    return page
 
 
 PROTOCOL = """\

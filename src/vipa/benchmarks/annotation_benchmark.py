@@ -3,7 +3,7 @@
 vipa evaluate annotation --out docs/results/annotation_quality.md
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from vipa.geometry import direction_words
 from vipa.hand3d.config import AnnotateConfig, HandsConfig, ObjectsConfig, RelationsConfig, ScaleConfig
 from vipa.hand3d.estimators.base import PointMapEstimator, sample_frames
 from vipa.hand3d.estimators.clip_boxes import ClipBoxes
+from vipa.hand3d.estimators.cut3r_points import Cut3rPoints
 from vipa.hand3d.estimators.depth_points import DepthPoints
 from vipa.hand3d.estimators.pointmaps import AnyMaps, DepthMaps
 from vipa.hand3d.measure.calibration import estimate_scale
@@ -27,6 +28,10 @@ from vipa.hand3d.measure.visibility import Sight
 from vipa.hand3d.measure.wrists import locate_hands
 from vipa.hand3d.words.questions import answer_text, parse_answer
 from vipa.hands.skeleton import WRIST
+from vipa.io.files import atomic_write
+from vipa.models.starts import NANO
+from vipa.worlds.film import film_clip
+from vipa.worlds.seeds import seeds_of
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,8 @@ def measure(conditions: list[Condition], seeds: range, size: int) -> list[Qualit
     """Annotates the clips of these seeds (size x size pixels) under each condition and compares with the truth.
     Hands and boxes are the true ones."""
     tallies = [_Tally() for _ in conditions]
-    for clip in film(seeds, size):
+    for seed in seeds:
+        clip = film_clip(seed, size=(size, size))
         frames = sample_frames(clip, AnnotateConfig().frames.rate)
         truth = DepthPoints()(clip, frames.tolist())
         assert truth is not None
@@ -169,13 +175,6 @@ def true_displacement(clip: Clip, relation: Relation, first: int, last: int) -> 
     return clip.T_world_camera[first, :3, :3].T @ (thing.centres_world[last] - wrist[:3])
 
 
-def film(seeds: range, size: int) -> Iterator[Clip]:
-    from vipa.worlds.film import film_clip
-
-    for seed in seeds:
-        yield film_clip(seed, size=(size, size))
-
-
 def report(qualities: list[Quality], protocol: str) -> str:
     """The page docs/results/annotation_quality.md."""
     head = "| | " + " | ".join(q.name for q in qualities) + " |\n|---|" + "---|" * len(qualities)
@@ -205,34 +204,36 @@ def report(qualities: list[Quality], protocol: str) -> str:
     return "\n".join(["# Annotation quality", "", protocol, "", head, *lines, "", *_reasons(reasons)])
 
 
-def annotation(
-    out: Path = Path("docs/results/annotation_quality.md"),
-    clips: int = 200,
-    size: int = 112,
-    cut3r: str | None = None,
-) -> list[Quality]:
-    """Films held-out clips, annotates them with several kinds of geometry, and writes the table.
+@dataclass(frozen=True)
+class Settings:
+    """Films held-out clips, annotates them with several kinds of geometry, and writes the table."""
 
-    cut3r: weights of the 3D encoder (a folder or hub name); None: the shipped nano's.
-    """
-    from vipa.hand3d.estimators.cut3r_points import Cut3rPoints
-    from vipa.models.starts import NANO
-    from vipa.worlds.seeds import seeds_of
+    out: Path = Path("docs/results/annotation_quality.md")
+    """Markdown file."""
+    clips: int = 200
+    """Of the test seeds."""
+    size: int = 112
+    """Pixels of the square images."""
+    cut3r: str | None = None
+    """Weights of the 3D encoder (a folder or hub name); left out, the shipped nano's."""
 
-    start = seeds_of("test").start
-    seeds = range(start, start + clips)
+
+def run(settings: Settings) -> str:
+    """The page that is written."""
+    seeds = seeds_of("test")[: settings.clips]
+    weights = settings.cut3r or str(NANO / "foundation" / "spatial")
     conditions = [
         Condition("true geometry", None),
         Condition("boxes and true depth"),
         Condition("boxes and sensor depth, unknown unit", sensor_depth),
-        Condition("boxes and CUT3R", estimator=Cut3rPoints(cut3r or str(NANO / "foundation" / "spatial"))),
+        Condition("boxes and CUT3R", estimator=Cut3rPoints(weights)),
     ]
-    qualities = measure(conditions, seeds, size)
-    protocol = PROTOCOL.format(clips=clips, size=size, first=start, last=seeds.stop - 1)
-    protocol += f" CUT3R weights: {f'`{cut3r}`' if cut3r else 'the shipped nano'}."
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(report(qualities, protocol))
-    return qualities
+    qualities = measure(conditions, seeds, settings.size)
+    protocol = PROTOCOL.format(clips=settings.clips, size=settings.size, first=seeds[0], last=seeds[-1])
+    protocol += f" CUT3R weights: {f'`{settings.cut3r}`' if settings.cut3r else 'the shipped nano'}."
+    page = report(qualities, protocol)
+    atomic_write(settings.out, page.encode())
+    return page
 
 
 PROTOCOL = """\

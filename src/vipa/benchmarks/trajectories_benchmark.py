@@ -7,34 +7,22 @@ the observation image. A text that holds no motion is counted and scored as far 
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from vipa.benchmarks.hand3d_test import data_identity, select
+from vipa.benchmarks.answering import ModelAnswerer, Motions
+from vipa.benchmarks.asking import Answerer, Asking, Exam
 from vipa.benchmarks.results import Mean, TrajectoryResult
-from vipa.benchmarks.resuming import AnswerLog
-from vipa.benchmarks.statistics import clustered_interval
+from vipa.benchmarks.statistics import clustered_mean
 from vipa.hand3d.dataset.reader import Hand3D
 from vipa.hand3d.dataset.records import ActionRecord
 from vipa.hands.motion_codec import MotionCodec
+from vipa.io.progress import counter
 
 Trajectories = dict[str, np.ndarray]
 """Wrist points (waypoints, 3) in metres per hand."""
-
-
-class MotionAnswerer(Protocol):
-    """Anything that writes motion tokens for an action record."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def identity(self) -> dict[str, Any]: ...
-
-    def __call__(self, records: Sequence[ActionRecord]) -> list[str]: ...
 
 
 @dataclass(frozen=True)
@@ -109,34 +97,27 @@ def summarise(name: str, protocol: dict, scored: Sequence[ScoredTrajectory]) -> 
     )
 
 
-def evaluate_trajectories(
-    answerer: MotionAnswerer,
-    hand3d: Path,
-    out: Path,
-    *,
-    split: str = "test",
-    limit: int | None = None,
-    batch_size: int = 32,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> TrajectoryResult:
-    """Answers, scores and saves `out` (JSON) with the answers beside it (`<out's stem>_answers.jsonl`).
+def motions(data: Hand3D, split: str) -> list[ActionRecord]:
+    return [record for record in data.action(split) if has_motion(record)]
 
-    limit and resuming: as in `evaluate_hand3d`.
+
+TRAJECTORIES = Exam(
+    name="trajectories",
+    table="action",
+    records=motions,
+    score=lambda data, records, answers: score(records, answers, codec_of(data)),
+    summarise=summarise,
+)
+evaluate_trajectories = TRAJECTORIES.ask
+
+
+@dataclass(frozen=True)
+class Settings(Asking):
+    """Predicts wrist motions and measures their distance to the truth (average and final displacement).
+
+    Baselines: `stay` (the hand stays where it is), `mean` (the mean trajectory of the train split) and
+    `mean-from-start` (the same from the true start).
     """
-    data = Hand3D(hand3d)
-    records = select([r for r in data.action(split) if has_motion(r)], limit)
-    protocol = {
-        "benchmark": "trajectories",
-        "hand3d": data_identity(data, "action", split),
-        "split": split,
-        "records": len(records),
-        "answerer": answerer.identity,
-    }
-    log = AnswerLog(out.with_name(f"{out.stem}_answers.jsonl"), protocol)
-    scored = score(records, log.answer(records, answerer, batch_size, progress), codec_of(data))
-    result = summarise(answerer.name, protocol, scored)
-    log.finish(out, asdict(result), [asdict(s) for s in scored])
-    return result
 
 
 def codec_of(data: Hand3D) -> MotionCodec:
@@ -207,6 +188,23 @@ class MeanAnswerer:
         return said + start_of(record, side) if self.from_start else said
 
 
+BASELINES: dict[str, Callable[[Hand3D], Answerer[ActionRecord]]] = {
+    "stay": lambda data: StayAnswerer(codec_of(data)),
+    "mean": lambda data: MeanAnswerer(motions(data, "train"), codec_of(data), from_start=False),
+    "mean-from-start": lambda data: MeanAnswerer(motions(data, "train"), codec_of(data), from_start=True),
+}
+
+
+def run(settings: Settings) -> TrajectoryResult:
+    """Asks the model or the baseline."""
+    if settings.model in BASELINES:
+        answerer = BASELINES[settings.model](Hand3D(settings.data))
+    else:
+        answerer = Motions(ModelAnswerer(settings.model, settings.data))
+    with counter("predicting", "motions") as count:
+        return evaluate_trajectories(answerer, **settings.asked(count))
+
+
 def _ragged_mean(trajectories: Sequence[np.ndarray]) -> np.ndarray:
     """Mean per waypoint over those trajectories that are long enough, (longest, 3)."""
     longest = max(len(points) for points in trajectories)
@@ -219,7 +217,4 @@ def _ragged_mean(trajectories: Sequence[np.ndarray]) -> np.ndarray:
 def _means(scored: Sequence[ScoredTrajectory]) -> tuple[Mean, Mean]:
     clips = [s.clip_id for s in scored]
     average, final = [s.average_error for s in scored], [s.final_error for s in scored]
-    return (
-        Mean(float(np.mean(average)), *clustered_interval(average, clips)),
-        Mean(float(np.mean(final)), *clustered_interval(final, clips)),
-    )
+    return clustered_mean(average, clips), clustered_mean(final, clips)

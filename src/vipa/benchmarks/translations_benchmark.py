@@ -8,20 +8,20 @@ one (`parse`). An empty answer scores 0. Intervals are bootstrapped over clips.
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from vipa.benchmarks.hand3d_test import data_identity, select
-from vipa.benchmarks.results import Mean, TranslationResult
-from vipa.benchmarks.resuming import AnswerLog
-from vipa.benchmarks.statistics import clustered_interval
+from vipa.benchmarks.answering import ModelAnswerer, Translations
+from vipa.benchmarks.asking import Asking, Exam
+from vipa.benchmarks.results import TranslationResult
+from vipa.benchmarks.statistics import clustered_mean
 from vipa.hand3d.dataset.reader import Hand3D
 from vipa.hand3d.dataset.records import ActionRecord
 from vipa.hand3d.words.questions import plain_task
+from vipa.io.progress import counter
 
 TASK = "motion_translation"
 SCORES = ("exact", "rouge_l", "verb", "object", "side")
@@ -34,18 +34,6 @@ AFTER_OBJECT = frozenset(
     )
 )
 """Words that end the name of an object."""
-
-
-class Translator(Protocol):
-    """Anything that says in words what a motion does."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def identity(self) -> dict[str, Any]: ...
-
-    def __call__(self, records: Sequence[ActionRecord]) -> list[str]: ...
 
 
 @dataclass(frozen=True)
@@ -135,38 +123,36 @@ def summarise(name: str, protocol: dict, scored: Sequence[ScoredTranslation]) ->
         counts[field] = len(some)
         if some:
             values, clips = zip(*some)
-            means[field] = Mean(float(np.mean(values)), *clustered_interval(values, clips))
+            means[field] = clustered_mean(values, clips)
     return TranslationResult(name, protocol, len(scored), sum(not words(s.answer) for s in scored), means, counts)
 
 
-def evaluate_translations(
-    translator: Translator,
-    hand3d: Path,
-    out: Path,
-    *,
-    split: str = "test",
-    limit: int | None = None,
-    batch_size: int = 32,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> TranslationResult:
-    """Answers, scores and saves `out` (JSON) with the answers beside it (`<out's stem>_answers.jsonl`).
+TRANSLATIONS = Exam(
+    name="translations",
+    table="action",
+    records=lambda data, split: [record for record in data.action(split) if record.task == TASK],
+    score=lambda data, records, answers: score(records, answers),
+    summarise=summarise,
+)
+evaluate_translations = TRANSLATIONS.ask
 
-    limit and resuming: as in `evaluate_hand3d`.
+
+@dataclass(frozen=True)
+class Settings(Asking):
+    """Puts wrist motions into words and compares them with the texts that the motions are under.
+
+    Baseline: `constant`, the most common text of the train split.
     """
-    data = Hand3D(hand3d)
-    records = select([r for r in data.action(split) if r.task == TASK], limit)
-    protocol = {
-        "benchmark": "translations",
-        "hand3d": data_identity(data, "action", split),
-        "split": split,
-        "records": len(records),
-        "answerer": translator.identity,
-    }
-    log = AnswerLog(out.with_name(f"{out.stem}_answers.jsonl"), protocol)
-    scored = score(records, log.answer(records, translator, batch_size, progress))
-    result = summarise(translator.name, protocol, scored)
-    log.finish(out, asdict(result), [asdict(s) for s in scored])
-    return result
+
+
+def run(settings: Settings) -> TranslationResult:
+    """Asks the model or the baseline."""
+    if settings.model == ConstantTranslator.name:
+        translator = ConstantTranslator(list(Hand3D(settings.data).action("train")))
+    else:
+        translator = Translations(ModelAnswerer(settings.model, settings.data))
+    with counter("translating", "motions") as count:
+        return evaluate_translations(translator, **settings.asked(count))
 
 
 class ConstantTranslator:

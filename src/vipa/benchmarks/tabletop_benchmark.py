@@ -1,0 +1,151 @@
+"""Closed-loop success on the tabletop's robot tasks, with rollout videos."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from tyro.conf import Positional
+
+from vipa.benchmarks.closed_loop import ClosedLoopResult, Progress, Simulation, TaskScore, evaluate_closed_loop
+from vipa.io.progress import counter
+from vipa.robots.contract import ActionContract
+from vipa.robots.known.tabletop import demonstration, tabletop_contract
+from vipa.robots.loading import load_policy
+from vipa.robots.policy import BlankImages, Observation, Policy
+from vipa.worlds.rendering import Renderer
+from vipa.worlds.robot import RATE
+from vipa.worlds.robot_env import SETTLE_STEPS, RobotView, TabletopEnv
+from vipa.worlds.seeds import seeds_of
+from vipa.worlds.tasks import STEP_LIMITS, TASKS
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Lets the policy act in the tabletop world and counts successes, with rollout videos."""
+
+    model: Positional[str]
+    """A folder after stage 3, or nano:stage3."""
+    out: Path
+    """Folder of results; a run that was stopped continues."""
+    tasks: tuple[str, ...] = TASKS
+    """Of the robot."""
+    split: Literal["train", "validation", "test"] = "test"
+    """Whose seeds the scenes are."""
+    episodes: int = 50
+    """Scenes per task."""
+    blank: bool = False
+    """Cover the camera, for comparison."""
+    videos: int = 3
+    """Rollouts filmed per task."""
+    execute: int = 4
+    """Steps of a chunk before the next."""
+
+
+def run(settings: Settings) -> ClosedLoopResult:
+    """The model's policy, in the scenes that are asked for."""
+    policy, name = load_policy(settings.model), settings.model
+    player = BlankImages(policy) if settings.blank else policy
+    simulation = TabletopEvaluation(
+        settings.out,
+        f"{name}, blank image" if settings.blank else name,
+        settings.tasks,
+        split=settings.split,
+        episodes=settings.episodes,
+        videos=settings.videos,
+        execute=settings.execute,
+    )
+    with counter("acting", "episodes") as count:
+        return evaluate_tabletop(player, simulation, lambda done, total: count(done=done, total=total))
+
+
+@dataclass(frozen=True)
+class TabletopEvaluation(Simulation):
+    """An evaluation of the tabletop's robot.
+
+    Episodes are the first `episodes` seeds of `split` (from `first`). size: pixels of the policy's square images;
+    video_size: of the films. The other fields are every `Simulation`'s.
+    """
+
+    tasks: tuple[str, ...] = TASKS
+    split: str = "test"
+    first: int = 0
+    episodes: int = 50
+    size: int = 112
+    video_size: int = 224
+
+    rate = RATE
+    libraries = ("mujoco",)
+
+    @property
+    def seeds(self) -> range:
+        all_seeds = seeds_of(self.split)
+        return all_seeds[self.first : self.first + self.episodes]
+
+    def contract(self, views: tuple[str, ...]) -> ActionContract:
+        return tabletop_contract(views)
+
+    def start(self, task: str, seed: int, views: tuple[str, ...], film: bool) -> "TabletopEpisode":
+        return TabletopEpisode(task, seed, self.size, views, self.video_size if film else None)
+
+    def protocol(self, identity: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "benchmark": "tabletop",
+            "policy": self.policy,
+            "identity": identity,
+            "tasks": {task: {"step_limit": STEP_LIMITS[task]} for task in self.tasks},
+            "split": self.split,
+            "seeds": [self.seeds[0], self.seeds[-1]],
+            "image_size": self.size,
+            "rate": RATE,
+            "settle_steps": SETTLE_STEPS,
+            "execute": self.execute,
+        }
+
+    def decisive(self, protocol: dict[str, Any]) -> dict[str, Any]:
+        kept = ("identity", "image_size", "rate", "settle_steps", "execute")
+        limits = {task: rules["step_limit"] for task, rules in protocol.get("tasks", {}).items()}
+        return {
+            **{name: protocol.get(name) for name in kept},
+            **{f"step limit of {task}": limits.get(task, limit) for task, limit in STEP_LIMITS.items()},
+            "version of the simulator": protocol.get("versions", {}).get("mujoco"),
+        }
+
+
+class TabletopEpisode(TabletopEnv):
+    """The tabletop's robot as a `closed_loop.Environment`. video_size: pixels of its film; None: none."""
+
+    def __init__(self, task: str, seed: int, size: int, views: tuple[str, ...], video_size: int | None):
+        super().__init__(task, seed, size=size, views=views)
+        self.key, self.view = seed, self.reset()
+        self.camera = Renderer(self.model, video_size, video_size) if video_size else None
+
+    def step(self, action: np.ndarray) -> RobotView:
+        self.view = super().step(action)
+        return self.view
+
+    def observation(self) -> Observation:
+        return Observation(self.view.images, self.view.state, self.text, (self.key, self.steps))
+
+    def picture(self) -> np.ndarray:
+        assert self.camera is not None
+        return self.render("agent", self.camera)
+
+
+def evaluate_tabletop(
+    policy: Policy, run: TabletopEvaluation, progress: Progress | None = None
+) -> ClosedLoopResult:
+    """As `evaluate_closed_loop`. ValueError for an unknown task, and for seeds that the split does not have."""
+    if unknown := set(run.tasks) - set(TASKS):
+        raise ValueError(f"robot tasks {sorted(unknown)} are unknown; known: {', '.join(TASKS)}")
+    if len(run.seeds) != run.episodes or run.episodes < 1:
+        raise ValueError(f"evaluation: {run.episodes} episodes from seed {run.first} do not fit in {run.split}")
+    return evaluate_closed_loop(policy, run, progress)
+
+
+def expert_scores(run: TabletopEvaluation) -> dict[str, TaskScore]:
+    """What the scripted experts reach on the same seeds: the ceiling that a clone of them has."""
+    return {
+        task: TaskScore(sum(bool(demonstration(task, seed, size=16).success) for seed in run.seeds), run.episodes)
+        for task in run.tasks
+    }
