@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from pretend_cuda import PretendCuda
 
+from pretend_cuda import PretendCuda
 from vipa.benchmarks.answering import ModelAnswerer, Motions, Questions
 from vipa.benchmarks.trajectories_benchmark import has_motion
 from vipa.data.spec import DataSpec
