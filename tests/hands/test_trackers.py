@@ -295,7 +295,7 @@ def test_without_intrinsics_no_tracker_guesses(tmp_path):
 
 
 def test_unknown_trackers_and_missing_paths_are_named(tmp_path):
-    with pytest.raises(ValueError, match="hamer, hawor, mediapipe, wilor"):
+    with pytest.raises(ValueError, match="hamer, hawor, mediapipe, vitra_recon, wilor"):
         open_tracker("magic", tmp_path)
     with pytest.raises(FileNotFoundError, match="does not exist"):
         open_tracker("hawor", tmp_path / "nowhere")

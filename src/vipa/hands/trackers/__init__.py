@@ -1,4 +1,4 @@
-"""Hands for raw video: from other trackers' result files, or from a hand-landmark model that the user brings.
+"""Hands for raw video: from other trackers' result files, or from MediaPipe's landmark model, which comes along.
 
 One module a tracker, found by its name; nothing here lists them. What a tracker reports goes through
 `vipa.hands.repair.repair_hands`, which makes at most one left and one right hand of it.
@@ -9,7 +9,7 @@ import pkgutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -26,6 +26,8 @@ class SeenHand:
     side_confidence: float  # 0.5: a guess ... 1: certain
     joints_camera: Float[np.ndarray, "21 3"]  # metres, OpenCV camera frame of the given intrinsics
     confidence: Float[np.ndarray, "21"]  # 0 ... 1
+    bend: float | None = None  # `chirality`, where the tracker knows it better than from these joints
+    palm: float | None = None  # `palm_size` of the hand that it placed, where that differs from frame to frame
 
 
 class Images(Protocol):
@@ -40,7 +42,9 @@ class HandTracker(Protocol):
     """Finds hands in a video.
 
     A tracker's module provides `open_tracker(path: Path) -> HandTracker`; path is its result file or folder, or
-    its model file. It may have `version() -> str`, of what else decides its results: a package, other weights.
+    its model file. It may have `version() -> str`, of what else decides its results: a package, other weights; and
+    `MODEL: Path`, a model that it brings along. A tracker may have `depth_cutoff: float`, Hz, above which its
+    hands' distance from the camera is noise (`repair_hands`).
     """
 
     def __call__(
@@ -58,18 +62,33 @@ def tracker_names() -> list[str]:
     return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
 
 
-def open_tracker(name: str, path: str | Path) -> HandTracker:
-    """The tracker of this name on this path. ValueError naming the known ones; FileNotFoundError for the path."""
+def _module(name: str) -> Any:
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+def open_tracker(name: str, path: str | Path | None = None) -> HandTracker:
+    """The tracker of this name on this path, or with its own model.
+
+    ValueError naming the known ones, or where it needs a path; FileNotFoundError for the path.
+    """
     if name not in tracker_names():
         raise ValueError(f"hand tracker {name!r} is unknown; known: {', '.join(tracker_names())}")
-    if not Path(path).exists():
+    path = own_model(name) if path is None else Path(path)
+    if path is None:
+        raise ValueError(f"hand tracker {name}: it needs its result file or folder")
+    if not path.exists():
         raise FileNotFoundError(f"hand tracker {name}: {path} does not exist")
-    return importlib.import_module(f"{__name__}.{name}").open_tracker(Path(path))
+    return _module(name).open_tracker(path)
+
+
+def own_model(name: str) -> Path | None:
+    """The model that the tracker brings along; None for one that only reads results."""
+    return getattr(_module(name), "MODEL", None)
 
 
 def tracker_version(name: str) -> str:
     """What decides its results besides its files and the video: a tracker's module may have `version() -> str`."""
-    version = getattr(importlib.import_module(f"{__name__}.{name}"), "version", None)
+    version = getattr(_module(name), "version", None)
     return version() if version is not None else ""
 
 
