@@ -20,7 +20,9 @@ _SPEED = 25.0  # a second, of a hand in the picture
 _SLACK = 1.0  # of its place, size and direction together, whatever the time between
 _FARTHEST = 3.0  # across a gap of any length
 _SAME = 0.5  # two hands nearer than this are one, reported twice
-_TURN = 1.2  # of 2 that a hand alone can say: mean votes, before and after, of a path that went over to the other hand
+_TURN = (
+    1.2  # of 2 that a hand alone can say: mean votes, before and after, of a path that went over to the other hand
+)
 _BENT = 0.5  # from here on the bend is plain
 _ORDER = 0.5  # a frame's vote by which hand is left of the other
 
@@ -61,10 +63,10 @@ def chirality(joints: Float[np.ndarray, "*b 21 3"]) -> Float[np.ndarray, "*b"]:
 def repair_hands(
     seen: Sequence[Sequence[SeenHand]],
     timestamps: Float[np.ndarray, "frames"],
+    depth_cutoff: float | None = None,
     *,
     max_gap: float = 0.3,
     cutoff: float = 6.0,
-    depth_cutoff: float | None = None,
 ) -> Repair:
     """At most one left and one right hand of a tracker's report.
 
@@ -261,9 +263,11 @@ def _palms(path: Path) -> Float[np.ndarray, "n"]:
 
 def _sizes(sided: dict[Side, list[tuple[Path, float]]]) -> dict[Side, float]:
     """The palm of each hand over the clip: one for both, but where they differ by more than the tracker varies."""
-    palms = {side: np.concatenate([np.zeros(0), *(_palms(path) for path, _ in sided[side])]) for side in SIDES}
-    palms = {side: p[np.isfinite(p)] for side, p in palms.items()}
-    own = {side: float(np.median(p)) for side, p in palms.items() if len(p)}
+    palms: dict[Side, np.ndarray] = {}
+    for side in SIDES:
+        said = np.concatenate([np.zeros(0), *(_palms(path) for path, _ in sided[side])])
+        palms[side] = said[np.isfinite(said)]
+    own: dict[Side, float] = {side: float(np.median(p)) for side, p in palms.items() if len(p)}
     if not own:
         return {}
     spread = np.median(np.concatenate([np.abs(palms[side] - own[side]) for side in own]))
