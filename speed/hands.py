@@ -9,6 +9,7 @@ that hand's side, lost where there is none.
 import json
 import os
 import platform
+import resource
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -98,18 +99,25 @@ def movements(clip: Clip, tracks: tuple[HandTrack, ...]) -> dict[str, float]:
     }
 
 
-def main(root: Path, workers: int = 2) -> None:
+def main(root: tyro.conf.Positional[Path], workers: int = 2) -> None:
     clips = [clip for clip in read_source("egodex", root) if isinstance(clip, Clip)]
     videos = [clip.frames.path for clip in clips if isinstance(clip.frames, VideoFrames)]
     finder = LandmarkFinder("mediapipe", MODEL, videos=videos, workers=workers)
+    before = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
     start = time.perf_counter()
     seen = [finder(video) for video in videos]
     seconds = time.perf_counter() - start
+    if finder.pool is not None:
+        finder.pool.shutdown()
+    spent = (
+        sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) - before
+    )
     results: dict[str, object] = {
         "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "workers": workers},
         "mediapipe": version(),
         "frames": sum(map(len, seen)),
         "frames_per_second": round(sum(map(len, seen)) / seconds, 1),
+        "frames_per_core_second": round(sum(map(len, seen)) / spent, 1),
     }
     for clip, found in zip(clips, seen):
         sides = true_sides(clip, found)
