@@ -8,7 +8,7 @@ import pytest
 from vipa.geometry import matrix_from_axis_angle
 from vipa.hands.mano import ManoLayer, mano_joints
 from vipa.hands.mano_synthetic import synthetic_mano
-from vipa.hands.repair import _smooth, chirality, repair_hands
+from vipa.hands.repair import _smooth, chirality, palm_size, repair_hands
 from vipa.hands.skeleton import mirror_joints
 from vipa.hands.trackers import SeenHand
 from vipa.io.safe_pickle import load_pickle
@@ -181,3 +181,122 @@ def test_smoothing_halves_the_cutoff_s_frequency_at_every_frame_rate():
     for part in (slice(60, 180), slice(260, 340)):
         gain = smooth[part, 0, 0] @ wave[part] / (wave[part] @ wave[part])
         assert gain == pytest.approx(0.5, abs=0.05)
+
+
+# ---- sides from what the picture shows
+
+
+def with_sides(frames, side_of):
+    """The same hands under other names: side_of(frame, true side) -> said side."""
+    return [
+        [SeenHand(side_of(i, h.side), h.side_confidence, h.joints_camera, h.confidence) for h in hands]
+        for i, hands in enumerate(frames)
+    ]
+
+
+def test_repair_of_the_mirrored_report_is_the_mirrored_repair():
+    frames = with_sides(seen_frames(0.002), lambda i, side: "right" if i % 3 else side)
+    mirrored = [
+        [SeenHand(other(h).side, 0.9, mirror_joints(h.joints_camera), h.confidence) for h in hands]
+        for hands in frames
+    ]
+    one, two = tracks(repair_hands(frames, TIMES)), tracks(repair_hands(mirrored, TIMES))
+    for side, opposite in (("left", "right"), ("right", "left")):
+        np.testing.assert_allclose(two[opposite].joints_camera, mirror_joints(one[side].joints_camera), atol=1e-9)
+
+
+def test_the_field_of_view_changes_no_side_and_no_kept_frame():
+    frames = seen_frames(0.002)
+    frames = [hands[:1] if 40 <= i < 45 else hands for i, hands in enumerate(frames)]
+    frames = with_sides(frames, lambda i, side: "left" if i % 5 == 0 else side)
+    found = []
+    for factor in (0.5, 1.0, 2.0):  # a hand seen under the same angles by a camera of another focal length
+        scaled = [
+            [SeenHand(h.side, 0.9, h.joints_camera * [1, 1, factor], h.confidence, chirality(h.joints_camera))
+             for h in hands] for hands in frames
+        ]  # fmt: skip
+        repair = repair_hands(scaled, TIMES)
+        found.append((repair.changes, [(t.side, np.isfinite(t.joints_camera).tolist()) for t in repair.tracks]))
+    assert found[0] == found[1] == found[2]
+
+
+def test_hands_that_cross_keep_their_sides_though_their_order_turns():
+    way = np.linspace(-1, 1, len(TIMES))[:, None, None] * [0.2, 0, 0]
+    shift = {
+        "right": -way - [0.12, 0, 0],
+        "left": way + [0.12, 0.12, 0],
+    }  # the right hand goes to the left of the left
+    frames = [
+        [SeenHand(s, 0.9, TRUTH[s][i] + shift[s][i], np.full(21, 0.9)) for s in ("left", "right")]
+        for i in range(len(TIMES))
+    ]
+    assert (TRUTH["right"] + shift["right"])[-1, 0, 0] < (TRUTH["left"] + shift["left"])[-1, 0, 0]
+    for track in repair_hands(frames, TIMES).tracks:
+        moved = TRUTH[track.side] + shift[track.side]
+        assert np.linalg.norm(track.joints_camera - moved, axis=-1).max() < 0.01
+
+
+def test_a_lone_hand_that_the_labels_miss_is_told_by_the_frames_in_which_the_other_is_there():
+    frames = with_sides(seen_frames(), lambda i, side: "right")  # all are called right
+    flat = [
+        [SeenHand("right", 0.8, h.joints_camera, h.confidence, 0.0) for h in hands] for hands in frames
+    ]  # and no finger says otherwise
+    left_only = [[min(hands, key=lambda h: h.joints_camera[0, 0])] for hands in flat[:60]] + flat[60:]
+    found = tracks(repair_hands(left_only, TIMES))
+    assert np.isfinite(found["left"].joints_camera).all()
+    assert errors(found["left"]).max() < 0.002
+    assert np.isnan(found["right"].joints_camera[:60]).all()
+
+
+def test_a_path_is_cut_where_the_tracker_went_over_to_the_other_hand():
+    """The left hand comes to where the right one was when that one goes: one path, two hands."""
+    still = {side: np.broadcast_to(joints[0], (120, 21, 3)) for side, joints in TRUTH.items()}
+    left = still["left"] - still["left"][0, 0] + still["right"][0, 0]
+    frames = [[SeenHand("right", 0.9, still["right"][i], np.ones(21))] for i in range(60)]
+    frames += [[SeenHand("left", 0.9, left[i], np.ones(21))] for i in range(60, 120)]
+    found = tracks(repair_hands(frames, TIMES))
+    assert (
+        np.isfinite(found["right"].joints_camera[:60]).all() and np.isnan(found["right"].joints_camera[60:]).all()
+    )
+    assert np.isfinite(found["left"].joints_camera[60:]).all() and np.isnan(found["left"].joints_camera[:60]).all()
+
+
+def test_no_gap_is_bridged_between_two_places_of_a_side():
+    frames = [[h for h in hands if h.side == "right"] for hands in seen_frames()]
+    for i in range(60, 120):  # found again elsewhere
+        frames[i] = [SeenHand("right", 0.9, h.joints_camera - [0.4, 0, 0], h.confidence) for h in frames[i]]
+    frames[58] = frames[59] = frames[60] = []
+    (track,) = repair_hands(frames, TIMES).tracks
+    assert np.isnan(track.joints_camera[58:61]).all()
+    assert np.isfinite(track.joints_camera[57]).all() and np.isfinite(track.joints_camera[61]).all()
+
+
+def test_a_hand_has_one_size_and_stays_where_the_picture_shows_it():
+    rng = np.random.default_rng(3)
+    frames = []
+    for hands in seen_frames():
+        grow = rng.uniform(
+            0.8, 1.2, len(hands)
+        )  # a tracker that is wrong about the size, and so about the distance
+        frames.append([
+            SeenHand(h.side, 0.9, h.joints_camera * g, h.confidence, palm=float(palm_size(h.joints_camera)) * g)
+            for h, g in zip(hands, grow)
+        ])  # fmt: skip
+    for track in repair_hands(frames, TIMES).tracks:
+        palms = palm_size(track.joints_camera)
+        assert palms.std() / palms.mean() < 0.01
+        flat, true = (j[..., :2] / j[..., 2:] for j in (track.joints_camera, TRUTH[track.side]))
+        assert np.abs(flat - true).max() < 0.005
+
+
+def test_distance_is_smoothed_apart_from_the_picture():
+    rng = np.random.default_rng(4)
+    frames = [
+        [SeenHand(h.side, 0.9, h.joints_camera * rng.uniform(0.85, 1.15), h.confidence) for h in hands]
+        for hands in seen_frames()
+    ]
+    rough, calm = (tracks(repair_hands(frames, TIMES, depth_cutoff=cut)) for cut in (6.0, 1.0))
+    for side in ("left", "right"):
+        assert errors(calm[side]).mean() < 0.7 * errors(rough[side]).mean()
+        flat = [t[side].joints_camera[..., :2] / t[side].joints_camera[..., 2:] for t in (rough, calm)]
+        np.testing.assert_allclose(*flat, atol=1e-9)

@@ -1,7 +1,9 @@
 """Trackers: result files written from known hands and read back; a landmarker with known landmarks."""
 
+import hashlib
 import json
 import pickle
+import zipfile
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,10 +17,10 @@ from vipa.hands.mano import ManoLayer, matrix_from_axis_angle
 from vipa.hands.mano_files import save_mano
 from vipa.hands.mano_synthetic import synthetic_mano
 from vipa.hands.repair import repair_hands
-from vipa.hands.skeleton import mirror_joints
+from vipa.hands.skeleton import mirror_joints, mirror_rotation
 from vipa.hands.trackers import open_tracker, require_intrinsics, tracker_names
 from vipa.hands.trackers.hawor import HaworResults, camera_path
-from vipa.hands.trackers.mediapipe import Landmarks, LandmarkTracker, landmarks_from_result
+from vipa.hands.trackers.mediapipe import MODEL, Landmarks, LandmarkTracker, landmarks_from_result
 
 CAMERA = Intrinsics(500.0, 500.0, 320.0, 180.0, 640, 360, "calibrated")
 MODELS = {"right": synthetic_mano(0), "left": synthetic_mano(0, "left")}
@@ -232,6 +234,60 @@ def test_unusable_records_say_what_is_missing(tmp_path, content, message):
         open_tracker("hamer", path)(Blank(), TIMES, CAMERA)
 
 
+# ---- VITRA's reconstruction
+
+VITRA_TRUTH = {
+    side: ManoLayer(MODELS["right"] if side == "right" else MODELS["right"].mirrored())
+    .joints(*parameters(side)[:3], translation=parameters(side)[3], tips="smplx").numpy()
+    for side in ("left", "right")
+}  # fmt: skip
+
+
+def vitra_content(fov: float) -> dict:
+    """Hands in VITRA's form: left hands posed on the right model, wrists placed with this field of view."""
+    content: dict = {"left": {}, "right": {}, "fov_x": fov}
+    for side in ("left", "right"):
+        orient, pose, betas, _ = parameters(side)
+        for i in range(FRAMES):
+            content[side][i] = {
+                "hand_pose": mirror_rotation(pose[i].numpy()) if side == "left" else pose[i].numpy(),
+                "global_orient": orient[i].numpy(), "beta": betas[i].numpy(), "transl": VITRA_TRUTH[side][i, 0],
+            }  # fmt: skip
+    return content
+
+
+def save_vitra(path: Path, content: dict) -> Path:
+    np.save(path, np.array(content, dtype=object), allow_pickle=True)
+    return path
+
+
+def test_vitras_reconstruction_gives_the_hands_it_was_made_from(tmp_path, mano):
+    content = vitra_content(float(np.degrees(2 * np.arctan(CAMERA.width / 2 / CAMERA.fx))))
+    del content["left"][7]
+    seen = open_tracker("vitra_recon", save_vitra(tmp_path / "kitchen.npy", content))(Blank(), TIMES, CAMERA)
+    assert [hand.side for hand in seen[7]] == ["right"]
+    for i in (0, 6, 29):
+        for hand in seen[i]:
+            np.testing.assert_allclose(hand.joints_camera, VITRA_TRUTH[hand.side][i], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.pop("fov_x"), "not VITRA's"),
+        (lambda c: c["left"][3].pop("transl"), "left hand needs hand_pose"),
+        (lambda c: c["right"].update({99: c["right"][0]}), "frame 99, but the video has 30"),
+        (lambda c: (c["left"].clear(), c["right"].clear()), "no hands"),
+    ],
+)
+def test_a_reconstruction_that_lacks_something_is_named(tmp_path, mano, change, message):
+    content = vitra_content(60.0)
+    change(content)
+    path = save_vitra(tmp_path / "kitchen.npy", content)
+    with pytest.raises(ValueError, match=rf"kitchen\.npy: .*{message}"):
+        open_tracker("vitra_recon", path)(Blank(), TIMES, CAMERA)
+
+
 # ---- landmark models
 
 
@@ -295,7 +351,7 @@ def test_without_intrinsics_no_tracker_guesses(tmp_path):
 
 
 def test_unknown_trackers_and_missing_paths_are_named(tmp_path):
-    with pytest.raises(ValueError, match="hamer, hawor, mediapipe, wilor"):
+    with pytest.raises(ValueError, match="hamer, hawor, mediapipe, vitra_recon, wilor"):
         open_tracker("magic", tmp_path)
     with pytest.raises(FileNotFoundError, match="does not exist"):
         open_tracker("hawor", tmp_path / "nowhere")
@@ -305,3 +361,29 @@ def test_a_model_file_that_is_none_gives_one_line(tmp_path):
     (tmp_path / "model.task").write_bytes(b"nonsense")
     with pytest.raises(ValueError, match=r"pip install mediapipe|model\.task: not a hand landmarker"):
         open_tracker("mediapipe", tmp_path / "model.task")(Blank(), TIMES, CAMERA)
+
+
+def test_mediapipes_model_comes_along_and_its_licence_is_named():
+    words = (MODEL.parent / "README.md").read_text()
+    assert hashlib.sha256(MODEL.read_bytes()).hexdigest() in words
+    assert "Apache License 2.0" in words
+    assert set(zipfile.ZipFile(MODEL).namelist()) == {"hand_detector.tflite", "hand_landmarks_detector.tflite"}
+    assert MODEL.stat().st_size < 8e6
+
+
+def test_every_joint_is_on_the_pixel_where_it_was_seen():
+    tracker = landmarker(noise=3.0)
+    found = tracker.detect(Blank(), TIMES)
+    for hands, placed in zip(found, tracker.place(found, CAMERA)):
+        for hand, joints in zip(hands, placed):
+            np.testing.assert_allclose(project(joints.joints_camera, CAMERA.matrix), hand.pixels, atol=1e-6)
+
+
+def test_side_bend_and_confidence_of_landmarks_depend_on_no_camera():
+    tracker = landmarker(noise=3.0)
+    found = tracker.detect(Blank(), TIMES)
+    cameras = (Intrinsics.from_fov(np.radians(fov), 640, 360, "estimated") for fov in (110, 50))
+    for wide, narrow in zip(*(tracker.place(found, camera) for camera in cameras)):
+        for one, two in zip(wide, narrow):
+            assert (one.side, one.bend, one.palm) == (two.side, two.bend, two.palm)
+            np.testing.assert_array_equal(one.confidence, two.confidence)

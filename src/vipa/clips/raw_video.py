@@ -1,24 +1,26 @@
-"""Videos that come without annotation: their camera, and their hands from a tracker's result files."""
+"""Videos that come without annotation: their camera, and their hands from a tracker or its result files."""
 
 import glob
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from vipa.clips.clip import Hand
+from vipa.clips.landmarks import LandmarkFinder
 from vipa.clips.reading import make_hand
 from vipa.clips.sources import SourceOptions, check_fov
 from vipa.clips.video import VideoFrames
 from vipa.geometry import Intrinsics
 from vipa.geometry.cameras import CENTRED
 from vipa.hands.repair import repair_hands
-from vipa.hands.trackers import open_tracker, tracker_version
+from vipa.hands.trackers import mediapipe, open_tracker, own_model, tracker_version
 from vipa.io.hashing import content_of
 from vipa.io.store import ClipStore, StageOutput
 
 VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".m4v", ".avi"}
 
-TRACKING_VERSION = 1
+TRACKING_VERSION = 2
 """Raised when trackers' results are read or repaired otherwise: kept hands are then out of date."""
 
 
@@ -77,6 +79,25 @@ def _from_fov(degrees: float, video: VideoFrames) -> Intrinsics:
     return Intrinsics.from_fov(np.radians(check_fov(degrees)), *video.size, "estimated")
 
 
+def tracker_of(options: SourceOptions) -> str | None:
+    """The tracker that the user named, else MediaPipe's where it is installed; None: videos stay without hands."""
+    if options.tracker is not None:
+        return options.tracker
+    return "mediapipe" if mediapipe.installed() else None
+
+
+NO_TRACKER = f"none: no tracker is named (--tracker, --hands), and MediaPipe is missing: {mediapipe.INSTALL}"
+
+
+def landmark_finder(videos: Sequence[Path], options: SourceOptions) -> LandmarkFinder | None:
+    """Where hands come from a landmark model: what looks for them in these videos."""
+    tracker = tracker_of(options)
+    if tracker is None or (own := own_model(tracker)) is None:
+        return None
+    model = own if options.hands is None else Path(options.hands)
+    return LandmarkFinder(tracker, model, options.cache, videos) if model.is_file() else None
+
+
 def tracked_hands(
     clip_id: str,
     path: Path,
@@ -84,36 +105,43 @@ def tracked_hands(
     intrinsics: Intrinsics,
     options: SourceOptions,
     one_stem: bool = True,
+    finder: LandmarkFinder | None = None,
 ) -> tuple[Hand, ...]:
-    """Hands that a tracker found, repaired: at most one left and one right; () where the user named no tracker.
+    """Hands that a tracker found, repaired: at most one left and one right; () where there is no tracker.
 
-    options.tracker: its name (`vipa.hands.trackers.tracker_names`). options.hands: its model file, or the folder
-    of its results, which holds one file or folder a clip, named like the clip or, where no other video of the
-    source has the same name without its ending (one_stem), like the video. options.cache: what was found in a video of
-    this content, by these results or this model, is read from there and not found again.
+    options.tracker: its name (`vipa.hands.trackers.tracker_names`; default `tracker_of`). options.hands: its model
+    file, where it is not to use its own, or the folder of its results, which holds one file or folder a clip, named
+    like the clip or, where no other video of the source has the same name without its ending (one_stem), like the
+    video. options.cache: what was found in a video of this content, by these results or this model, is read from there
+    and not found again. finder: of all the source's videos, to look at several at a time.
     FileNotFoundError where this video has no results.
     """
-    if options.hands is None or options.tracker is None:
+    name = tracker_of(options)
+    if name is None:
         return ()
-    results, times = (
-        _results(Path(options.hands), (clip_id, path.stem) if one_stem else (clip_id, path.name)),
-        video.timestamps,
-    )
+    times = video.timestamps
+    place = own_model(name) if options.hands is None else Path(options.hands)
+    assert place is not None  # SourceOptions
+    results = _results(place, (clip_id, path.stem) if one_stem else (clip_id, path.name))
 
     def track() -> StageOutput:
-        tracker = open_tracker(options.tracker, results)
-        tracks = repair_hands(tracker(video, times, intrinsics), times).tracks
+        tracker = open_tracker(name, results)
+        if isinstance(tracker, mediapipe.LandmarkTracker):
+            find = finder or LandmarkFinder(name, results, options.cache)
+            seen = tracker.place(find(path), intrinsics)
+        else:
+            seen = tracker(video, times, intrinsics)
+        tracks = repair_hands(seen, times, getattr(tracker, "depth_cutoff", None)).tracks
         arrays = {f"{t.side}_{k}": getattr(t, k) for t in tracks for k in ("joints_camera", "confidence")}
         return StageOutput([t.side for t in tracks], arrays)
 
     if options.cache is None:
         found = track()
     else:
-        version = tracker_version(options.tracker)
-        key = content_of([TRACKING_VERSION, options.tracker, version, intrinsics, times]) + "".join(
+        key = content_of([TRACKING_VERSION, name, tracker_version(name), intrinsics, times]) + "".join(
             map(content_of, (path, results))
         )
-        store = ClipStore(Path(options.cache) / options.tracker / clip_id)
+        store = ClipStore(Path(options.cache) / name / clip_id)
         found = store.read("hands", key)
         if found is None:
             found = track()

@@ -71,10 +71,11 @@ class ObjectsConfig:
 class HandsConfig:
     """Which hands are believed and seen, for relations and motions (see `wrists`).
 
-    joints: of 21, inside the picture. confidence: least of the wrist: MediaPipe's movements are 1 cm off from 0.5 on
-    and 10 cm below; EgoDex's wrists have 0.88 and more. gap: longest time, in seconds, between two frames that know
-    the wrist, over which it is interpolated. speed: metres per second that no wrist exceeds: EgoDex and HOT3D reach 1,
-    VITRA's sample 2.5; there the tracker has lost the hand, and where it went is not known.
+    joints: of 21, inside the picture. confidence: least of the wrist: below 0.5 MediaPipe's metric hand misses its
+    pixels by 15 % of its extent, or its side is hardly told; EgoDex's wrists have 0.88 and more. gap: longest time,
+    in seconds, between two frames that know the wrist, over which it is interpolated. speed: metres per second that no
+    wrist exceeds: EgoDex and HOT3D reach 1, VITRA's sample 2.5; there the tracker has lost the hand, and where it went
+    is not known.
     """
 
     joints: int = 11

@@ -17,7 +17,8 @@ TIPS = (4, 8, 12, 16, 20)
 PARENTS: tuple[int, ...] = (-1, *(0 if i % 4 == 1 else i - 1 for i in range(1, 21)))
 BONES: tuple[tuple[int, int], ...] = tuple((PARENTS[i], i) for i in range(1, 21))
 
-SIDES = ("left", "right")
+Side = Literal["left", "right"]
+SIDES: tuple[Side, Side] = ("left", "right")
 
 MIRROR_X = np.diag([-1.0, 1.0, 1.0])
 """Reflection of the camera frame's x axis, under which a left hand becomes a right hand."""
@@ -31,6 +32,3 @@ def mirror_joints(joints: np.ndarray) -> np.ndarray:
 def mirror_rotation(matrix: np.ndarray) -> np.ndarray:
     """Rotations (..., 3, 3) under the same mirror: M R M; axis-angle (a, b, c) becomes (a, -b, -c)."""
     return MIRROR_X @ np.asarray(matrix) @ MIRROR_X
-
-
-Side = Literal["left", "right"]

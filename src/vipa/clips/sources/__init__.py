@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from vipa.clips.clip import Clip, ClipError
-from vipa.hands.trackers import TRACKERS
+from vipa.hands.trackers import TRACKERS, own_model
 from vipa.io.plugins import Plugins
 
 SOURCES = Plugins("source", __name__, "vipa.sources")
@@ -25,7 +25,9 @@ class SourceOptions:
 
     mano: Path | None = None  # folder with MANO model files, for sources that give MANO parameters only
     tracker: str | None = None  # name of a hand tracker (`vipa.hands.trackers`), for sources without hands
-    hands: Path | None = None  # its results, one file or folder a clip, or its model file
+    hands: Path | None = (
+        None  # its results, one file or folder a clip, or its model file where it has none of its own
+    )
     fov_degrees: float | None = None  # horizontal field of view, for videos without intrinsics
     view: str | None = None  # which camera, where a source has several; None: the source's own choice
     seconds: float = 10.0  # recordings without segments of their own are cut into chunks of this length
@@ -36,15 +38,16 @@ class SourceOptions:
             check_fov(self.fov_degrees)
         if not self.seconds > 0:
             raise ValueError(f"seconds: must be positive, it is {self.seconds:g}")
-        if (self.tracker is None) != (self.hands is None):
+        if self.tracker is not None:
+            TRACKERS.check(self.tracker)
+        alone = self.hands is None and self.tracker is not None and own_model(self.tracker) is not None
+        if (self.tracker is None) != (self.hands is None) and not alone:
             given, missing = ("tracker", "hands") if self.hands is None else ("hands", "tracker")
             what = {
                 "hands": "where its results or its model file are: --hands PATH",
                 "tracker": f"which tracker they are of: --tracker NAME, one of {', '.join(TRACKERS.names())}",
             }[missing]
             raise ValueError(f"--{given} {getattr(self, given)} needs {what}")
-        if self.tracker is not None:
-            TRACKERS.check(self.tracker)
         if self.hands is not None and not Path(self.hands).exists():
             raise FileNotFoundError(f"--hands {self.hands}: no such file or folder")
 

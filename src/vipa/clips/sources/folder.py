@@ -9,7 +9,15 @@ import numpy as np
 
 from vipa.clips.clip import Clip, ClipError, Hand, ObjectTrack, Text
 from vipa.clips.depth import DepthImages, depth_images
-from vipa.clips.raw_video import VIDEO_SUFFIXES, intrinsics_of, tracked_hands
+from vipa.clips.landmarks import LandmarkFinder
+from vipa.clips.raw_video import (
+    NO_TRACKER,
+    VIDEO_SUFFIXES,
+    intrinsics_of,
+    landmark_finder,
+    tracked_hands,
+    tracker_of,
+)
 from vipa.clips.reading import chunks, files_below, make_hand, read_each, rows
 from vipa.clips.sources import NO_OPTIONS, SourceOptions
 from vipa.clips.video import VideoFrames
@@ -34,7 +42,7 @@ ROOT/                        (any folders below it; or one video)
                              left_joints_camera, right_joints_camera (n, 21, 3), left_confidence, right_confidence
   kitchen.depth/000000.png   optional 16-bit depth, aligned with the frames
 where kitchen.mov lies beside kitchen.mp4, what belongs to one of them has its whole name: kitchen.mov.json, ...
-without joints in the .npz, hands come from a tracker (options tracker, hands)
+without joints in the .npz, hands come from MediaPipe, if it is installed, or another tracker (options tracker, hands)
 """
 
 _KNOWN = {
@@ -51,8 +59,9 @@ def read_clips(root: Path, options: SourceOptions = NO_OPTIONS) -> Iterator[Clip
     for p in videos:
         name = "_".join(p.relative_to(root).with_suffix("").parts)
         found.append((name + p.suffix.replace(".", "_") if p in shared else name, p))
+    finder = landmark_finder([p for p in videos if not _has_hands(p, p in shared)], options)
     return read_each(
-        "folder", root, LAYOUT, found, lambda name, path: _read(name, root, path, path in shared, options)
+        "folder", root, LAYOUT, found, lambda name, path: _read(name, root, path, path in shared, options, finder)
     )
 
 
@@ -70,7 +79,9 @@ def _beside(path: Path, suffix: str, shared: bool) -> Path:
     return own if shared else usual
 
 
-def _read(name: str, root: Path, path: Path, shared: bool, options: SourceOptions) -> Iterator[Clip | ClipError]:
+def _read(
+    name: str, root: Path, path: Path, shared: bool, options: SourceOptions, finder: LandmarkFinder | None
+) -> Iterator[Clip | ClipError]:
     """shared: another video has this one's name, with another ending."""
     video = VideoFrames(path)
     n = len(video)
@@ -83,7 +94,10 @@ def _read(name: str, root: Path, path: Path, shared: bool, options: SourceOption
         T_world_camera = rows(arrays["T_world_camera"], n, "T_world_camera", (4, 4))
     elif sidecar.get("static_camera"):
         T_world_camera = np.repeat(np.eye(4)[None], n, 0)
-    hands = _hands(arrays, n) or tracked_hands(name, path, video, intrinsics, options, not shared)
+    hands = _hands(arrays, n)
+    if not hands:
+        hands = tracked_hands(name, path, video, intrinsics, options, not shared, finder)
+        notes |= {"hands": NO_TRACKER} if tracker_of(options) is None else {}
     clip = Clip(
         id=name,
         source="folder",
@@ -103,6 +117,16 @@ def _read(name: str, root: Path, path: Path, shared: bool, options: SourceOption
         notes=notes,
     )
     yield from chunks(clip, options.seconds)
+
+
+def _has_hands(path: Path, shared: bool) -> bool:
+    """Whether hands lie beside a video; what is wrong with the file is said when the video is read."""
+    try:
+        beside = _beside(path, ".npz", shared)
+        with np.load(beside, allow_pickle=False) as data:
+            return any(f"{side}_joints_camera" in data for side in SIDES)
+    except Exception:
+        return False
 
 
 def _sidecar(path: Path) -> dict:

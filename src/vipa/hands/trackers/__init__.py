@@ -1,4 +1,4 @@
-"""Hands for raw video: from other trackers' result files, or from a hand-landmark model that the user brings.
+"""Hands for raw video: from other trackers' result files, or from MediaPipe's landmark model, which comes along.
 
 One module a tracker, found by its name, here or as an entry point of the group `vipa.trackers`; nothing here lists
 them. What a tracker reports goes through `vipa.hands.repair.repair_hands`, which makes at most one left and one right
@@ -8,7 +8,7 @@ hand of it.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -28,6 +28,8 @@ class SeenHand:
     side_confidence: float  # 0.5: a guess ... 1: certain
     joints_camera: Float[np.ndarray, "21 3"]  # metres, OpenCV camera frame of the given intrinsics
     confidence: Float[np.ndarray, "21"]  # 0 ... 1
+    bend: float | None = None  # `chirality`, where the tracker knows it better than from these joints
+    palm: float | None = None  # `palm_size` of the hand that it placed, where that differs from frame to frame
 
 
 class Images(Protocol):
@@ -42,7 +44,9 @@ class HandTracker(Protocol):
     """Finds hands in a video.
 
     A tracker's module provides `open_tracker(path: Path) -> HandTracker`; path is its result file or folder, or
-    its model file. It may have `version() -> str`, of what else decides its results: a package, other weights.
+    its model file. It may have `version() -> str`, of what else decides its results: a package, other weights; and
+    `MODEL: Path`, a model that it brings along. A tracker may have `depth_cutoff: float`, Hz, above which its
+    hands' distance from the camera is noise (`repair_hands`).
     """
 
     def __call__(
@@ -61,12 +65,23 @@ def tracker_names() -> list[str]:
     return TRACKERS.names()
 
 
-def open_tracker(name: str, path: str | Path) -> HandTracker:
-    """The tracker of this name on this path. ValueError naming the known ones; FileNotFoundError for the path."""
+def open_tracker(name: str, path: str | Path | None = None) -> HandTracker:
+    """The tracker of this name on this path, or with its own model.
+
+    ValueError naming the known ones, or where it needs a path; FileNotFoundError for the path.
+    """
     tracker = TRACKERS.load(name)
-    if not Path(path).exists():
+    path = own_model(name) if path is None else Path(path)
+    if path is None:
+        raise ValueError(f"hand tracker {name}: it needs its result file or folder")
+    if not path.exists():
         raise FileNotFoundError(f"hand tracker {name}: {path} does not exist")
-    return tracker.open_tracker(Path(path))
+    return tracker.open_tracker(path)
+
+
+def own_model(name: str) -> Path | None:
+    """The model that the tracker brings along; None for one that only reads results."""
+    return getattr(TRACKERS.load(name), "MODEL", None)
 
 
 def tracker_version(name: str) -> str:
