@@ -109,7 +109,19 @@ def _cut3r(config: PointsConfig) -> PointMapEstimator:
     return Cut3rPoints(config.weights)
 
 
-ESTIMATORS: dict[str, Callable[[PointsConfig], PointMapEstimator]] = {"depth": _depth, "cut3r": _cut3r}
+def _transformers(config: PointsConfig) -> PointMapEstimator:
+    from vipa.hand3d.estimators.transformers_depth import TransformersDepth
+
+    if config.weights is None:
+        raise ValueError("points: the transformers estimator needs weights (a folder or a hub name)")
+    return TransformersDepth(config.weights)
+
+
+ESTIMATORS: dict[str, Callable[[PointsConfig], PointMapEstimator]] = {
+    "depth": _depth,
+    "cut3r": _cut3r,
+    "transformers": _transformers,
+}
 """By name; a program that brings another puts its maker here."""
 
 
