@@ -25,10 +25,11 @@ TRACKING_VERSION = 1
 
 
 def camera_of(
-    video: VideoFrames, sidecar: dict, options: SourceOptions, notes: dict[str, str]
+    video: VideoFrames, sidecar: dict, options: SourceOptions, notes: dict[str, str], guess: bool = False
 ) -> tuple[Intrinsics, FieldOfView | None]:
     """The sidecar's calibration or field of view, else the option `fov_degrees`, else what the file's metadata tell,
-    else a guess; the field of view with its interval and origin where it is no calibration, also in `notes`.
+    else, for `guess`, a guess; the field of view with its interval and origin where it is no calibration, also in
+    `notes`. ValueError where nothing says it: a data set's one camera is not guessed video by video.
 
     A calibration is of the pictures as players show them, or, where only that fits their shape, of the pictures as
     they are stored, before the file's display matrix turns them; `"picture": "shown"` or `"stored"` says which.
@@ -52,7 +53,12 @@ def camera_of(
     if degrees is not None:
         view = given(check_fov(float(degrees)))
     else:
-        view = from_metadata(read_camera_metadata(video.path), video.size) or guessed(video.size)
+        view = from_metadata(read_camera_metadata(video.path), video.size)
+        view = guessed(video.size) if view is None and guess else view
+    if view is None:
+        raise ValueError(
+            "intrinsics are missing: give them in the sidecar, or the horizontal field of view with --fov-degrees"
+        )
     notes["field of view"] = str(view)
     return view.intrinsics(*video.size), view
 

@@ -78,7 +78,7 @@ def _read(name: str, root: Path, path: Path, shared: bool, options: SourceOption
     sidecar = _sidecar(_beside(path, ".json", shared))
     arrays = _arrays(_beside(path, ".npz", shared))
     notes: dict[str, str] = {}
-    intrinsics, view = camera_of(video, sidecar, options, notes)
+    intrinsics, view = camera_of(video, sidecar, options, notes, guess=True)
     T_world_camera = None
     if "T_world_camera" in arrays:
         T_world_camera = rows(arrays["T_world_camera"], n, "T_world_camera", (4, 4))
