@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-MODULES = {"pyyaml": "yaml", "pillow": "PIL", "rerun-sdk": "rerun"}
+MODULES = {"pyyaml": "yaml", "pillow": "PIL", "rerun-sdk": "rerun", "opencv-contrib-python": "cv2"}
 """Import names of distributions that may not be installed where the tests run, and differ from their own name."""
 TOOLS = {"import-linter", "peft", "pyright", "pytest", "pytest-xdist", "ruff"}
 """Of the extra `dev`: what runs or tests the code from outside."""

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vipa.clips import Clip, ClipError
-from vipa.clips.raw_video import intrinsics_of
+from vipa.clips.raw_video import camera_of
 from vipa.clips.sources import SourceOptions, load_source
 from vipa.clips.video import VideoFrames
 from vipa.worlds.fixtures.tasterob import FOV_DEGREES
@@ -82,9 +82,10 @@ def turned_video(path: Path, angle: int) -> VideoFrames:
 
 
 def camera(video: VideoFrames, **given):
-    return intrinsics_of(
-        video, {"intrinsics": {"fx": 80, "fy": 80, "cx": 44.0, "cy": 30.0, **given}}, SourceOptions()
-    )
+    sidecar = {"intrinsics": {"fx": 80, "fy": 80, "cx": 44.0, "cy": 30.0, **given}}
+    camera, view = camera_of(video, sidecar, SourceOptions(), {})
+    assert view is None
+    return camera
 
 
 @pytest.mark.parametrize("angle", [90, 270])

@@ -8,6 +8,7 @@ from typing import Literal, Protocol, cast
 import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
+from vipa.clips.field_of_view import FieldOfView
 from vipa.geometry import Intrinsics, transform
 from vipa.hands.skeleton import Side
 
@@ -176,6 +177,7 @@ class Clip:
     texts: tuple[Text, ...] = ()
     split: Split | None = None
     licence: str = "unknown"
+    field_of_view: FieldOfView | None = None  # how well the intrinsics are known; None: calibrated, or not said
     notes: dict[str, str] = field(default_factory=dict)  # what a reader found where the format is unsure
 
     def __post_init__(self) -> None:

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from vipa.clips.camera_metadata import read_camera_metadata
 from vipa.clips.clip import Hand
+from vipa.clips.field_of_view import FieldOfView, from_metadata, given, guessed
 from vipa.clips.landmarks import LandmarkFinder
 from vipa.clips.reading import make_hand
 from vipa.clips.sources import SourceOptions, check_fov
@@ -24,18 +26,22 @@ TRACKING_VERSION = 2
 """Raised when trackers' results are read or repaired otherwise: kept hands are then out of date."""
 
 
-def intrinsics_of(video: VideoFrames, sidecar: dict, options: SourceOptions) -> Intrinsics:
-    """From the sidecar's calibration or field of view, else the option `fov_degrees`. ValueError where nothing says it.
+def camera_of(
+    video: VideoFrames, sidecar: dict, options: SourceOptions, notes: dict[str, str], guess: bool = False
+) -> tuple[Intrinsics, FieldOfView | None]:
+    """The sidecar's calibration or field of view, else the option `fov_degrees`, else what the file's metadata tell,
+    else, for `guess`, a guess; the field of view with its interval and origin where it is no calibration, also in
+    `notes`. ValueError where nothing says it: a data set's one camera is not guessed video by video.
 
     A calibration is of the pictures as players show them, or, where only that fits their shape, of the pictures as
     they are stored, before the file's display matrix turns them; `"picture": "shown"` or `"stored"` says which.
     """
-    given = sidecar.get("intrinsics")
-    if given is not None:
+    own = sidecar.get("intrinsics")
+    if own is not None:
         try:
-            values = [float(given[key]) for key in ("fx", "fy", "cx", "cy")]
-            size = [int(given.get(key, own)) for key, own in zip(("width", "height"), video.size)]
-            picture, sized = given.get("picture"), "width" in given and "height" in given
+            values = [float(own[key]) for key in ("fx", "fy", "cx", "cy")]
+            size = [int(own.get(key, shown)) for key, shown in zip(("width", "height"), video.size)]
+            picture, sized = own.get("picture"), "width" in own and "height" in own
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"intrinsics: fx, fy, cx, cy (and width, height) are needed ({error})") from None
         camera = Intrinsics(*values, *size, "calibrated")
@@ -44,14 +50,19 @@ def intrinsics_of(video: VideoFrames, sidecar: dict, options: SourceOptions) -> 
                 f"intrinsics: the principal point is far from the middle of the {size[0]} x {size[1]} pictures: give "
                 "the width and height of the pictures that they are of"
             )
-        return _as_shown(camera, video, picture)
-    if sidecar.get("fov_degrees") is not None:
-        return _from_fov(float(sidecar["fov_degrees"]), video)
-    if options.fov_degrees is not None:
-        return _from_fov(options.fov_degrees, video)
-    raise ValueError(
-        "intrinsics are missing: give them in the sidecar, or the horizontal field of view with --fov-degrees"
-    )
+        return _as_shown(camera, video, picture), None
+    degrees = options.fov_degrees if sidecar.get("fov_degrees") is None else sidecar["fov_degrees"]
+    if degrees is not None:
+        view = given(check_fov(float(degrees)))
+    else:
+        view = from_metadata(read_camera_metadata(video.path), video.size)
+        view = guessed(video.size) if view is None and guess else view
+    if view is None:
+        raise ValueError(
+            "intrinsics are missing: give them in the sidecar, or the horizontal field of view with --fov-degrees"
+        )
+    notes["field of view"] = str(view)
+    return view.intrinsics(*video.size), view
 
 
 def _as_shown(camera: Intrinsics, video: VideoFrames, picture: str | None) -> Intrinsics:
@@ -73,10 +84,6 @@ def _as_shown(camera: Intrinsics, video: VideoFrames, picture: str | None) -> In
                 'which they are of: add "picture": "shown" (as players show them) or "stored" to the intrinsics'
             )
     return shown
-
-
-def _from_fov(degrees: float, video: VideoFrames) -> Intrinsics:
-    return Intrinsics.from_fov(np.radians(check_fov(degrees)), *video.size, "estimated")
 
 
 def tracker_of(options: SourceOptions) -> str | None:

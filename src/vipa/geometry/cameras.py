@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 
 Array = Any  # numpy array or torch tensor
-IntrinsicsOrigin = Literal["calibrated", "metadata", "estimated"]
+IntrinsicsOrigin = Literal["calibrated", "metadata", "estimated", "guessed"]
 
 SAME_SHAPE = (1.0, 0.005)
 """Pixels, or share of a side, by which a picture may miss its camera's shape and still be the same one made smaller:

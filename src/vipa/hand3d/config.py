@@ -31,7 +31,8 @@ class FramesConfig:
 @dataclass(frozen=True)
 class PointsConfig:
     """Where point maps come from. depth: the clip's own depth images (a sensor's, or truth), none where a clip has
-    none; cut3r: the 3D encoder, from `weights` (a folder or hub name). batch: frames a network sees at once."""
+    none; cut3r: the 3D encoder; transformers: any depth network (DepthPro, Depth Anything, ZoeDepth, DPT ...). weights:
+    of the latter two, a folder or hub name."""
 
     estimator: str = "depth"
     weights: str | None = None

@@ -96,6 +96,7 @@ def pack_foundation(vlm: Path, spatial: Path, logs: Path) -> None:
     AutoTokenizer.from_pretrained(vlm).save_pretrained(folder / "vlm")
     encoder = Cut3rModel.from_pretrained(spatial, dtype=torch.float16)
     encoder.config.unit_error, encoder.config.edge = UNIT_ERROR, EDGE
+    encoder.config.source = "tabletop"
     encoder.save_pretrained(folder / "spatial")
     for path in sorted(logs.glob("**/log.jsonl")):
         if "stages" not in path.parts:

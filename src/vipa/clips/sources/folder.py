@@ -13,7 +13,7 @@ from vipa.clips.landmarks import LandmarkFinder
 from vipa.clips.raw_video import (
     NO_TRACKER,
     VIDEO_SUFFIXES,
-    intrinsics_of,
+    camera_of,
     landmark_finder,
     tracked_hands,
     tracker_of,
@@ -30,10 +30,11 @@ DOWNLOAD = "nothing: your own videos"
 LAYOUT = """\
 ROOT/                        (any folders below it; or one video)
   kitchen.mp4
-  kitchen.json               optional, every field optional but a camera:
+  kitchen.json               optional, every field optional:
                              {"intrinsics": {"fx": 600, "fy": 600, "cx": 320, "cy": 240, "width": 640, "height": 480}
                                 ("picture": "stored" where they are not of the pictures as players show them)
-                                or "fov_degrees": 70 (horizontal; also as the option fov_degrees, for all videos),
+                                or "fov_degrees": 70 (horizontal; also as the option fov_degrees, for all videos;
+                                without either, what the video's metadata tell, or a guess),
                               "static_camera": true,
                               "texts": [{"text": "pick up the cup", "start": 0.0, "end": 2.5, "hand": "right"}],
                               "objects": ["cup"], "source_video": "day 1", "split": "train", "licence": "CC BY 4.0",
@@ -88,7 +89,7 @@ def _read(
     sidecar = _sidecar(_beside(path, ".json", shared))
     arrays = _arrays(_beside(path, ".npz", shared))
     notes: dict[str, str] = {}
-    intrinsics = intrinsics_of(video, sidecar, options)
+    intrinsics, view = camera_of(video, sidecar, options, notes, guess=True)
     T_world_camera = None
     if "T_world_camera" in arrays:
         T_world_camera = rows(arrays["T_world_camera"], n, "T_world_camera", (4, 4))
@@ -114,6 +115,7 @@ def _read(
         texts=tuple(_text(item) for item in sidecar.get("texts", ())),
         split=sidecar.get("split"),
         licence=str(sidecar.get("licence", "unknown")),
+        field_of_view=view,
         notes=notes,
     )
     yield from chunks(clip, options.seconds)

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from vipa.clips.clip import Clip, ClipError, Hand, Text, end_of
 from vipa.clips.lerobot_layout import LeRobotSet, column_names, numbers, paired, read_set, task_runs
-from vipa.clips.raw_video import intrinsics_of
+from vipa.clips.raw_video import camera_of
 from vipa.clips.reading import chunks, existing_root, make_hand, read_each, rows
 from vipa.clips.sources import NO_OPTIONS, SourceOptions
 from vipa.clips.video import FrameSubset, VideoFrames
@@ -71,18 +71,21 @@ def _read(
         T_world_camera = rows(_column(data, table, columns["T_world_camera"]), n, "T_world_camera", (4, 4))
     hands = [_hand(side, data, table, columns, T_world_camera) for side in SIDES]
     texts, unknown = _texts(data, table, times - times[0])
+    notes = {k: v for k, v in (("video", beyond), ("texts", unknown)) if v}
+    intrinsics, view = camera_of(video, columns, options, notes)
     clip = Clip(
         id=name,
         source="lerobot",
         source_video=name,
         frames=FrameSubset(video, tuple(frames.tolist())),
         timestamps=times - times[0],
-        intrinsics=intrinsics_of(video, columns, options),
+        intrinsics=intrinsics,
+        field_of_view=view,
         T_world_camera=T_world_camera,
         hands=tuple(h for h in hands if h is not None),
         texts=texts,
         licence=str(columns.get("licence", "unknown")),
-        notes={k: v for k, v in (("video", beyond), ("texts", unknown)) if v},
+        notes=notes,
     )
     if not clip.hands:
         raise ValueError("no hand is known in this episode (columns of meta/vipa.json)")

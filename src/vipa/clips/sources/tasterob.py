@@ -9,7 +9,7 @@ import numpy as np
 import openpyxl
 
 from vipa.clips.clip import Clip, ClipError, Text, end_of
-from vipa.clips.raw_video import intrinsics_of, tracked_hands
+from vipa.clips.raw_video import camera_of, tracked_hands
 from vipa.clips.reading import chunks, existing_root, files_below, read_each
 from vipa.clips.sources import NO_OPTIONS, SourceOptions
 from vipa.clips.video import VideoFrames
@@ -62,8 +62,9 @@ def _read(
 ) -> Iterator[Clip | ClipError]:
     kind, scene = path.relative_to(root).parts[:2]
     video = VideoFrames(path)
-    intrinsics = intrinsics_of(video, {}, options)
     caption = captions.get(_key(SHEETS[kind], scene, path.stem))
+    notes: dict[str, str] = {} if caption else {"texts": "no caption with this id in this sheet and scene"}
+    intrinsics, view = camera_of(video, {}, options, notes)
     end = end_of(video.timestamps)
     clip = Clip(
         id=name,
@@ -77,7 +78,8 @@ def _read(
         texts=(Text(caption, 0.0, end, "both" if kind == "DoubleHand" else None),) if caption else (),
         split=None if test is None else "test" if path.stem in test else "train",
         licence=LICENCE,
-        notes={} if caption else {"texts": "no caption with this id in this sheet and scene"},
+        field_of_view=view,
+        notes=notes,
     )
     yield from chunks(clip, options.seconds)
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from vipa.clips.clip import Clip
+from vipa.clips.clip import Clip, ClipError
 from vipa.geometry import matrix_from_quaternion_wxyz, rigid
 from vipa.hand3d.config import PointsConfig
 from vipa.hand3d.estimators.pointmaps import PointMaps
@@ -34,6 +34,13 @@ class Cut3rPoints:
 
     @torch.inference_mode()
     def __call__(self, clip: Clip, frames: Sequence[int]) -> PointMaps:
+        only = self.model.config.source
+        if only is not None and clip.source != only:
+            raise ClipError(
+                clip.id,
+                f"points: this encoder has seen the {only} world only and is wrong on other pictures; take "
+                "the released CUT3R (`vipa import-weights cut3r FILE --out FOLDER`) or a depth network",
+            )
         config, state, points, confidence, poses = self.model.config, None, [], [], []
         width, height = network_size(
             clip.intrinsics.width, clip.intrinsics.height, config.image_size, config.patch_size

@@ -22,7 +22,10 @@ LEAD = 0.5
 
 @dataclass(frozen=True)
 class ClipGeometry:
-    """Where everything is that the sampled frames show. T_world_camera: metres; None where camera poses are unknown."""
+    """Where everything is that the sampled frames show.
+
+    T_world_camera: metres; None where camera poses are unknown; places are NaN where only rotations are known.
+    """
 
     frames: Int[np.ndarray, "n"]
     T_world_camera: Float[np.ndarray, "n 4 4"] | None
@@ -166,8 +169,8 @@ def camera_movements(clip: Clip, geometry: ClipGeometry, config: RelationsConfig
     for end in range(1, len(geometry.frames)):
         start = end - _draw(clip, end, "camera", min(config.window - 1, end))
         poses = geometry.T_world_camera[start], geometry.T_world_camera[end]
-        if not np.isfinite(poses).all():
-            continue
+        if not np.isfinite([pose[:3, :3] for pose in poses]).all():
+            continue  # of their places, NaN where only rotations were measured, no movement is asked
         frames = int(geometry.frames[start]), int(geometry.frames[end])
         turn = CameraMovement.between(*poses, "rotation", config.gamma)
         if np.radians(turn.degrees) >= config.least_camera_rotation:

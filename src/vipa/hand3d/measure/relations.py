@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Float
 
-from vipa.geometry import axis_angle_from_matrix, direction_words, invert
+from vipa.geometry import axis_angle_from_matrix, direction_words
 from vipa.geometry.directions import GAMMA
 from vipa.hands.skeleton import Side
 
@@ -78,7 +78,8 @@ class Relation:
 class CameraMovement:
     """How the camera turned and moved between two frames, in the first frame's camera (section 3.2.1).
 
-    rotation: axis-angle in radians of T_first_last; translation: metres. aspect: which of the two is asked about.
+    rotation: axis-angle in radians of T_first_last; translation: metres, NaN where only the rotation is known. aspect:
+    which of the two is asked about.
     """
 
     rotation: Float[np.ndarray, "3"]
@@ -90,7 +91,8 @@ class CameraMovement:
     def __post_init__(self) -> None:
         for name in ("rotation", "translation"):
             value = getattr(self, name)
-            if np.shape(value) != (3,) or not np.isfinite(value).all():
+            needed = name == "rotation" or self.aspect == "translation" or not np.isnan(value).all()
+            if np.shape(value) != (3,) or (needed and not np.isfinite(value).all()):
                 raise ValueError(f"camera movement: {name} must be three finite numbers, got {value}")
 
     @classmethod
@@ -101,9 +103,10 @@ class CameraMovement:
         aspect: Literal["rotation", "translation"],
         gamma: float = GAMMA,
     ) -> "CameraMovement":
-        """From two camera poses (camera-to-world)."""
-        T_first_last = invert(T_world_first) @ T_world_last
-        return cls(axis_angle_from_matrix(T_first_last[:3, :3]), T_first_last[:3, 3], aspect, gamma)
+        """From two camera poses (camera-to-world); their places are NaN where only rotations are known."""
+        R_first_world = T_world_first[:3, :3].T
+        translation = R_first_world @ (T_world_last[:3, 3] - T_world_first[:3, 3])
+        return cls(axis_angle_from_matrix(R_first_world @ T_world_last[:3, :3]), translation, aspect, gamma)
 
     @property
     def degrees(self) -> float:
@@ -112,7 +115,7 @@ class CameraMovement:
 
     @property
     def distance(self) -> float:
-        """Length of the translation in metres."""
+        """Length of the translation in metres; NaN where it is not known."""
         return float(np.linalg.norm(self.translation))
 
     @property

@@ -20,7 +20,8 @@ class Cut3rConfig(PretrainedConfig):
     head: "dpt" or "linear". image_size: pixels that Cut3rProcessor aims at. unit_error: of weights trained in metres,
     the relative standard deviation of their unit from clip to clip, where it was measured. edge: of weights that run
     hands into what lies behind them, (quantile, relative error): the quantile of joint depth / depth in the map, over
-    a clip's visible joints, that is the scale where most joints agree on none (see `hand3d.calibration`).
+    a clip's visible joints, that is the scale where most joints agree on none (see `hand3d.calibration`). source: of
+    weights that know the pictures of one source of clips only, its name; None: of any.
 
     Raises ValueError where sizes do not fit together.
     """
@@ -48,6 +49,7 @@ class Cut3rConfig(PretrainedConfig):
         image_size: int = 224,
         unit_error: float | None = None,
         edge: tuple[float, float] | None = None,
+        source: str | None = None,
         **kwargs: Any,
     ):
         self.encoder_width = encoder_width
@@ -69,6 +71,7 @@ class Cut3rConfig(PretrainedConfig):
         self.image_size = image_size
         self.unit_error = unit_error
         self.edge = None if edge is None else (float(edge[0]), float(edge[1]))
+        self.source = source
         super().__init__(**kwargs)
         if head not in HEADS:
             raise ValueError(f"Cut3rConfig: head {head!r} is unknown; expected one of {HEADS}")
