@@ -10,7 +10,7 @@ import torch
 from vipa.clips.clip import ClipError
 from vipa.clips.example import example_clip
 from vipa.hand3d.config import PointsConfig, ScaleConfig
-from vipa.hand3d.estimators.pointmaps import make_estimator
+from vipa.hand3d.estimators.base import open_points
 from vipa.hand3d.estimators.transformers_points import KINDS, TransformersDepth, kind_of
 from vipa.hand3d.measure.calibration import estimate_scale
 from vipa.worlds.film import film_clip
@@ -131,7 +131,7 @@ def weights(tmp_path_factory):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_each_family_runs_and_says_itself_whether_it_is_metric(weights, name):
     clip = replace(example_clip(), hands=())
-    estimate = make_estimator(PointsConfig("transformers", weights(name)))
+    estimate = open_points(PointsConfig("transformers", weights(name)))
     assert estimate.kind == FAMILIES[name][1] and estimate.content
     if estimate.kind == "inverse":
         with pytest.raises(ClipError, match=r"relative, with an unknown shift.*take a metric network"):
@@ -180,7 +180,7 @@ class Perfect(TransformersDepth):
 def test_a_perfect_metric_network_gives_the_tabletops_points(kind):
     clip = film_clip(TRAIN[0], seconds=2.0)
     maps = Perfect(kind, clip)(clip, [0, 10])
-    truth = make_estimator(PointsConfig("depth"))(clip, [0, 10])
+    truth = open_points(PointsConfig("depth"))(clip, [0, 10])
     assert maps.metric
     np.testing.assert_allclose(maps.depth, truth.depth, rtol=1e-4)
     np.testing.assert_allclose(maps.points, truth.points, rtol=1e-3, atol=1e-4)
@@ -221,7 +221,7 @@ def test_hands_at_one_distance_do_not_tell_the_shift():
 def test_nanos_encoder_is_refused_on_anything_but_the_tabletop():
     from vipa.models.starts import NANO
 
-    estimate = make_estimator(PointsConfig("cut3r", str(NANO / "foundation" / "spatial")))
+    estimate = open_points(PointsConfig("cut3r", str(NANO / "foundation" / "spatial")))
     with pytest.raises(ClipError, match="has seen the tabletop world only"):
         estimate(example_clip(), [0])
     assert estimate(film_clip(TRAIN[0], seconds=1.0), [0]).points.shape[-1] == 3
