@@ -199,6 +199,7 @@ def test_charts_are_the_same_each_time_and_take_colours_and_fonts_from_the_page(
     assert drawn[0] == drawn[1]
     assert "stroke: var(--shipped)" in drawn[0]
     assert "x &amp; &lt;y&gt;</text>" in drawn[0]
+    assert ">$a_1$ of $b$</text>" in interval_chart([Interval("$a_1$ of $b$", "now", 0.1)], "m")
     assert not re.search(r"#[0-9a-f]{6}|font-family|http|url\(", drawn[0])
 
 

@@ -31,6 +31,7 @@ COLOURS = {
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "vipa",
+    "text.parse_math": False,
     "font.size": 12.5,
     "text.color": COLOURS["soft"],
     "axes.labelcolor": COLOURS["soft"],
@@ -134,7 +135,7 @@ def interval_chart(
     high = max(ends) * 1.05 if high is None else high
     figure = Figure(figsize=(WIDTH / 72, (38 * len(rows) + 22) / 72))
     ax = figure.add_axes((8 / WIDTH, 0, 1 - 16 / WIDTH, 1))
-    ax.set(xlim=(low, max(high, low + 1e-6)), ylim=(len(rows) - 0.1, -0.7), yticks=[])
+    ax.set(xlim=(low, high if high > low else low + 1.0), ylim=(len(rows) - 0.1, -0.7), yticks=[])
     ax.spines["bottom"].set_visible(False)
     ax.tick_params(axis="x", pad=-14)
     ax.locator_params(axis="x", nbins=5)

@@ -5,7 +5,6 @@ import io
 import json
 from collections import defaultdict
 from dataclasses import dataclass
-from heapq import nsmallest
 from itertools import chain
 from pathlib import Path
 
@@ -98,7 +97,10 @@ def write_gallery(path: str | Path, out: str | Path, clips: int = 12, clip_id: s
     data = Hand3D(path)
     chosen = _choose(data, clips, clip_id)
     rows: dict[str, dict[str, list[Row]]] = {"visual": defaultdict(list), "action": defaultdict(list)}
-    doubtful, worst = 0, {}  # of each clip the worst record for the same reasons
+    doubtful, worst = (
+        0,
+        dict[tuple[str, tuple[str, ...]], Row](),
+    )  # of each clip the worst record for the same reasons
     for row in map(Row, chain(data.visual(), data.action())):
         clip = row.record.clip_id
         if clip in chosen:
@@ -106,7 +108,8 @@ def write_gallery(path: str | Path, out: str | Path, clips: int = 12, clip_id: s
         if row.doubts and clip_id in (None, clip):
             doubtful += 1
             worst.setdefault((clip, row.doubts), row)
-            worst = dict(nsmallest(MOST, worst.items(), key=lambda item: item[1].sureness))
+            if len(worst) > MOST:
+                del worst[max(worst, key=lambda key: worst[key].sureness)]
     needed = {frame for row in worst.values() for frame in row.frame_ids}
     frames = {f.id: f for f in data.frames() if f.clip_id in chosen or f.id in needed}
     clip_frames = defaultdict(list)
@@ -125,7 +128,7 @@ def write_gallery(path: str | Path, out: str | Path, clips: int = 12, clip_id: s
         begun={row.frame_ids[0]: row.record for row in chain.from_iterable(rows["action"].values())},
         refused=refused,
         left_out=left_out,
-        doubts=list(worst.values()),
+        doubts=sorted(worst.values(), key=lambda row: row.sureness),
         doubtful=doubtful,
         most=MOST,
         low=LOW,
