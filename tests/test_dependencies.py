@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 MODULES = {"pyyaml": "yaml", "pillow": "PIL", "rerun-sdk": "rerun", "opencv-contrib-python": "cv2"}
 """Import names of distributions that may not be installed where the tests run, and differ from their own name."""
-TOOLS = {"import-linter", "peft", "pyright", "pytest", "pytest-xdist", "ruff"}
-"""Of the extra `dev`: what runs or tests the code from outside."""
+TOOLS = {"import-linter", "peft", "playwright", "pyright", "pytest", "pytest-xdist", "ruff"}
+"""Of the extras `dev` and `browser`: what runs or tests the code from outside."""
 
 
 def imports() -> dict[str, set[str]]:
@@ -72,7 +72,7 @@ def test_what_an_installation_for_the_tests_brings_is_pinned(kind):
     pinned = dict(line.split("==") for line in lines if line and not line.startswith("#"))
     todo = [Requirement(line) for line in PROJECT["dependencies"]]
     if kind == "dev":
-        for extra in ("sources", "serve", "dev"):
+        for extra in ("sources", "video", "serve", "endpoint", "lora", "dev"):
             todo += [Requirement(line) for line in PROJECT["optional-dependencies"][extra]]
     seen: set[tuple[str, str]] = set()
     while todo:

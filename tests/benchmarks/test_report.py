@@ -15,7 +15,6 @@ from vipa.benchmarks.report.charts import (
     interval_chart,
     line_chart,
     step_chart,
-    ticks,
 )
 from vipa.benchmarks.report.comparisons import Column, Media, Success, compare, distance_rows
 from vipa.benchmarks.report.report import Report, Step, render
@@ -179,18 +178,40 @@ def test_results_come_back_from_their_files(tmp_path):
             other.load(path)
 
 
+def numbers(chart, anchor):
+    """The figures at one axis of a chart: below it they are centred, beside it they end there."""
+    texts = re.findall(rf'<text style="[^"]*text-anchor: {anchor}[^"]*"[^>]*>([^<]*)</text>', chart)
+    return [float(t.replace("\N{MINUS SIGN}", "-")) for t in texts if t not in ("x", "y")]
+
+
 def test_ticks_are_round_inside_and_a_few():
     for low, high in [(0, 1), (0.03, 0.117), (0, 3), (-2, 5), (0, 12345)]:
-        found = ticks(low, high)
-        assert 2 <= len(found) <= 6
-        assert all(low <= t <= high for t in found)
-        assert len(set(np.round(np.diff(found), 9))) == 1
+        chart = line_chart([Series("a", "now", [low, high], [low, high])], "x", "y")
+        for found in (numbers(chart, "middle"), numbers(chart, "end")):
+            assert 2 <= len(found) <= 7
+            slack = 0.06 * (high - low)
+            assert all(min(low, 0) - slack <= t <= high + slack for t in found)
+            assert len(set(np.round(np.diff(found), 9))) == 1
+
+
+def test_charts_are_the_same_each_time_and_take_colours_and_fonts_from_the_page():
+    drawn = [line_chart([Series("a", "shipped", [0, 1], [0, 1])], "x & <y>", "y") for _ in range(2)]
+    assert drawn[0] == drawn[1]
+    assert "stroke: var(--shipped)" in drawn[0]
+    assert "x &amp; &lt;y&gt;</text>" in drawn[0]
+    assert ">$a_1$ of $b$</text>" in interval_chart([Interval("$a_1$ of $b$", "now", 0.1)], "m")
+    assert not re.search(r"#[0-9a-f]{6}|font-family|http|url\(", drawn[0])
 
 
 def test_the_unknown_interval_of_a_single_clip_is_left_out():
     chart = interval_chart([Interval("one clip", "now", 0.1, -np.inf, np.inf)], "m")
     assert ">0.100 m<" in chart
     assert "inf" not in chart
+
+
+def shapes(drawing):
+    """Without the shape of the dots, which is around 0."""
+    return re.sub("<defs>.*?</defs>", "", drawing, flags=re.DOTALL)
 
 
 def test_charts_stay_inside_their_box_and_skip_what_is_empty():
@@ -201,8 +222,8 @@ def test_charts_stay_inside_their_box_and_skip_what_is_empty():
         step_chart([0, 1, 2, 3], [Series("a", "now", [], [1.0, 2.0, 3.0])], "x", "y"),
         interval_chart([interval(0.1, 0.05, 0.2)], "m"),
     ):
-        points = re.findall(r'points="([^"]*)"', drawing)
-        numbers = [float(v) for text in points for v in re.split("[ ,]", text)]
-        numbers += [float(v) for v in re.findall(r' (?:x|y|cx|cy)="([-\d.]+)"', drawing)]
-        assert all(0 <= v <= 400 for v in numbers)
+        ends = [end for d in re.findall(r' d="(M[^"]*)"', shapes(drawing)) for end in re.findall(r"[-\d.]+", d)]
+        ends += [v for pair in re.findall(r' x="([-\d.]+)" y="([-\d.]+)"', drawing) for v in pair]
+        assert len(ends) > 20
+        assert all(0 <= float(v) <= 400 for v in ends)
     assert line_chart([], "x", "y") == bar_chart([], [], "x", "y") == interval_chart([], "m") == ""

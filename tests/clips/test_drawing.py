@@ -34,6 +34,21 @@ def test_a_hand_in_view_is_drawn_and_one_behind_the_camera_is_not():
     assert Canvas(BLACK, 2, CAMERA).hand(joints * [1, 1, -1]).array.max() == 0
 
 
+def test_of_a_hand_half_behind_the_camera_only_the_front_is_drawn():
+    joints = np.random.default_rng(0).uniform([-0.1, -0.1, 0.5], [0.1, 0.1, 0.6], size=(21, 3))
+    seen = Canvas(BLACK, 2, CAMERA).hand(joints, "#00ff00").array
+    assert seen[..., 0].max() < 40  # one colour where one is given
+    half = joints.copy()
+    half[5:9, 2] *= -1
+    half[9:13] = np.nan
+    drawn = Canvas(BLACK, 2, CAMERA).hand(half, "#00ff00").array[..., 1] > 200
+    assert 0 < drawn.sum() < (seen[..., 1] > 200).sum()
+
+
+def test_a_frame_is_enlarged_to_any_width():
+    assert Canvas(BLACK, 100 / 64).array.shape == (75, 100, 3)
+
+
 def test_depth_is_brightest_where_it_is_nearest_and_grey_where_unknown():
     depth = np.tile(np.linspace(0.3, 1.0, 20), (10, 1))
     depth[0, 0] = np.nan

@@ -1,4 +1,6 @@
 import json
+import re
+import sys
 import threading
 import time
 from collections import deque
@@ -15,12 +17,21 @@ from vipa.hand3d.measure.relations import CameraMovement, Relation
 from vipa.hand3d.pipeline.annotate import annotate
 from vipa.hand3d.words.describe import same_meaning, texts_by_template
 
+pytest.importorskip("openai")
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch):
+    """Retries of the client begin after half a second otherwise."""
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01, raising=False)
+
 
 class Server:
     """A chat server on this machine that answers by `reply`, after the faults that are queued."""
 
     def __init__(self):
         self.faults, self.requests, self.reply = deque(), [], lambda prompt: "yes"
+        self.retry_after = "0"
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -45,7 +56,7 @@ class Server:
                 payload = {"malformed": "<html>", "empty": empty}.get(fault, good).encode()
                 self.send_response(fault if isinstance(fault, int) else 200)
                 if fault == 429:
-                    self.send_header("Retry-After", "0")
+                    self.send_header("Retry-After", server.retry_after)
                 self.send_header("Content-Length", str(len(payload)))
                 self.end_headers()
                 self.wfile.write(payload)
@@ -110,6 +121,27 @@ def test_the_budget_is_kept_and_answers_are_remembered(server, tmp_path):
         endpoint.ask("b", [], str)
     assert Endpoint(config(server, cache=str(tmp_path))).ask("a", [IMAGE], str) == "yes"
     assert len(server.requests) == 1
+
+
+def test_the_clients_own_retries_count_in_the_budget(server):
+    server.faults.extend([500] * 20)
+    with pytest.raises(EndpointError, match="budget of 2 requests is spent"):
+        Endpoint(config(server, requests=2)).ask("?", [], str)
+    assert len(server.requests) == 2
+
+
+def test_a_server_that_says_when_to_come_back_is_obeyed(server):
+    server.retry_after = "0.4"
+    server.faults.append(429)
+    start = time.perf_counter()
+    assert Endpoint(config(server)).ask("?", [], str) == "yes"
+    assert time.perf_counter() - start >= 0.4
+
+
+def test_without_the_client_one_line_says_which_extra_has_it(server, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openai", None)
+    with pytest.raises(ModuleNotFoundError, match=re.escape("pip install 'vipa[endpoint]'")):
+        Endpoint(config(server))
 
 
 def test_a_rate_limit_spreads_the_requests(server):

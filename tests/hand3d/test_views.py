@@ -1,11 +1,14 @@
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
+from shutil import copytree
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -50,6 +53,43 @@ def test_the_gallery_needs_nothing_but_itself(made, tmp_path):
     assert all(r.answer in page for r in records)
     with pytest.raises(ValueError, match="is not in"):
         view(made, tmp_path / "no.html", clip_id="made/none")
+
+
+def test_the_gallery_begins_with_what_is_doubtful(made, tmp_path):
+    path = copytree(made, tmp_path / "doubtful")
+    table = path / Hand3D(path).manifest["tables"]["visual"]["train"][0]["file"]
+    kept = pq.read_table(table)
+    rows = [row | {"hand_confidence": 0.9, "object_confidence": None} for row in kept.to_pylist()]
+    pq.write_table(pa.Table.from_pylist(rows, kept.schema), table)
+    (path / "report.json").unlink()
+    first, _, rest = view(path, tmp_path / "sure.html").read_text().partition("</section>")
+    assert "Nothing: no clip was refused" in first
+    assert rest.count("<section>") == 2
+
+    rows[3] |= {"hand_confidence": 0.12, "question": "Is <b>this</b> one sure?"}
+    rows[5] |= {"wording": "template; no answer after 2 attempts"}
+    pq.write_table(pa.Table.from_pylist(rows, kept.schema), table)
+    report = {"refused": [["made/broken", "clip 'broken': no <frames>"]], "left_out": {"relations": {"hidden": 7}}}
+    (path / "report.json").write_text(json.dumps(report))
+    first = view(path, tmp_path / "page.html").read_text().partition("</section>")[0]
+    assert "no &lt;frames&gt;" in first
+    assert "hidden" in first
+    worst, second = first.split("<article")[1:]
+    assert "hand confidence 0.12" in worst
+    assert "Is &lt;b&gt;this&lt;/b&gt; one sure?" in worst
+    assert worst.count("<img") == len(rows[3]["frame_ids"])
+    assert "not in other words: no answer after 2 attempts" in second
+    assert second.count("<img") == len(rows[5]["frame_ids"])
+
+
+def test_a_long_clip_fills_a_page_and_no_more(made, tmp_path):
+    from vipa.hand3d.export.gallery import FRAMES, _evenly
+
+    frames = list(Hand3D(made).frames())
+    many = [replace(frames[0], index=i) for i in range(3600)]
+    shown = [f.index for f in _evenly(many)]
+    assert (len(shown), shown[0], shown[-1]) == (FRAMES, 0, 3599)
+    assert _evenly(frames) == frames
 
 
 @pytest.mark.parametrize("style", ["internvl", "llava"])

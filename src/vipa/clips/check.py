@@ -7,14 +7,14 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from vipa.clips.clip import Clip, ClipError, Hand
+from vipa.clips.drawing import Canvas
 from vipa.clips.reading import in_view
 from vipa.clips.sources import NO_OPTIONS, SourceOptions, read_source
 from vipa.geometry import project, transform
 from vipa.hands.anatomy import shape_of
-from vipa.hands.skeleton import BONES
 
 PALM = (0.05, 0.14)
 """Metres from wrist to the middle finger's base that a human hand can have."""
@@ -28,7 +28,7 @@ DEPTH_RATIO = (0.85, 1.25)
 SURE = 0.3
 """Least confidence of the joints whose shape is looked at."""
 
-_COLOURS = {"left": (255, 140, 0), "right": (0, 220, 60)}
+_COLOURS = {"left": "#ff8c00", "right": "#00dc3c"}
 
 
 @dataclass(frozen=True)
@@ -239,21 +239,10 @@ def _missing(clip: Clip) -> list[str]:
 
 def overlay(clip: Clip, frame: int, image: np.ndarray, width: int = 360) -> Image.Image:
     """The frame with the hands' bones and the clip's name, `width` pixels wide; left orange, right green."""
-    scale = width / image.shape[1]
-    tile = Image.fromarray(image).resize((width, max(1, round(image.shape[0] * scale))))
-    draw = ImageDraw.Draw(tile)
+    canvas = Canvas(image, width / image.shape[1], clip.intrinsics)
     for hand in clip.hands:
-        joints = hand.joints_camera[frame]
-        ahead = np.isfinite(joints).all(-1) & (joints[:, 2] > 1e-6)
-        pixels = project(np.where(ahead[:, None], joints, [0.0, 0.0, 1.0]), clip.intrinsics.matrix) * scale
-        for a, b in BONES:
-            if ahead[a] and ahead[b]:
-                draw.line([*pixels[a], *pixels[b]], fill=_COLOURS[hand.side], width=2)
-        for u, v in pixels[ahead]:
-            draw.ellipse([u - 2, v - 2, u + 2, v + 2], fill=(255, 255, 255))
-    label = clip.id if len(clip.id) <= 56 else "..." + clip.id[-53:]
-    draw.text((4, 4), label.encode("ascii", "replace").decode(), fill=(255, 255, 0))
-    return tile
+        canvas.hand(hand.joints_camera[frame], _COLOURS[hand.side])
+    return canvas.label(clip.id if len(clip.id) <= 40 else "..." + clip.id[-37:]).picture
 
 
 def _write_sheet(tiles: list[Image.Image], path: Path, columns: int = 3) -> Path:

@@ -17,19 +17,22 @@ FINGER_COLOURS = dict(zip(FINGERS, ["#ff5a4f", "#ffb02e", "#3ecf6a", "#2fa8ff", 
 SIDE_COLOURS = {"left": "#2fa8ff", "right": "#ff8a3d"}
 TRUTH_COLOUR = "#2bd38a"
 BOX_COLOURS = ["#ffd23f", "#4fd6ff", "#ff7ac8", "#9dff6b", "#ffa15c", "#c2a8ff"]
+FAR = 1e5
+"""Pixels from the corner beyond which nothing is drawn: a point beside the lens is thrown anywhere."""
 
 
 class Canvas:
     """An enlarged frame to draw on.
 
-    image: (height, width, 3) uint8. scale: how many times larger the picture is. intrinsics: of the frame, needed
-    where points in metres are drawn.
+    image: (height, width, 3) uint8. scale: how many times larger the picture is (whole pixels are kept). intrinsics:
+    of the frame, needed where points in metres are drawn.
     """
 
-    def __init__(self, image: np.ndarray, scale: int = 4, intrinsics: Intrinsics | None = None):
+    def __init__(self, image: np.ndarray, scale: float = 4, intrinsics: Intrinsics | None = None):
         height, width = image.shape[:2]
         self.scale, self.intrinsics = scale, intrinsics
-        self.picture = Image.fromarray(image).resize((width * scale, height * scale), Image.Resampling.LANCZOS)
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        self.picture = Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)
         self._draw = ImageDraw.Draw(self.picture, "RGBA")
         self._line = max(2, round(self.picture.width / 130))
 
@@ -38,25 +41,26 @@ class Canvas:
         moved = (np.asarray(pixels, dtype=float).reshape(-1, 2) + 0.5) * self.scale - 0.5
         return [(float(u), float(v)) for u, v in moved]
 
-    def seen_from(self, points_camera: np.ndarray) -> list[tuple[float, float]]:
-        """Where (n, 3) points in metres, camera frame, are in the picture; points behind the camera are left out."""
+    def seen_from(self, points_camera: np.ndarray) -> list[tuple[float, float] | None]:
+        """Where (n, 3) points in metres, camera frame, are in the picture; None for one that is unknown or not in
+        front of the camera."""
         assert self.intrinsics is not None, "points in metres need intrinsics"
         points = np.asarray(points_camera, dtype=float).reshape(-1, 3)
-        points = points[np.isfinite(points).all(-1) & (points[:, 2] > 1e-3)]
-        return self.at(project(points, self.intrinsics.matrix)) if len(points) else []
+        seen = np.isfinite(points).all(-1) & (points[:, 2] > 1e-3)
+        spots = self.at(project(np.where(seen[:, None], points, [0.0, 0.0, 1.0]), self.intrinsics.matrix))
+        return [spot if known and np.abs(spot).max() < FAR else None for spot, known in zip(spots, seen)]
 
-    def hand(self, joints_camera: np.ndarray) -> "Canvas":
-        """The 21 joints (21, 3), metres, camera frame, with a colour per finger; nothing for an unknown hand."""
-        if not np.isfinite(joints_camera).all() or (joints_camera[:, 2] <= 1e-3).any():
-            return self
-        spots = self.seen_from(joints_camera)
-        line = self._line
+    def hand(self, joints_camera: np.ndarray, colour: str | None = None) -> "Canvas":
+        """What is known of the 21 joints (21, 3), metres, camera frame; a colour per finger where none is given."""
+        spots, line = self.seen_from(joints_camera), self._line
+        colours = [
+            colour or "#ffffff",
+            *(colour or FINGER_COLOURS[finger] for finger in FINGERS for _ in range(4)),
+        ]
         for parent, child in BONES:
-            colour = FINGER_COLOURS[FINGERS[(child - 1) // 4]]
-            self._draw.line([spots[parent], spots[child]], fill=colour, width=line)
+            self._line_between(spots[parent], spots[child], colours[child])
         for i, spot in enumerate(spots):
-            colour = "#ffffff" if i == 0 else FINGER_COLOURS[FINGERS[(i - 1) // 4]]
-            self._dot(spot, line * (1.2 if i == 0 else 0.8), colour)
+            self._dot(spot, line * (1.2 if i == 0 else 0.8), colours[i])
         return self
 
     def boxes(self, named: Iterable[tuple[str, np.ndarray]]) -> "Canvas":
@@ -82,19 +86,18 @@ class Canvas:
         line = self._line
         for i, (a, b) in enumerate(pairwise(spots)):
             if not dashed or i % 2 == 0:
-                self._draw.line([a, b], fill=colour, width=line)
+                self._line_between(a, b, colour)
         for i, spot in enumerate(spots):
             self._dot(spot, line * (0.9 if i < len(spots) - 1 else 1.7), colour)
         return self
 
     def arrow(self, start_camera: np.ndarray, end_camera: np.ndarray, colour: str = "#ffffff") -> "Canvas":
         """From one point (3,) to another, metres, camera frame."""
-        spots = self.seen_from(np.stack([start_camera, end_camera]))
-        if len(spots) == 2:
-            (x1, y1), (x2, y2) = spots
-            line = self._line
-            self._draw.line([(x1, y1), (x2, y2)], fill=colour, width=line)
-            angle, size = np.arctan2(y2 - y1, x2 - x1), 5.0 * line
+        start, end = self.seen_from(np.stack([start_camera, end_camera]))
+        if start is not None and end is not None:
+            self._line_between(start, end, colour)
+            (x1, y1), (x2, y2) = start, end
+            angle, size = np.arctan2(y2 - y1, x2 - x1), 5.0 * self._line
             wings = [(x2 - size * np.cos(angle + t), y2 - size * np.sin(angle + t)) for t in (-0.45, 0.45)]
             self._draw.polygon([(x2, y2), *wings], fill=colour)
         return self
@@ -112,7 +115,13 @@ class Canvas:
     def array(self) -> np.ndarray:
         return np.asarray(self.picture.convert("RGB"))
 
-    def _dot(self, spot: tuple[float, float], radius: float, colour: str) -> None:
+    def _line_between(self, a: tuple[float, float] | None, b: tuple[float, float] | None, colour: str) -> None:
+        if a is not None and b is not None:
+            self._draw.line([a, b], fill=colour, width=self._line)
+
+    def _dot(self, spot: tuple[float, float] | None, radius: float, colour: str) -> None:
+        if spot is None:
+            return
         x, y = spot
         box = [x - radius, y - radius, x + radius, y + radius]
         self._draw.ellipse(box, fill=colour, outline="#00000080")

@@ -182,9 +182,11 @@ class EndpointConfig:
     """A vision-language model behind HTTP, for names, texts and wordings (see `endpoint`).
 
     url: the server's base, as in http://127.0.0.1:8000/v1; None: no server. key: name of the environment variable
-    with the API key. timeout, wait, longest_wait: seconds; the wait doubles with every retry, with jitter, and a
-    server's Retry-After is obeyed up to longest_wait. requests: budget of one run, retries counted. rate: requests
-    per minute, 0 for no limit. cache: folder of answers; None forgets them. longer_side: pixels of the images sent.
+    with the API key. timeout: seconds. retries: of one question, for any reason. wait, longest_wait: seconds before
+    asking again after an unusable answer, doubled each time, with jitter; where the connection or the server fails
+    the client waits (half a second, doubled up to 8 s; a Retry-After up to two minutes). requests: budget of one
+    run, retries counted. rate: requests per minute, 0 for no limit. cache: folder of answers; None forgets them.
+    longer_side: pixels of the images sent.
     """
 
     url: str | None = None

@@ -1,20 +1,63 @@
-"""Charts as inline SVG: no fonts, scripts or files from elsewhere; colours come from the page's style sheet.
+"""Charts as inline SVG by matplotlib: text as text in the page's font, colours from the page's style sheet.
 
 Every chart is drawn in a box 400 units wide, so that its text stays readable at the width of a phone.
 """
 
+import io
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
+from typing import Any
 
-WIDTH = 400
-LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 36
+import matplotlib as mpl
+from markupsafe import Markup, escape
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+WIDTH, HEIGHT = 400, 190
+COLOURS = {
+    "now": "#d9691e",
+    "shipped": "#2563c9",
+    "before": "#8a63b8",
+    "base": "#98a0a8",
+    "ink": "#1d2129",
+    "soft": "#5d6673",
+    "grid": "#ecebe5",
+}
+"""Colour variables of page.css, each with its value in light mode: drawn as this, then replaced by the name."""
+
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "vipa",
+    "text.parse_math": False,
+    "font.size": 12.5,
+    "text.color": COLOURS["soft"],
+    "axes.labelcolor": COLOURS["soft"],
+    "axes.edgecolor": COLOURS["soft"],
+    "xtick.color": COLOURS["soft"],
+    "ytick.color": COLOURS["soft"],
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "grid.color": COLOURS["grid"],
+    "axes.axisbelow": True,
+    "axes.formatter.useoffset": False,
+    "lines.linewidth": 2,
+    "lines.solid_capstyle": "round",
+    **{f"axes.spines.{side}": False for side in ("left", "right", "top")},
+}
+
+UNWANTED = re.compile(
+    r' id="(?!m\w{10}")[^"]*"| clip-path="[^"]*"|<defs>\s*<clipPath.*?</defs>|font-family: [^;]*; ', re.DOTALL
+)
+"""Of matplotlib's SVG in a page: ids (but for those of markers, which say what they hold), clipping, which refers to
+ids, and fonts, which are the page's."""
 
 
 @dataclass(frozen=True)
 class Series:
-    """Values to draw. tone: CSS class of its colour (now, shipped, before, base, truth)."""
+    """Values to draw. tone: whose colour (now, shipped, before, base)."""
 
     name: str
     tone: str
@@ -40,98 +83,74 @@ class Interval:
         return self.low, self.high
 
 
-def ticks(low: float, high: float, count: int = 4) -> list[float]:
-    """About `count` round numbers in [low, high]."""
-    if not high > low:
-        return [low]
-    step = 10 ** math.floor(math.log10((high - low) / count))
-    step *= next(f for f in (1, 2, 5, 10) if (high - low) / (f * step) <= count)
-    first = math.ceil(low / step - 1e-9)
-    return [round(i * step, 10) for i in range(first, math.floor(high / step + 1e-9) + 1)]
-
-
-def line_chart(series: Sequence[Series], x_label: str, y_label: str, height: int = 200) -> str:
+@mpl.rc_context(STYLE)
+def line_chart(series: Sequence[Series], x_label: str, y_label: str) -> Markup:
     """Lines over a common x axis; the y axis starts at zero only where the data nearly do."""
-    points = [(x, y) for s in series for x, y in zip(s.x, s.y) if math.isfinite(x) and math.isfinite(y)]
-    if not points:
-        return ""
-    x_low, x_high = min(x for x, _ in points), max(x for x, _ in points)
-    y_low, y_high = min(y for _, y in points), max(y for _, y in points)
-    y_low = 0.0 if y_low > 0 and y_low < 0.5 * y_high else y_low
-    frame = _Frame(x_low, x_high, y_low, y_high + 0.05 * (y_high - y_low), height)
-    lines = []
+    known = [y for s in series for x, y in zip(s.x, s.y) if math.isfinite(x) and math.isfinite(y)]
+    if not known:
+        return Markup()
+    ax = _axes(x_label, y_label)
     for s in series:
-        path = " ".join(f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in zip(s.x, s.y) if math.isfinite(y))
-        lines.append(f'<polyline class="line {s.tone}" points="{path}"><title>{escape(s.name)}</title></polyline>')
-    return _svg(height, f"{y_label} over {x_label}", frame.axes(x_label, y_label) + "".join(lines))
+        ax.plot(s.x, s.y, color=COLOURS[s.tone])
+    if 0 < min(known) < 0.5 * max(known):
+        ax.set_ylim(bottom=0)
+    return _svg(ax, f"{y_label} over {x_label}")
 
 
-def bar_chart(
-    groups: Sequence[str], series: Sequence[Series], x_label: str, y_label: str, height: int = 200
-) -> str:
-    """Bars side by side: one group per label, one bar per series (its y, one per group)."""
-    y_high = max((y for s in series for y in s.y), default=0.0)
-    if not groups or y_high <= 0:
-        return ""
-    frame = _Frame(0, len(groups), 0, 1.05 * y_high, height)
-    bars = []
-    width = (frame.x(1) - frame.x(0)) * 0.84 / len(series)
+@mpl.rc_context(STYLE)
+def bar_chart(groups: Sequence[str], series: Sequence[Series], x_label: str, y_label: str) -> Markup:
+    """Bars side by side with their values: one group per label, one bar per series (its y, one per group)."""
+    if not groups or max((y for s in series for y in s.y), default=0.0) <= 0:
+        return Markup()
+    ax = _axes(x_label, y_label)
+    width = 0.84 / len(series)
     for i, s in enumerate(series):
-        for j, y in enumerate(s.y):
-            left, top = frame.x(j + 0.08) + i * width, frame.y(y)
-            bars.append(
-                f'<rect class="bar {s.tone}" x="{left:.1f}" y="{top:.1f}" width="{max(width - 1, 1):.1f}" '
-                f'height="{frame.y(0) - top:.1f}"><title>{escape(s.name)}, {groups[j]}: {y:.3g}</title></rect>'
-            )
-    labels = "".join(
-        f'<text class="tick middle" x="{frame.x(j + 0.5):.1f}" y="{height - BOTTOM + 14}">{escape(g)}</text>'
-        for j, g in enumerate(groups)
-    )
-    return _svg(
-        height, f"{y_label} by {x_label}", frame.axes(x_label, y_label, x_ticks=False) + labels + "".join(bars)
-    )
+        places = [j + (i + 0.5) * width - 0.42 for j in range(len(groups))]
+        bars = ax.bar(places, s.y, 0.94 * width, color=COLOURS[s.tone])
+        ax.bar_label(bars, fmt="%.0f", fontsize=11, color=COLOURS["soft"])
+    ax.set_xticks(range(len(groups)), list(groups))
+    return _svg(ax, f"{y_label} by {x_label}")
 
 
-def step_chart(
-    edges: Sequence[float], series: Sequence[Series], x_label: str, y_label: str, height: int = 200
-) -> str:
+@mpl.rc_context(STYLE)
+def step_chart(edges: Sequence[float], series: Sequence[Series], x_label: str, y_label: str) -> Markup:
     """Histograms as outlines over common bin edges; each series has one y per bin."""
-    outlined = []
+    if not series:
+        return Markup()
+    ax = _axes(x_label, y_label)
     for s in series:
-        x = [edge for edge in edges for _ in range(2)]
-        y = [0.0, *(value for value in s.y for _ in range(2)), 0.0]
-        outlined.append(Series(s.name, s.tone, x, y))
-    return line_chart(outlined, x_label, y_label, height)
+        ax.stairs(s.y, edges, color=COLOURS[s.tone], linewidth=2)
+    return _svg(ax, f"{y_label} over {x_label}")
 
 
+@mpl.rc_context(STYLE)
 def interval_chart(
     rows: Sequence[Interval], unit: str, low: float | None = None, high: float | None = None
-) -> str:
+) -> Markup:
     """One line per estimate: its name, a dot with whiskers, and the figures in words."""
     if not rows:
-        return ""
+        return Markup()
     ends = [v for r in rows for v in (r.value, *(r.bounds or ()))]
     low = min(0.0, *ends) if low is None else low
     high = max(ends) * 1.05 if high is None else high
-    high = high if high > low else low + 1.0
-    row_height = 38
-    height = row_height * len(rows) + 22
-    scale = (WIDTH - 16) / (high - low)
-    parts = []
-    for tick in ticks(low, high):
-        x = 8 + (tick - low) * scale
-        parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{height - 18}"/>')
-        parts.append(f'<text class="tick middle" x="{x:.1f}" y="{height - 4}">{tick:g}</text>')
+    figure = Figure(figsize=(WIDTH / 72, (38 * len(rows) + 22) / 72))
+    ax = figure.add_axes((8 / WIDTH, 0, 1 - 16 / WIDTH, 1))
+    ax.set(xlim=(low, high if high > low else low + 1.0), ylim=(len(rows) - 0.1, -0.7), yticks=[])
+    ax.spines["bottom"].set_visible(False)
+    ax.tick_params(axis="x", pad=-14)
+    ax.locator_params(axis="x", nbins=5)
+    ax.grid(axis="x")
+    if unit == "%":
+        ax.xaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     for i, row in enumerate(rows):
-        y = row_height * i + 27
-        words = interval_words(row, unit)
-        parts.append(f'<text class="label" x="8" y="{y - 12}">{escape(row.name)}</text>')
-        parts.append(f'<text class="label end strong" x="{WIDTH - 8}" y="{y - 12}">{escape(words)}</text>')
+        colour = COLOURS[row.tone]
         if row.bounds is not None:
-            x1, x2 = (8 + (end - low) * scale for end in row.bounds)
-            parts.append(f'<line class="whisker {row.tone}" x1="{x1:.1f}" x2="{x2:.1f}" y1="{y}" y2="{y}"/>')
-        parts.append(f'<circle class="dot {row.tone}" cx="{8 + (row.value - low) * scale:.1f}" cy="{y}" r="5"/>')
-    return _svg(height, "; ".join(f"{r.name}: {interval_words(r, unit)}" for r in rows), "".join(parts))
+            ax.plot(row.bounds, (i, i), color=colour, alpha=0.45, linewidth=3)
+        ax.plot([row.value], [i], "o", color=colour, markersize=10)
+        place = {"y": i - 0.26, "transform": ax.get_yaxis_transform(), "fontsize": 13}
+        ax.text(0, s=row.name, **place)
+        ax.text(1, s=interval_words(row, unit), ha="right", color=COLOURS["ink"], **place)
+    return _svg(ax, "; ".join(f"{r.name}: {interval_words(r, unit)}" for r in rows))
 
 
 def interval_words(row: Interval, unit: str) -> str:
@@ -144,50 +163,23 @@ def interval_words(row: Interval, unit: str) -> str:
     return value if row.bounds is None else f"{value} {bounds.format(*(factor * end for end in row.bounds))}"
 
 
-def legend(series: Sequence[Series | Interval]) -> str:
-    """Names with their colours, once each."""
-    seen = {s.name: s.tone for s in series}
-    items = "".join(f'<span class="key {tone}">{escape(name)}</span>' for name, tone in seen.items())
-    return f'<div class="legend">{items}</div>'
+def _axes(x_label: str, y_label: str) -> Axes:
+    ax = Figure(figsize=(WIDTH / 72, HEIGHT / 72), layout="constrained").add_subplot()
+    ax.set(xlabel=x_label, ylabel=y_label)
+    ax.locator_params(nbins=5)
+    ax.grid(axis="y")
+    return ax
 
 
-@dataclass(frozen=True)
-class _Frame:
-    """Maps data to the drawing and draws the axes."""
-
-    x_low: float
-    x_high: float
-    y_low: float
-    y_high: float
-    height: int
-
-    def x(self, value: float) -> float:
-        return LEFT + (value - self.x_low) / ((self.x_high - self.x_low) or 1.0) * (WIDTH - LEFT - RIGHT)
-
-    def y(self, value: float) -> float:
-        share = (value - self.y_low) / ((self.y_high - self.y_low) or 1.0)
-        return self.height - BOTTOM - share * (self.height - TOP - BOTTOM)
-
-    def axes(self, x_label: str, y_label: str, x_ticks: bool = True) -> str:
-        bottom = self.height - BOTTOM
-        parts = []
-        for tick in ticks(self.y_low, self.y_high):
-            y = self.y(tick)
-            parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-            parts.append(f'<text class="tick end" x="{LEFT - 5}" y="{y + 4:.1f}">{tick:g}</text>')
-        for tick in ticks(self.x_low, self.x_high, 5) if x_ticks else ():
-            parts.append(f'<text class="tick middle" x="{self.x(tick):.1f}" y="{bottom + 14}">{tick:g}</text>')
-        middle, centre = (LEFT + WIDTH - RIGHT) / 2, (TOP + bottom) / 2
-        parts.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{bottom}" y2="{bottom}"/>')
-        parts.append(
-            f'<text class="axis-label middle" x="{middle}" y="{self.height - 5}">{escape(x_label)}</text>'
-        )
-        parts.append(
-            f'<text class="axis-label middle" transform="translate(11 {centre:.0f}) rotate(-90)">'
-            f"{escape(y_label)}</text>"
-        )
-        return "".join(parts)
-
-
-def _svg(height: int, description: str, body: str) -> str:
-    return f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(description)}">{body}</svg>'
+def _svg(ax: Axes, description: str) -> Markup:
+    """The drawing without what would not hold inside a page: its size in points, fonts, ids, and clipping by ids."""
+    file, nothing = io.StringIO(), dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    figure.savefig(file, format="svg", transparent=True, metadata=nothing)
+    drawing = file.getvalue()
+    body = UNWANTED.sub("", drawing[drawing.index("<g ") :])
+    for name, colour in COLOURS.items():
+        body = body.replace(colour, f"var(--{name})")
+    box = re.findall(r'viewBox="[^"]*"', drawing)[0]
+    return Markup(f'<svg {box} role="img" aria-label="{escape(description)}">{body}')

@@ -79,7 +79,7 @@ HAND3D = {"stage1": "after stage 1", "before": "before stage 1", "constant": "co
 TRAJECTORIES = {
     "stage2": "after stage 2",
     "stay": "hand stays where it is",
-    "mean_from_start": "mean trajectory from the true start",
+    "mean_from_start": "mean trajectory, true start",
     "mean": "mean trajectory",
 }
 POLICIES = {"policy": "policy", "blank": "blank image"}

@@ -1,8 +1,11 @@
-"""A vision-language model over HTTP: any OpenAI-compatible server, hosted or local (`transformers serve`, vLLM)."""
+"""A vision-language model over HTTP: any OpenAI-compatible server, hosted or local (`transformers serve`, vLLM).
+
+The client `openai` (extra `endpoint`) speaks to the server and asks again where the connection or the server fails; the
+budget, the checks of answers and their cache are ours.
+"""
 
 import base64
 import contextlib
-import http.client
 import io
 import json
 import os
@@ -10,8 +13,6 @@ import random
 import re
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,8 +25,8 @@ from vipa.io.files import atomic_write
 from vipa.io.hashing import digest
 
 Answer = TypeVar("Answer")
-PASSING = (408, 409, 425, 429, 500, 502, 503, 504)
-"""HTTP states after which asking again can help."""
+PASSING = (408, 409, 429)
+"""HTTP states after which, as after 500 and above, the client asks again."""
 AGAIN = 0.7
 """Temperature after an unusable answer: at 0 the same question has the same answer."""
 
@@ -54,7 +55,17 @@ class Endpoint:
         if not config.url.startswith(("http://", "https://")):
             raise ValueError(f"endpoint: url {config.url!r} must begin with http:// or https://")
         self.config, self.url, self.asked, self.hits = config, config.url.rstrip("/"), 0, 0
-        self._lock, self._free_at = threading.Lock(), 0.0
+        self._lock, self._free_at, self._tries = threading.Lock(), 0.0, threading.local()
+        try:
+            from openai import DefaultHttpxClient, OpenAI
+        except ModuleNotFoundError:
+            raise ModuleNotFoundError("endpoint: openai is missing; pip install 'vipa[endpoint]'") from None
+        self._client = OpenAI(
+            api_key=os.environ.get(config.key) or "none",  # a server without keys ignores it
+            base_url=self.url,
+            timeout=config.timeout,
+            http_client=DefaultHttpxClient(event_hooks={"request": [self._take_turn]}),
+        )
 
     def ask(
         self, prompt: str, images: Iterable[np.ndarray], check: Callable[[str], Answer], tokens: int = 256
@@ -72,70 +83,64 @@ class Endpoint:
             "max_tokens": tokens,
             "temperature": 0.0,
         }
-        body = json.dumps(request).encode()
         file = None
         if self.config.cache is not None:
-            file = Path(self.config.cache) / f"{digest(f'{self.config.url} {body.decode()}')}.json"
+            file = Path(self.config.cache) / f"{digest(f'{self.config.url} {json.dumps(request)}')}.json"
             if (known := _cached(file)) is not None:
                 with contextlib.suppress(ValueError):
                     answer = check(known)
                     self.hits += 1
                     return answer
-        last, wait_for = "nothing was asked", 0.0
-        for attempt in range(self.config.retries + 1):
-            if attempt:
-                time.sleep(self._pause(attempt, wait_for))
-            wait_for = 0.0
-            self._take_turn(last)
+        self._tries.count, unusable, last = 0, 0, ""
+        while self._tries.count <= self.config.retries:
+            reply = self._complete(request)
             try:
-                text = self._post(body)
-                answer = check(text)
-            except urllib.error.HTTPError as error:
-                last = f"HTTP {error.code}"
-                if error.code not in PASSING:
-                    raise EndpointError(self.url, last, _reason(error)) from None
-                wait_for = _retry_after(error)
-            except (OSError, http.client.HTTPException) as error:  # timeouts, cut connections, no server
-                last = f"{type(error).__name__}: {error}"
+                answer = check(text := _content(reply))
             except ValueError as error:  # malformed, empty, or not what was asked for
                 last = f"unusable answer: {error}"
-                body = json.dumps(request | {"temperature": AGAIN}).encode()
+                request["temperature"], unusable = AGAIN, unusable + 1
+                if self._tries.count <= self.config.retries:
+                    time.sleep(self._pause(unusable))
             else:
                 if file is not None:
                     atomic_write(file, json.dumps({"answer": text}).encode())
                 return answer
-        raise EndpointError(self.url, f"no answer after {self.config.retries + 1} attempts; last: {last}")
+        raise self._exhausted(last)
 
-    def _take_turn(self, last: str) -> None:
+    def _complete(self, request: dict[str, Any]) -> bytes:
+        """The body of the server's reply, asked for as often as the retries still allow."""
+        from openai import APIConnectionError, APIStatusError
+
+        client = self._client.with_options(max_retries=self.config.retries - self._tries.count)
+        try:
+            return client.chat.completions.with_raw_response.create(**request).content
+        except APIStatusError as error:
+            state = f"HTTP {error.status_code}"
+            if error.status_code in PASSING or error.status_code >= 500:
+                raise self._exhausted(state) from None
+            raise EndpointError(self.url, state, error.response.text[:120]) from None
+        except APIConnectionError as error:  # timeouts, cut connections, no server
+            cause = error.__cause__ or error
+            raise self._exhausted(f"{type(cause).__name__}: {cause}") from None
+
+    def _exhausted(self, last: str) -> EndpointError:
+        return EndpointError(self.url, f"no answer after {self._tries.count} attempts; last: {last}")
+
+    def _take_turn(self, request: object) -> None:
+        """Before every request, retries included: counts it, and waits as long as the rate wants."""
         with self._lock:
             if self.asked >= self.config.requests:
-                raise EndpointError(
-                    self.url, f"the budget of {self.config.requests} requests is spent (last: {last})"
-                )
+                raise EndpointError(self.url, f"the budget of {self.config.requests} requests is spent")
             self.asked += 1
+            self._tries.count += 1
             now = time.monotonic()
             start = max(now, self._free_at)
             self._free_at = start + (60.0 / self.config.rate if self.config.rate else 0.0)
         time.sleep(start - now)
 
-    def _pause(self, attempt: int, wait_for: float) -> float:
+    def _pause(self, attempt: int) -> float:
         wait = self.config.wait * 2 ** (attempt - 1) * (0.5 + random.random())
-        return min(max(wait, wait_for), self.config.longest_wait)
-
-    def _post(self, body: bytes) -> str:
-        headers = {"Content-Type": "application/json"}
-        if key := os.environ.get(self.config.key):
-            headers["Authorization"] = f"Bearer {key}"
-        request = urllib.request.Request(f"{self.url}/chat/completions", body, headers)
-        with urllib.request.urlopen(request, timeout=self.config.timeout) as response:
-            raw = response.read()
-        try:
-            text = json.loads(raw)["choices"][0]["message"]["content"]
-        except (ValueError, KeyError, IndexError, TypeError):
-            raise ValueError(f"not a chat completion: {raw[:80]!r}") from None
-        if not isinstance(text, str) or not text.strip():
-            raise ValueError("empty")
-        return text
+        return min(wait, self.config.longest_wait)
 
     def _data_url(self, image: np.ndarray) -> str:
         picture = Image.fromarray(image)
@@ -156,23 +161,20 @@ def json_answer(text: str) -> Any:
         raise ValueError(f"broken JSON in {text[:60]!r}") from None
 
 
+def _content(reply: bytes) -> str:
+    """The text in a chat completion. ValueError without one."""
+    try:
+        text = json.loads(reply)["choices"][0]["message"]["content"]
+    except (ValueError, KeyError, IndexError, TypeError):
+        raise ValueError(f"not a chat completion: {reply[:80]!r}") from None
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError("empty")
+    return text
+
+
 def _cached(file: Path) -> str | None:
     try:
         answer = json.loads(file.read_text())["answer"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return answer if isinstance(answer, str) else None
-
-
-def _retry_after(error: urllib.error.HTTPError) -> float:
-    try:
-        return float(error.headers.get("Retry-After", 0))
-    except ValueError:
-        return 0.0
-
-
-def _reason(error: urllib.error.HTTPError) -> str:
-    try:
-        return error.read(120).decode(errors="replace")
-    except OSError:
-        return ""

@@ -1,119 +1,164 @@
-"""A Hand3D data set as one self-contained HTML page: images with hands, boxes and paths, questions and answers."""
+"""A Hand3D data set as one self-contained HTML page: what is doubtful first, then clips with their pictures (hands,
+boxes, paths), questions and answers."""
 
-import base64
-import html
 import io
 import json
 from collections import defaultdict
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
-from vipa.geometry import project
+from vipa.clips.drawing import SIDE_COLOURS, Canvas
+from vipa.geometry import Intrinsics
 from vipa.hand3d.dataset.reader import Hand3D
-from vipa.hand3d.dataset.records import ActionRecord, FrameRecord
-from vipa.hands.skeleton import BONES
+from vipa.hand3d.dataset.records import ActionRecord, ClipRecord, FrameRecord, VisualRecord
 from vipa.io.files import atomic_write
+from vipa.io.pages import data_url, render_page
 
-COLOURS = {"left": (255, 120, 60), "right": (60, 170, 255)}
-BOX, PATH = (120, 220, 90), {"left": (255, 200, 80), "right": (120, 230, 255)}
-WIDTH = 448  # pixels of the drawn images
+WIDTH = 448
+"""Pixels of the drawn images."""
+NOUNS = {"clips": "clip", "frames": "frame", "visual": "question", "action": "motion"}
+FRAMES, MOST = 24, 12
+"""Images of a clip, doubtful records and refused clips that a page shows at most."""
+LOW, SPREAD, OUTSIDE = 0.7, 0.05, 0.05
+"""Doubtful are: a confidence below, a relative spread of the scale above, a share of waypoints above that the motion
+tokens cannot hold."""
 
-PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title><style>
-:root {{ color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif; }}
-body {{ max-width: 76rem; margin: 0 auto; padding: 1rem; }}
-section {{ border-top: 1px solid #8885; padding: 1rem 0; }}
-.frames {{ display: flex; gap: .5rem; overflow-x: auto; }}
-figure {{ margin: 0; flex: 0 0 auto; width: min(20rem, 80vw); }}
-img {{ width: 100%; height: auto; border-radius: 6px; }} figcaption, .note {{ color: #888; font-size: .85rem; }}
-table {{ border-collapse: collapse; width: 100%; }} td {{ padding: .2rem .5rem; vertical-align: top; }}
-td:nth-child(1) {{ color: #888; white-space: nowrap; }} td:nth-child(3) {{ font-weight: 600; }}
-summary {{ cursor: pointer; }} @media (max-width: 40rem) {{ td {{ display: block; }} }}
-</style></head><body><h1>{title}</h1><p class="note">{note}</p>{body}</body></html>"""
+
+@dataclass(frozen=True)
+class Row:
+    """A question or a motion as the page shows it."""
+
+    record: VisualRecord | ActionRecord
+
+    @property
+    def motion(self) -> ActionRecord | None:
+        return self.record if isinstance(self.record, ActionRecord) else None
+
+    @property
+    def about(self) -> str | None:
+        return self.record.object if isinstance(self.record, VisualRecord) else None
+
+    @property
+    def frame_ids(self) -> list[str]:
+        return [self.record.frame_id] if isinstance(self.record, ActionRecord) else self.record.frame_ids
+
+    @property
+    def kind(self) -> str:
+        kind = self.record.task if isinstance(self.record, ActionRecord) else self.record.category
+        return (kind or "").replace("_", " ")
+
+    @property
+    def where(self) -> str:
+        indices = [str(int(frame.rsplit("/", 1)[1])) for frame in self.frame_ids]
+        return f"frame{'s' * (len(indices) > 1)} {', '.join(indices)}"
+
+    @property
+    def said(self) -> str:
+        return _short(self.record.prompt) if isinstance(self.record, ActionRecord) else self.record.question
+
+    @property
+    def answer(self) -> str:
+        return _short(self.record.response) if isinstance(self.record, ActionRecord) else self.record.answer
+
+    @property
+    def sureness(self) -> float:
+        """1: nothing says that the record is wrong."""
+        if isinstance(self.record, ActionRecord):
+            return 1 - self.record.outside
+        known = (self.record.hand_confidence, self.record.object_confidence)
+        return min((c for c in known if c is not None), default=1.0)
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Why the record may be wrong, or is not as it was to be."""
+        record = self.record
+        if isinstance(record, ActionRecord):
+            outside = f"{record.outside:.0%} of the waypoints are outside what motion tokens can say"
+            return (outside,) if record.outside > OUTSIDE else ()
+        confidences = {"hand": record.hand_confidence, "object": record.object_confidence}
+        said = [f"{what} confidence {c:.2f}" for what, c in confidences.items() if c is not None and c < LOW]
+        if record.scale_spread is not None and record.scale_spread > SPREAD:
+            said.append(f"frames disagree by {record.scale_spread:.0%} about the scale")
+        if record.wording.startswith("template; "):
+            said.append(f"not in other words: {record.wording.removeprefix('template; ')}")
+        return tuple(said)
 
 
 def write_gallery(path: str | Path, out: str | Path, clips: int = 12, clip_id: str | None = None) -> Path:
     """Writes the page of the first clips of every split in turn, or of one clip; returns its path.
 
-    ValueError for a clip that is not in the data set.
+    The doubtful records are those of the whole data set, or of the one clip. ValueError for a clip that is not in the
+    data set.
     """
     data = Hand3D(path)
     chosen = _choose(data, clips, clip_id)
-    frames, visual, action = defaultdict(list), defaultdict(list), defaultdict(list)
-    for table, rows in ((frames, data.frames()), (visual, data.visual()), (action, data.action())):
-        for row in rows:
-            if row.clip_id in chosen:
-                table[row.clip_id].append(row)
-    sections = []
-    for clip in chosen.values():
-        motions = {r.frame_id: r for r in action[clip.id]}
-        figures = "".join(_figure(data, frame, motions.get(frame.id)) for frame in frames[clip.id])
-        questions = "".join(
-            f"<tr><td>{_cell(r.category.replace('_', ' '))}<br>frames {_indices(r.frame_ids)}</td>"
-            f"<td>{_cell(r.question)}</td><td>{_cell(r.answer)}</td></tr>"
-            for r in visual[clip.id]
-        )
-        motion_rows = "".join(
-            f"<tr><td>{_cell(r.task.replace('_', ' '))}<br>frame {_indices([r.frame_id])}</td>"
-            f"<td>{_cell(_short(r.prompt))}</td><td>{_cell(_short(r.response))}</td></tr>"
-            for r in action[clip.id]
-        )
-        texts = "; ".join(f"{t['text']} ({t['start']:.1f}-{t['end']:.1f} s)" for t in clip.texts)
-        scale = "" if not clip.scale_spread else f", scale {clip.scale:.4g} +- {clip.scale_spread:.1%}"
-        sections.append(
-            f"<section><h2>{_cell(clip.id)}</h2><p class='note'>{clip.split}, {clip.seconds:.1f} s at "
-            f"{clip.rate:.0f} frames/s{scale}. {_cell(texts)}</p><div class='frames'>{figures}</div>"
-            f"<details open><summary>{len(visual[clip.id])} questions</summary><table>{questions}</table></details>"
-            f"<details><summary>{len(action[clip.id])} motions</summary><table>{motion_rows}</table></details>"
-            "</section>"
-        )
-    counts = {table: data.count(table) for table in data.manifest["tables"]}
-    note = f"{json.dumps(counts)[1:-1]}. Version {data.manifest['version']}, {data.manifest['config_hash']}."
-    page = PAGE.format(
-        title=f"Hand3D: {_cell(Path(path).resolve().name)}", note=_cell(note), body="".join(sections)
+    rows: dict[str, dict[str, list[Row]]] = {"visual": defaultdict(list), "action": defaultdict(list)}
+    doubtful, worst = (
+        0,
+        dict[tuple[str, tuple[str, ...]], Row](),
+    )  # of each clip the worst record for the same reasons
+    for row in map(Row, chain(data.visual(), data.action())):
+        clip = row.record.clip_id
+        if clip in chosen:
+            rows["action" if row.motion else "visual"][clip].append(row)
+        if row.doubts and clip_id in (None, clip):
+            doubtful += 1
+            worst.setdefault((clip, row.doubts), row)
+            if len(worst) > MOST:
+                del worst[max(worst, key=lambda key: worst[key].sureness)]
+    needed = {frame for row in worst.values() for frame in row.frame_ids}
+    frames = {f.id: f for f in data.frames() if f.clip_id in chosen or f.id in needed}
+    clip_frames = defaultdict(list)
+    for frame in frames.values():
+        clip_frames[frame.clip_id].append(frame)
+    refused, left_out = _kept_out(data) if clip_id is None else ([], [])
+    page = render_page(
+        Path(__file__).parent / "gallery.html",
+        name=Path(path).resolve().name,
+        counts=[(data.count(table), noun) for table, noun in NOUNS.items()],
+        manifest=data.manifest,
+        clips=chosen.values(),
+        rows=rows,
+        frames=frames,
+        clip_frames=clip_frames,
+        begun={row.frame_ids[0]: row.record for row in chain.from_iterable(rows["action"].values())},
+        refused=refused,
+        left_out=left_out,
+        doubts=sorted(worst.values(), key=lambda row: row.sureness),
+        doubtful=doubtful,
+        most=MOST,
+        low=LOW,
+        evenly=_evenly,
+        image_url=lambda frame, motion, about: _image_url(draw_frame(data, frame, motion, about)),
     )
     atomic_write(Path(out), page.encode())
     return Path(out)
 
 
-def draw_frame(data: Hand3D, frame: FrameRecord, motion: ActionRecord | None = None) -> Image.Image:
-    """The image, enlarged to WIDTH, with both hands' joints, the objects' boxes, and a motion that begins here."""
-    picture = Image.fromarray(data.image(frame.id))
-    factor = WIDTH / picture.width
-    picture = picture.resize((WIDTH, round(picture.height * factor)), Image.Resampling.LANCZOS)
-    draw = ImageDraw.Draw(picture)
-    fx, fy, cx, cy = frame.intrinsics[:4]
-    K = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
+def draw_frame(
+    data: Hand3D, frame: FrameRecord, motion: ActionRecord | None = None, about: str | None = None
+) -> Image.Image:
+    """The image, enlarged to WIDTH, with both hands' joints, the objects' boxes, and a motion that begins here.
 
-    def place(points: np.ndarray) -> list[tuple[float, float] | None]:
-        with np.errstate(invalid="ignore", divide="ignore"):
-            pixels = (project(points, K) + 0.5) * factor
-        good = np.isfinite(pixels).all(-1) & (points[:, 2] > 0.02) & (np.abs(pixels) < 1e4).all(-1)
-        return [tuple(p) if ok else None for p, ok in zip(pixels.tolist(), good)]
-
-    for thing in frame.objects:
-        box = (np.array(thing["box"]) + 0.5) * factor
-        if np.isfinite(box).all():
-            draw.rectangle(box.tolist(), outline=BOX, width=2)
-            draw.text((box[0] + 3, box[1] + 2), thing["name"], fill=BOX)
+    about: the one object to show.
+    """
+    image, (fx, fy, cx, cy, width, height) = data.image(frame.id), frame.intrinsics
+    camera = Intrinsics(fx, fy, cx, cy, int(width), int(height), "calibrated")
+    canvas = Canvas(image, WIDTH / image.shape[1], camera)
+    canvas.boxes((o["name"], np.array(o["box"])) for o in frame.objects if about in (None, o["name"]))
     for side, joints in (("left", frame.left_joints), ("right", frame.right_joints)):
-        if joints is None:
-            continue
-        places = place(np.reshape(joints, (21, 3)))
-        for a, b in BONES:
-            if (start := places[a]) is not None and (end := places[b]) is not None:
-                draw.line([start, end], fill=COLOURS[side], width=3)
-    for side, path in (motion.trajectories if motion is not None else {}).items():
-        line = [p for p in place(path) if p is not None]
-        if len(line) > 1:
-            draw.line(line, fill=PATH[side], width=3)
-            draw.ellipse([line[-1][0] - 4, line[-1][1] - 4, line[-1][0] + 4, line[-1][1] + 4], fill=PATH[side])
-    return picture
+        if joints is not None:
+            canvas.hand(np.reshape(joints, (21, 3)), SIDE_COLOURS[side])
+    for path in (motion.trajectories if motion is not None else {}).values():
+        canvas.path(path, "#ffffff")
+    return canvas.picture
 
 
-def _choose(data: Hand3D, clips: int, clip_id: str | None) -> dict:
+def _choose(data: Hand3D, clips: int, clip_id: str | None) -> dict[str, ClipRecord]:
     found = {clip.id: clip for clip in data.clips()}
     if clip_id is not None:
         if clip_id not in found:
@@ -123,22 +168,24 @@ def _choose(data: Hand3D, clips: int, clip_id: str | None) -> dict:
     return dict(list(found.items())[:clips])
 
 
-def _figure(data: Hand3D, frame: FrameRecord, motion: ActionRecord | None) -> str:
+def _kept_out(data: Hand3D) -> tuple[list[tuple[str, str]], list[tuple[str, int]]]:
+    """Refused clips with their reasons, and how many relations and motions were left out for which reason."""
+    file = data.path / "report.json"
+    report = json.loads(file.read_text()) if file.is_file() else {}
+    counts = [item for reasons in report.get("left_out", {}).values() for item in reasons.items()]
+    return [(clip, reason) for clip, reason in report.get("refused", ())], counts
+
+
+def _evenly(frames: list[FrameRecord]) -> list[FrameRecord]:
+    places = np.unique(np.linspace(0, len(frames) - 1, min(FRAMES, len(frames))).round().astype(int))
+    return [frames[i] for i in places]
+
+
+def _image_url(picture: Image.Image) -> str:
     file = io.BytesIO()
-    draw_frame(data, frame, motion).save(file, "JPEG", quality=85)
-    url = f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
-    text = f"frame {frame.index}, {frame.time:.1f} s" + (f": {motion.text}" if motion is not None else "")
-    image = f'<img src="{url}" alt="{_cell(text)}" loading="lazy">'
-    return f"<figure>{image}<figcaption>{_cell(text)}</figcaption></figure>"
-
-
-def _indices(frame_ids: list[str]) -> str:
-    return ", ".join(str(int(f.rsplit("/", 1)[1])) for f in frame_ids)
+    picture.save(file, "JPEG", quality=85)
+    return data_url(file.getvalue(), ".jpg")
 
 
 def _short(text: str, most: int = 160) -> str:
     return text if len(text) <= most else f"{text[:most]} ..."
-
-
-def _cell(text: str) -> str:
-    return html.escape(text)
