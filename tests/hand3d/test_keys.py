@@ -21,7 +21,7 @@ from vipa.hand3d.pipeline.annotate import annotate
 from vipa.hand3d.pipeline.stages import ClipStages
 from vipa.io.hashing import content_of
 from vipa.io.store import ClipStore
-from vipa.models.starts import NANO
+from vipa.nano.shipped import NANO
 from vipa.worlds.film import film_clip
 from vipa.worlds.seeds import TRAIN
 

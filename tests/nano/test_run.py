@@ -40,7 +40,7 @@ def test_a_folder_keeps_to_its_settings(run):
 
 
 def test_report_of_an_empty_run_says_what_is_missing(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("vipa.models.starts.NANO", tmp_path / "nothing shipped")
+    monkeypatch.setattr("vipa.nano.shipped.NANO", tmp_path / "nothing shipped")
     page = write_report(run).read_text()
     assert "No clip was annotated" in page
     assert "No Hand3D results" in page

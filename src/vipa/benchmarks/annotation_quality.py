@@ -214,7 +214,7 @@ def annotation(
     cut3r: weights of the 3D encoder (a folder or hub name); None: the shipped nano's.
     """
     from vipa.hand3d.estimators.cut3r_points import Cut3rPoints
-    from vipa.models.starts import NANO
+    from vipa.models.starts import beside
     from vipa.worlds.seeds import seeds_of
 
     start = seeds_of("test").start
@@ -223,7 +223,7 @@ def annotation(
         Condition("true geometry", None),
         Condition("boxes and true depth"),
         Condition("boxes and sensor depth, unknown unit", sensor_depth),
-        Condition("boxes and CUT3R", estimator=Cut3rPoints(cut3r or str(NANO / "foundation" / "spatial"))),
+        Condition("boxes and CUT3R", estimator=Cut3rPoints(cut3r or str(beside("nano:foundation", "spatial")))),
     ]
     qualities = measure(conditions, seeds, size)
     protocol = PROTOCOL.format(clips=clips, size=size, first=start, last=seeds.stop - 1)

@@ -82,14 +82,14 @@ def measure_cut3r(
 ) -> str:
     """The report as Markdown. model: a folder of weights; None: the shipped nano's. data: where sequences are, or are
     rendered to. ValueError for a folder without a CUT3R, or less than one clip."""
-    from vipa.models.starts import NANO
+    from vipa.models.starts import beside
     from vipa.worlds.chunks import CHUNK
     from vipa.worlds.seeds import TEST
     from vipa.worlds.sequences import FIRST_SEED
 
     if clips < 1:
         raise ValueError(f"--clips {clips}: give at least one")
-    network = load_model(Cut3rModel, model or NANO / "foundation" / "spatial", expected="cut3r")
+    network = load_model(Cut3rModel, model or beside("nano:foundation", "spatial"), expected="cut3r")
     size = network.config.image_size
     held = render_sequences(data, TEST[:clips], size=size)
     train = render_sequences(data, range(FIRST_SEED, FIRST_SEED + min(clips, CHUNK)), size=size)

@@ -2,13 +2,13 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
 
 def summary(
-    preset: Annotated[Literal["nano", "vipa-2b"], tyro.conf.Positional],
+    preset: Annotated[str, tyro.conf.Positional],
     /,
     views: tuple[int, ...] = (1, 2, 3),
     text_tokens: int = 48,
@@ -16,16 +16,17 @@ def summary(
 ) -> None:
     """Parameters per part, trained per stage, operations and memory per observation (meta device, seconds).
 
-    views: camera counts to price. text_tokens: of the prompt. spatial_size: pixels of the 3D encoder's input.
+    preset: nano, vipa-1b, vipa-2b, or of another package. views: camera counts to price. text_tokens: of the prompt.
+    spatial_size: pixels of the 3D encoder's input.
     """
-    from vipa.models import preset_config
+    from vipa.models.presets import find_preset
     from vipa.models.summary import summarise
     from vipa.training.runs import STAGE1_PARTS, STAGE2_PARTS, STAGE3_PARTS
 
-    size = spatial_size or {"nano": 112, "vipa-2b": 432}[preset]
+    found = find_preset(preset)
     stages = {"stage1": STAGE1_PARTS, "stage2": STAGE2_PARTS, "stage3": STAGE3_PARTS}
-    config = preset_config(preset)
-    print(summarise(config, stages, views=views, text_tokens=text_tokens, spatial_size=size).text())
+    size = spatial_size or found.spatial_size
+    print(summarise(found.config(), stages, views=views, text_tokens=text_tokens, spatial_size=size).text())
 
 
 def check(folder: Annotated[Path, tyro.conf.Positional], /, tolerance: float | None = None) -> None:

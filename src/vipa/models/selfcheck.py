@@ -1,6 +1,5 @@
 """A checkpoint's own small input and output, so that it can say whether it still computes what it computed."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from vipa.models.loading import check_safetensors, load_model
+from vipa.models.loading import check_safetensors, fingerprint, load_model
 from vipa.models.modeling import VipaForConditionalGeneration
 
 FILE = "selfcheck.safetensors"
@@ -52,16 +51,6 @@ class Verdict:
     @property
     def sound(self) -> bool:
         return self.difference <= self.tolerance and self.weights is not False  # NaN is not
-
-
-def fingerprint(model: nn.Module) -> str:
-    """Sixteen hex digits of every bit of the parameters: the same on every machine, in the same dtype."""
-    digest = hashlib.sha256()
-    for name, parameter in sorted(model.named_parameters()):
-        values = parameter.detach().cpu().contiguous()
-        digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
-        digest.update(values.reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()[:16]
 
 
 def verify(

@@ -98,9 +98,9 @@ def run_demo(run: DemoRun) -> Path:
 
 def find_foundation(run: DemoRun) -> None:
     """Nothing to do where the package has the foundation weights; otherwise a small foundation is trained."""
-    from vipa.models.starts import NANO
     from vipa.nano.foundation.run import FoundationRun, train_foundation
     from vipa.nano.foundation.spatial import Cut3rTraining, train_cut3r
+    from vipa.nano.shipped import NANO
 
     if (NANO / "foundation" / "vlm").is_dir():
         return
@@ -265,9 +265,9 @@ def write_report(run: DemoRun, doing: str = "", reload: bool = True) -> Path:
     """The page, from whatever is in run.out and in the package. doing: what the demo is at, where it is not done."""
     import vipa
     from vipa.benchmarks.report.report import Report, render
-    from vipa.models.starts import NANO
     from vipa.nano.evaluation import copy_logs, read_column
     from vipa.nano.pictures import load_steps
+    from vipa.nano.shipped import NANO
 
     seconds = {p.stem: json.loads(p.read_text())["seconds"] for p in sorted((run.out / "steps").glob("*.json"))}
     begun = {stage: run.out / stage for stage in STAGE_NAMES if (run.out / stage / "log.jsonl").exists()}

@@ -16,10 +16,10 @@ from transformers import AutoTokenizer
 
 from vipa.models import VipaForConditionalGeneration
 from vipa.models.cut3r import Cut3rModel
-from vipa.models.starts import CONVENTIONS, NANO
 from vipa.nano.demo import DemoRun, run_demo
 from vipa.nano.foundation.run import FoundationRun, train_foundation
 from vipa.nano.foundation.spatial import Cut3rTraining, train_cut3r
+from vipa.nano.shipped import CONVENTIONS, NANO
 from vipa.training.runs import STAGES
 
 UNIT_ERROR = 0.065

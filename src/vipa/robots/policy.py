@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any, Protocol
 
@@ -10,9 +11,16 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
-from vipa.models.selfcheck import fingerprint
+from vipa.models import ActionHeadConfig, ActionRunner, VipaForConditionalGeneration, VipaProcessor
+from vipa.models.inference import Compile
+from vipa.models.loading import fingerprint
 from vipa.robots.contract import ActionContract
 from vipa.robots.transforms import Normalise, Pipeline
+
+RUNNERS = 16
+"""Prompts whose runners a policy keeps."""
+LEAST_KEPT = 16
+"""Tokens before the images from which on keeping their keys and values pays."""
 
 
 @dataclass(frozen=True)
@@ -69,19 +77,20 @@ class BlankImages:
 class VipaPolicy:
     """A loaded VIPA model as a policy.
 
-    model: VipaForConditionalGeneration (any object with its `generate_actions`). processor: VipaProcessor.
     contract: with normalisation and statistics, as the checkpoint has it; its robot is the model's embodiment.
-    before: transforms ahead of the normaliser, as in training. steps: Euler steps. seed: of the flow's noise. Its
-    identity is that of the weights when the policy was made.
+    before: transforms ahead of the normaliser, as in training. steps: Euler steps. seed: of the flow's noise. compile:
+    see `ActionRunner`; the runners of the last prompts are kept. Its identity is that of the weights when the policy
+    was made, and they must not change after.
     ValueError where the contract has no statistics, or has them behind other transforms.
     """
 
-    model: Any
-    processor: Any
+    model: VipaForConditionalGeneration
+    processor: VipaProcessor
     contract: ActionContract
     before: Pipeline = field(default_factory=Pipeline)
     steps: int = 4
     seed: int = 0
+    compile: Compile = "none"
     identity: dict[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -94,33 +103,37 @@ class VipaPolicy:
             "euler_steps": self.steps,
             "seed": self.seed,
         }
+        self._runner = lru_cache(maxsize=RUNNERS)(self._new_runner)
 
     def _noise(self, keys: Sequence[tuple[int, int]], width: int) -> torch.Tensor:
         shape = (self.contract.horizon, width)
         rows = [np.random.default_rng([self.seed, *key]).standard_normal(shape) for key in keys]
         return torch.from_numpy(np.stack(rows)).float()
 
-    def inputs(self, observations: Sequence[Observation]) -> dict[str, torch.Tensor]:
-        """The model's text and images: one user turn a row, the contract's views before the instruction."""
-        views = self.contract.views
-        return self.processor(
-            images=[[o.images[view] for view in views] for o in observations],
-            text=[self.processor.prompt(o.text, len(views)) for o in observations],
-            views=True,
-        )
-
-    @torch.no_grad()
-    def __call__(self, observations: Sequence[Observation]) -> Float[np.ndarray, "batch horizon a"]:
-        device = next(self.model.parameters()).device
-        sample = self._pipeline.forward({"state": np.stack([o.state for o in observations])})
-        chunk = self.model.generate_actions(
-            state=torch.from_numpy(sample["state"]).float().to(device),
+    def _new_runner(self, texts: tuple[str, ...]) -> ActionRunner:
+        """For these instructions: one user turn a row, the contract's views before the instruction."""
+        prompts = self.processor.prompts([(len(self.contract.views), text) for text in texts])
+        return ActionRunner(
+            self.model,
+            **{name: value.to(self.model.device) for name, value in prompts.items()},
             embodiment=self.contract.robot,
             steps=self.steps,
-            noise=self._noise([o.key for o in observations], self.model.config.action_config.action_length).to(
-                device
-            ),
-            **{name: value.to(device) for name, value in self.inputs(observations).items()},
+            compile=self.compile,
+            keeps=LEAST_KEPT,
+        )
+
+    def __call__(self, observations: Sequence[Observation]) -> Float[np.ndarray, "batch horizon a"]:
+        device = self.model.device
+        sample = self._pipeline.forward({"state": np.stack([o.state for o in observations])})
+        head = self.model.config.action_config
+        assert isinstance(head, ActionHeadConfig)
+        noise = self._noise([o.key for o in observations], head.action_length)
+        pixels = self.processor.pixels([o.images[view] for o in observations for view in self.contract.views])
+        chunk = self._runner(tuple(o.text for o in observations))(
+            state=torch.from_numpy(sample["state"]).float().to(device),
+            noise=noise.to(device),
+            pixel_values=pixels["pixel_values"].to(device),
+            spatial_pixel_values=pixels["spatial_pixel_values"].to(device),
         )
         action = chunk[..., : len(self.contract.action)].float().cpu().numpy()
         return self._pipeline.inverse({"state": sample["state"], "action": action})["action"]

@@ -6,11 +6,10 @@ import torch
 from safetensors import safe_open
 
 from vipa.data.tokens import EncodedImages
-from vipa.models.packing import Packer
-from vipa.models.starts import NANO, NANO_STAGES, load_nano
 from vipa.nano.evaluation import read_column
 from vipa.nano.foundation.picture_set import render_pictures
 from vipa.nano.recipe import trained_parts
+from vipa.nano.shipped import NANO, NANO_STAGES, load_nano
 from vipa.worlds.seeds import FOUNDATION
 
 
@@ -41,7 +40,7 @@ def test_the_foundation_finds_named_things_it_never_saw(tmp_path):
     asked = [(str(i), t) for i, p in enumerate(data.pictures) for t in p.objects if t.visible][:64]
     groups = [(key,) for key, _ in asked]
     encoded = EncodedImages.of(model, processor, groups, lambda group: data.rgb[[int(key) for key in group]])
-    inputs = Packer(processor.tokenizer, 64).prompts([(1, f"Point at the {t.name}.") for _, t in asked])
+    inputs = processor.prompts([(1, f"Point at the {t.name}.") for _, t in asked])
     inputs |= encoded.inputs(groups, torch.device("cpu"))
     said = model.generate(**inputs, max_new_tokens=8, do_sample=False)[:, inputs["input_ids"].shape[1] :]
     points = np.array([text.split() for text in processor.tokenizer.batch_decode(said, skip_special_tokens=True)])
