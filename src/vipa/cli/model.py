@@ -7,8 +7,24 @@ from typing import Annotated
 import tyro
 
 
+def _known(words: list[str]) -> str:
+    from vipa.models.presets import find_preset
+
+    find_preset(words[0])
+    return words[0]
+
+
+PRESET = tyro.constructors.PrimitiveConstructorSpec(
+    nargs=1,
+    metavar="PRESET",
+    instance_from_str=_known,
+    is_instance=lambda value: isinstance(value, str),
+    str_from_instance=lambda name: [name],
+)
+
+
 def summary(
-    preset: Annotated[str, tyro.conf.Positional],
+    preset: Annotated[str, tyro.conf.Positional, PRESET],
     /,
     views: tuple[int, ...] = (1, 2, 3),
     text_tokens: int = 48,
