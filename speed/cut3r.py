@@ -23,7 +23,8 @@ import torch
 import tyro
 from cut3r_public import public_model, public_outputs, public_views
 
-from vipa.models.cut3r import Cut3rConfig, Cut3rModel, cut3r_224_config, cut3r_512_config, nano_cut3r_config
+from vipa.models.cut3r import Cut3rConfig, Cut3rModel, cut3r_224_config, cut3r_512_config
+from vipa.nano.sizes import nano_cut3r_config
 
 CONFIGS = {"nano": nano_cut3r_config, "224": cut3r_224_config, "512": cut3r_512_config}
 CONFIGS["224-short"] = lambda: Cut3rConfig(encoder_depth=6, decoder_depth=4)

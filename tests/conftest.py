@@ -53,8 +53,8 @@ def start(tmp_path_factory, tokenizer) -> Path:
     """A folder with a whole nano of random weights."""
     import torch
 
-    from vipa.models import VipaForConditionalGeneration, nano_vipa_config
-    from vipa.models.presets import nano_processor
+    from vipa.models import VipaForConditionalGeneration
+    from vipa.nano.sizes import nano_processor, nano_vipa_config
 
     folder = tmp_path_factory.mktemp("start")
     torch.manual_seed(0)

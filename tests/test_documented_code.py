@@ -38,7 +38,7 @@ def network(folder: Path) -> dict:
     import torch
 
     from vipa.models.cut3r import Cut3rProcessor
-    from vipa.models.starts import NANO
+    from vipa.nano.shipped import NANO
     from vipa.worlds.stills import sequence
 
     shutil.copytree(NANO / "foundation" / "spatial", folder / "weights" / "cut3r-512")
@@ -85,7 +85,7 @@ def tracked(folder: Path) -> dict:
 
 def parts(folder: Path) -> dict:
     """nano's two halves, under the names of the paper's."""
-    from vipa.models.starts import NANO
+    from vipa.nano.shipped import NANO
 
     for name, part in (("OpenGVLab/InternVL3_5-2B-HF", "vlm"), ("weights/cut3r", "spatial")):
         shutil.copytree(NANO / "foundation" / part, folder / name)

@@ -66,9 +66,9 @@ def pages(tmp_path_factory):
     from vipa.hand3d.dataset.reader import Hand3D
     from vipa.hand3d.export.gallery import write_gallery
     from vipa.hand3d.pipeline.annotate import annotate
-    from vipa.models.starts import NANO
     from vipa.nano.demo import DemoRun, report_path, write_report
     from vipa.nano.pictures import save_steps, tabletop_steps
+    from vipa.nano.shipped import NANO
     from vipa.worlds.film import film_clip
     from vipa.worlds.seeds import TEST
 

@@ -5,6 +5,7 @@ import sys
 import warnings
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
+from typing import Any
 
 MOVED = {
     "benchmarks.annotation_quality": "benchmarks.annotation_benchmark",
@@ -69,6 +70,7 @@ MOVED = {
     "models.cut3r.geometry": "models.cut3r.readout",
     "models.cut3r.modelling": "models.cut3r.modeling_cut3r",
     "models.cut3r.processor": "models.cut3r.processing_cut3r",
+    "models.identity": "models.loading",
     "progress": "io.progress",
     "robots.tabletop": "robots.known.tabletop",
     "safe_pickle": "io.safe_pickle",
@@ -94,6 +96,28 @@ MOVED = {
     "weights": "models.starts",
 }
 """Old name -> new name, both below `vipa`."""
+
+NAMES = {
+    "models": {"nano_processor": "nano.sizes", "nano_vipa_config": "nano.sizes", "nano_vlm_config": "nano.sizes"},
+    "models.cut3r": {"nano_cut3r_config": "nano.sizes"},
+    "models.starts": {
+        "CONVENTIONS": "nano.shipped",
+        "NANO": "nano.shipped",
+        "NANO_STAGES": "nano.shipped",
+        "load_nano": "nano.shipped",
+        "overlay": "nano.shipped",
+    },
+}
+"""Module -> names that it had, and the module that has them now, all below `vipa`."""
+
+
+def old_name(module: str, name: str) -> Any:
+    """What a module's `__getattr__` gives for a name that moved, with a warning. AttributeError for others."""
+    new = NAMES.get(module.removeprefix("vipa."), {}).get(name)
+    if new is None:
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+    warnings.warn(f"{module}.{name} is now vipa.{new}.{name}", DeprecationWarning, stacklevel=3)
+    return getattr(importlib.import_module(f"vipa.{new}"), name)
 
 
 class _Moved(MetaPathFinder, Loader):

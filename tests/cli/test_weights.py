@@ -10,7 +10,7 @@ import pytest
 from vipa import cli
 from vipa.benchmarks.closed_loop import write_video
 from vipa.hand3d.config import ObjectsConfig, PointsConfig
-from vipa.models.starts import NANO
+from vipa.nano.shipped import NANO
 
 POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 9126144\n"
 

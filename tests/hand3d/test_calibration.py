@@ -121,9 +121,9 @@ def test_a_network_that_sees_hands_too_far_gets_the_edge_of_the_ratios_and_a_sen
 
 
 def test_a_networks_configuration_says_whether_its_edge_is_the_scale():
-    from vipa.models.cut3r import nano_cut3r_config
     from vipa.models.cut3r.configuration_cut3r import Cut3rConfig
-    from vipa.models.starts import NANO
+    from vipa.nano.shipped import NANO
+    from vipa.nano.sizes import nano_cut3r_config
 
     assert nano_cut3r_config().edge is None and nano_cut3r_config().unit_error is None
     assert Cut3rConfig.from_pretrained(NANO / "foundation" / "spatial").edge == (0.82, 0.05)

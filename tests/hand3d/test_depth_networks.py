@@ -219,7 +219,7 @@ def test_hands_at_one_distance_do_not_tell_the_shift():
 
 
 def test_nanos_encoder_is_refused_on_anything_but_the_tabletop():
-    from vipa.models.starts import NANO
+    from vipa.nano.shipped import NANO
 
     estimate = open_points(PointsConfig("cut3r", str(NANO / "foundation" / "spatial")))
     with pytest.raises(ClipError, match="has seen the tabletop world only"):

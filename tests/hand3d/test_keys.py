@@ -19,7 +19,7 @@ from vipa.hand3d.estimators.base import Estimators
 from vipa.hand3d.pipeline.annotate import annotate
 from vipa.hand3d.pipeline.table import stage_keys
 from vipa.io.hashing import content_of
-from vipa.models.starts import NANO
+from vipa.nano.shipped import NANO
 from vipa.worlds.film import film_clip
 from vipa.worlds.seeds import TRAIN
 

@@ -148,7 +148,8 @@ def test_the_lerobot_export_holds_wrists_and_where_they_go_next(tmp_path):
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     """A CUT3R of two layers with random weights."""
-    from vipa.models.cut3r import Cut3rModel, nano_cut3r_config
+    from vipa.models.cut3r import Cut3rModel
+    from vipa.nano.sizes import nano_cut3r_config
 
     config = nano_cut3r_config()
     config.encoder_depth = config.decoder_depth = 2

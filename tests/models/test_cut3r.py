@@ -12,8 +12,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 from vipa_kit import assert_same_weights
 
-from vipa.models.cut3r import Cut3rConfig, Cut3rModel, cut3r_224_config, cut3r_512_config, nano_cut3r_config
+from vipa.models.cut3r import Cut3rConfig, Cut3rModel, cut3r_224_config, cut3r_512_config
 from vipa.models.cut3r.layers import Attention, rope_at, rotate
+from vipa.nano.sizes import nano_cut3r_config
 
 GOLDEN = Path(__file__).resolve().parents[2].parent / "shared" / "golden"
 OUTPUTS = {

@@ -23,13 +23,13 @@ from vipa.models.cut3r import (
     estimated_intrinsics,
     fused_cloud,
     import_cut3r,
-    nano_cut3r_config,
     write_ply,
 )
 from vipa.models.cut3r.heads import points_and_confidence
 from vipa.models.cut3r.importing import config_of
 from vipa.models.cut3r.layers import rope_at, rotate
 from vipa.models.cut3r.losses import ALPHA, confident_regression, quaternion_wxyz
+from vipa.nano.sizes import nano_cut3r_config
 
 CONSTRUCTOR = (
     "ARCroco3DStereo(ARCroco3DStereoConfig(state_size=8, img_size=(64, 64), head_type='linear', "

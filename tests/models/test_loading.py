@@ -116,7 +116,7 @@ def test_weights_are_float32_whatever_they_are_stored_in(encoder, tmp_path):
 
 def test_the_shipped_encoder_computes_in_float32_where_points_are_made():
     from vipa.hand3d.estimators.cut3r_points import Cut3rPoints
-    from vipa.models.starts import NANO
+    from vipa.nano.shipped import NANO
 
     points = Cut3rPoints(str(NANO / "foundation" / "spatial"))
     assert {p.dtype for p in points.model.parameters()} == {torch.float32}

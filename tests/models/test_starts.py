@@ -1,56 +1,116 @@
-"""The weights in the package are complete, small, and know what they are said to know."""
+"""Presets and their weights are found by name; the package works without any that others bring."""
 
-import numpy as np
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
-from safetensors import safe_open
+from vipa_kit import action_config, cut3r, internvl, tokenizer, vipa
 
-from vipa.data.tokens import EncodedImages
-from vipa.models.packing import Packer
-from vipa.models.starts import NANO, NANO_STAGES, load_nano
-from vipa.nano.evaluation import read_column
-from vipa.nano.foundation.picture_set import render_pictures
-from vipa.nano.recipe import trained_parts
-from vipa.worlds.seeds import FOUNDATION
+from vipa.models import presets
+from vipa.models.presets import Preset, Shipped, find_preset, preset_config, preset_names
+from vipa.models.starts import beside, load_start, start_hash
+from vipa.moved import NAMES
 
 
-def test_all_weights_together_are_under_40_megabytes():
-    assert sum(path.stat().st_size for path in NANO.rglob("*") if path.is_file()) < 40e6
+class Entry:
+    """An entry point of another package."""
+
+    name = "tiny"
+
+    def __init__(self, preset: Preset):
+        self.load = lambda: preset
 
 
-@pytest.mark.parametrize("stage", NANO_STAGES)
-def test_every_stage_loads_whole_and_finite(stage):
-    model, _ = load_nano(stage)
-    assert sum(p.numel() for p in model.parameters()) <= 10e6
-    assert all(bool(p.isfinite().all()) for p in model.parameters())
+@pytest.fixture
+def others(monkeypatch):
+    """Makes presets the only ones that packages bring."""
+
+    def bring(*found):
+        monkeypatch.setattr(presets, "entry_points", lambda group: list(found))
+
+    return bring
 
 
-@pytest.mark.parametrize("stage", NANO_STAGES[1:])
-def test_a_stage_ships_what_it_trained_and_nothing_else(stage):
-    model, _ = load_nano("foundation")
-    trained = {id(p) for part in trained_parts(stage) for p in model.parts()[part].parameters()}
-    with safe_open(NANO / f"{stage}.safetensors", "pt") as file:
-        assert set(file.keys()) == {name for name, p in model.named_parameters() if id(p) in trained}
+def tiny_config():
+    return vipa(action=action_config(embodiments={"arm": [3, 2]})).config
 
 
-def test_the_foundation_finds_named_things_it_never_saw(tmp_path):
-    middle = (FOUNDATION.start + FOUNDATION.stop) // 2
-    data = render_pictures(tmp_path, range(middle, middle + 24), frames=1, workers=1)
-    model, processor = load_nano("foundation")
-    torch.nn.init.zeros_(model.model.fusion.alpha)
-    asked = [(str(i), t) for i, p in enumerate(data.pictures) for t in p.objects if t.visible][:64]
-    groups = [(key,) for key, _ in asked]
-    encoded = EncodedImages.of(model, processor, groups, lambda group: data.rgb[[int(key) for key in group]])
-    inputs = Packer(processor.tokenizer, 64).prompts([(1, f"Point at the {t.name}.") for _, t in asked])
-    inputs |= encoded.inputs(groups, torch.device("cpu"))
-    said = model.generate(**inputs, max_new_tokens=8, do_sample=False)[:, inputs["input_ids"].shape[1] :]
-    points = np.array([text.split() for text in processor.tokenizer.batch_decode(said, skip_special_tokens=True)])
-    centres = np.array([t.centre for _, t in asked])
-    error = np.abs(points.astype(float) / 100 - centres).mean()
-    guess = np.abs(np.median(centres, axis=0) - centres).mean()
-    assert error < 0.75 * guess
+def test_another_package_brings_a_preset_with_weights(others):
+    shipped = Shipped(
+        ("only",), lambda stage: ("model", stage), lambda stage: "0" * 16, lambda stage, name: Path(name)
+    )
+    others(Entry(Preset(tiny_config, 64, shipped)))
+    assert load_start("tiny:only") == ("model", "only")
+    assert start_hash("tiny:only") == "0" * 16
+    assert beside("tiny:only", "a.json") == Path("a.json")
+    with pytest.raises(ValueError, match=r"tiny has no stage 'other'; stages: only"):
+        load_start("tiny:other")
+    with pytest.raises(ValueError, match=r"no model here; expected tiny:only, or a folder"):
+        load_start("nowhere")
 
 
-def test_the_report_finds_the_training_curves_of_every_stage():
-    column = read_column(NANO / "results", "shipped nano", "shipped", "", NANO / "logs")
-    assert list(column.losses) == list(NANO_STAGES[1:])
+def test_two_parts_are_joined_with_the_sizes_of_their_preset(tmp_path, others):
+    """And get motion tokens, which a public vocabulary does not have."""
+    internvl().save_pretrained(tmp_path / "vlm")
+    cut3r().save_pretrained(tmp_path / "spatial")
+    tokenizer(motion=False).save_pretrained(tmp_path / "vlm")
+    others(Entry(Preset(tiny_config, 64)))
+    model, processor = load_start(tmp_path)
+    assert model.config.action_config.embodiments == {"arm": [3, 2]}
+    assert (processor.image_seq_length, processor.spatial_size) == (4, 64)
+    assert processor.ids("<mx_0>") == [model.config.motion_token_start]
+    inputs = processor([torch.zeros(8, 8, 3).byte().numpy()], processor.prompt("Where?"))
+    assert model(**inputs).logits.isfinite().all()
+    others()
+    with pytest.raises(ValueError, match=r"width 48, 3 layers\) is that of no preset \(vipa-1b, vipa-2b\)"):
+        load_start(tmp_path)
+
+
+def test_vipa_1b_is_the_same_with_a_smaller_language_model():
+    small, large = preset_config("vipa-1b"), preset_config("vipa-2b")
+    assert (small.text_config.hidden_size, small.text_config.intermediate_size) == (1024, 3072)
+    for part in ("vision_config", "spatial_config", "spatial_fusion_config", "action_config"):
+        assert getattr(small, part).to_dict() == getattr(large, part).to_dict()
+    assert "nano" in preset_names()
+    with pytest.raises(ValueError, match="preset 'vipa-9b' is unknown: choose one of nano, vipa-1b, vipa-2b"):
+        find_preset("vipa-9b")
+
+
+WITHOUT_NANO = """
+import importlib.metadata, pkgutil, sys
+import vipa
+found = importlib.metadata.entry_points
+importlib.metadata.entry_points = lambda **k: [e for e in found(**k) if not e.value.startswith("vipa.nano")]
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.startswith("vipa.nano"):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Absent())
+import vipa.benchmarks.answering, vipa.robots.loading, vipa.training.loop
+from vipa.data.kinds import kind_names
+from vipa.models.presets import preset_names
+from vipa.models.starts import load_start
+print(preset_names(), kind_names())
+model, processor = load_start(sys.argv[1])
+print(processor.prompt("Where?", 0).splitlines()[0])
+"""
+
+
+def test_everything_below_nano_works_without_it(start):
+    run = subprocess.run([sys.executable, "-c", WITHOUT_NANO, str(start)], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-2000:]
+    first, second = run.stdout.splitlines()
+    assert first == "['vipa-1b', 'vipa-2b'] ['episodes', 'hand3d_action', 'hand3d_visual']"
+    assert second == "<|im_start|>user"
+
+
+@pytest.mark.parametrize(("module", "name"), [(m, n) for m, names in NAMES.items() for n in names])
+def test_a_name_is_found_at_its_old_place_with_a_word_of_its_new_one(module, name):
+    old = __import__(f"vipa.{module}", fromlist=["x"])
+    with pytest.warns(DeprecationWarning, match=f"vipa.{module}.{name} is now vipa.{NAMES[module][name]}.{name}"):
+        found = getattr(old, name)
+    assert found is getattr(__import__(f"vipa.{NAMES[module][name]}", fromlist=["x"]), name)
+    with pytest.raises(AttributeError, match="no_such_thing"):
+        _ = old.no_such_thing

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from vipa.hands.motion_codec import MotionCodec
-from vipa.models import MotionGrammar, VipaForConditionalGeneration, initialise_motion_rows, nano_processor
-from vipa.models import nano_vipa_config as nano
+from vipa.models import MotionGrammar, VipaForConditionalGeneration, initialise_motion_rows
 from vipa.nano.foundation.tokenizer import train_tokenizer
+from vipa.nano.sizes import nano_processor
+from vipa.nano.sizes import nano_vipa_config as nano
 from vipa.robots.known.tabletop import demonstration
 from vipa.worlds.stills import still
 

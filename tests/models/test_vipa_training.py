@@ -143,6 +143,15 @@ def test_the_runner_keeps_the_text_before_the_first_image():
         ActionRunner(model, ids)(pixel_values=torch.zeros(2, 3, 56, 56), state=torch.zeros(1, 8))
 
 
+@pytest.mark.parametrize("images", [[2], [2, 1]])
+def test_a_runner_that_keeps_nothing_gives_the_same_bits(images):
+    model, batch = vipa(action=action_config()), inputs(images)
+    text, given = {n: batch[n] for n in ("input_ids", "attention_mask")}, observation(batch, len(images), 3)
+    runner = ActionRunner(model, **text, keeps=1000)
+    assert runner.prefix_length == 0
+    assert torch.equal(runner(**given), model.generate_actions(**text, **given, clip_lengths=[1] * sum(images)))
+
+
 def test_a_whole_chunk_is_one_graph():
     """What a CUDA graph needs: nothing waits for a value or falls back to Python."""
     model, batch = vipa(action=action_config()), inputs([2])

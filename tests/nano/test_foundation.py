@@ -10,12 +10,13 @@ from transformers import InternVLVisionModel
 from vipa.data.spec import DataSpec
 from vipa.hands.motion_codec import MotionCodec
 from vipa.models.packing import IGNORE, Packer
-from vipa.models.presets import nano_vlm_config
+from vipa.models.pixels import semantic_pixels
 from vipa.nano.foundation.conversations import FoundationQuestions, _distance
 from vipa.nano.foundation.picture_questions import NOMINAL_DEPTH, Picture, Seen, sample_turns
 from vipa.nano.foundation.picture_set import PAINTS, THINGS
 from vipa.nano.foundation.start import new_language_model
-from vipa.nano.foundation.vision import _mirrored, pixels
+from vipa.nano.foundation.vision import _mirrored
+from vipa.nano.sizes import nano_processor, nano_vlm_config
 from vipa.training.schedule import warmup_cosine
 
 
@@ -73,7 +74,7 @@ def test_an_aligned_projector_brings_image_tokens_to_their_words(pictures, token
     vision = InternVLVisionModel(nano_vlm_config(tokenizer).vision_config)
     model = new_language_model(tokenizer, vision, data, seed=0)
     with torch.no_grad():
-        tokens = model.model.project(model.encode_images(pixels(torch.from_numpy(data.rgb)))[0], None)
+        tokens = model.model.project(model.encode_images(semantic_pixels(torch.from_numpy(data.rgb)))[0], None)
         words = model.get_input_embeddings()(torch.tensor([tokenizer(f" {p}")["input_ids"][0] for p in PAINTS]))
     similar = torch.nn.functional.cosine_similarity(tokens[:, :, None], words, dim=-1)
     shown = torch.from_numpy(data.paint > 0)
@@ -84,7 +85,7 @@ def test_an_aligned_projector_brings_image_tokens_to_their_words(pictures, token
 def test_mentioned_things_are_marked_in_prompts_alone(pictures, tokenizer):
     data = pictures[1]
     questions = FoundationQuestions(
-        DataSpec("foundation", Path(), batch=4, turns=6), data, Packer(tokenizer, 4), 8
+        DataSpec("foundation", Path(), batch=4, turns=6), data, Packer(nano_processor(tokenizer)), 8
     )
     inputs, groups, _ = questions.inputs(np.random.default_rng(0), np.arange(len(data)))
     marked = ~inputs["mentions"].isnan().any(-1)

@@ -1,13 +1,14 @@
 """Chunk execution, the blank policy, and a model as a policy."""
 
-from dataclasses import dataclass, replace
-from types import SimpleNamespace
+import copy
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 
+from vipa.models.starts import load_start
 from vipa.robots.contract import Statistics
 from vipa.robots.known.tabletop import tabletop_contract
 from vipa.robots.policy import BlankImages, ChunkExecutor, EnsembleExecutor, Observation, VipaPolicy
@@ -112,70 +113,44 @@ def test_the_blank_policy_sees_grey_and_everything_else_unchanged():
     assert (seen.state == np.arange(8.0)).all()
 
 
-@dataclass
-class FakeModel:
-    """Gives the noise back as the normalised chunk, one number wider than the robot."""
-
-    config = SimpleNamespace(action_config=SimpleNamespace(action_length=8))
-
-    weight: float = 0.0
-
-    def parameters(self):
-        return iter([torch.tensor([self.weight])])
-
-    def named_parameters(self):
-        return iter([("weight", torch.tensor([self.weight]))])
-
-    def generate_actions(self, *, state, embodiment, steps, noise, **inputs):
-        self.seen = {"state": state, "embodiment": embodiment, **inputs}
-        return noise
+@pytest.fixture(scope="module")
+def loaded(start):
+    return load_start(start)
 
 
-class FakeProcessor:
-    def prompt(self, text, images):
-        return "<image>" * images + text
-
-    def __call__(self, images, text, views):
-        return {"rows": torch.tensor([len(group) for group in images]), "letters": torch.tensor([len(text[0])])}
-
-
-def vipa_policy(rng, model=None, **changes) -> VipaPolicy:
+def vipa_policy(rng, loaded, **changes) -> VipaPolicy:
     statistics = [Statistics.of(rng.normal(size=(50, n)) * 3 + 1, Pipeline().hash) for n in (7, 8)]
     contract = tabletop_contract().normalised("mean_std", *statistics)
-    return VipaPolicy(model or FakeModel(), FakeProcessor(), contract, **changes)
+    return VipaPolicy(*loaded, contract, **changes)
 
 
-def test_what_decides_a_policy_s_actions_is_its_identity():
-    def identity(**changes):
-        return vipa_policy(np.random.default_rng(0), **changes).identity
+def test_what_decides_a_policy_s_actions_is_its_identity(loaded):
+    def identity(loaded=loaded, **changes):
+        return vipa_policy(np.random.default_rng(0), loaded, **changes).identity
 
     assert identity() == identity()
-    others = ({"model": FakeModel(weight=1e-6)}, {"steps": 8}, {"seed": 1})
+    other = copy.deepcopy(loaded[0])
+    with torch.no_grad():
+        other.action_head.positions[0, 0] += 1e-3
+    others = ({"loaded": (other, loaded[1])}, {"steps": 8}, {"seed": 1})
     assert all(identity(**changes) != identity() for changes in others)
-    assert vipa_policy(np.random.default_rng(1)).identity != identity()  # other statistics
-    policy = vipa_policy(np.random.default_rng(0))
+    assert vipa_policy(np.random.default_rng(1), loaded).identity != identity()  # other statistics
+    policy = vipa_policy(np.random.default_rng(0), loaded)
     assert BlankImages(policy).identity != policy.identity
 
 
-def test_a_model_s_chunk_comes_back_in_the_robot_s_numbers(rng):
-    policy = vipa_policy(rng)
-    chunk = policy([observation(5, 2)])
-    noise = np.random.default_rng([0, 5, 2]).standard_normal((8, 8))[:, :7]
-    s = policy.contract.action_statistics
-    np.testing.assert_allclose(chunk[0], noise * s.std + s.mean, rtol=1e-5)
-    s = policy.contract.state_statistics
-    np.testing.assert_allclose(policy.model.seen["state"][0], (np.arange(8) - s.mean) / s.std, rtol=1e-5)
-    assert policy.model.seen["embodiment"] == "tabletop gripper"
-
-
-def test_an_episode_draws_the_same_noise_alone_and_in_a_batch(rng):
-    policy = vipa_policy(rng)
-    alone = policy([observation(5, 2)])
-    batch = policy([observation(4, 0), observation(5, 2)])
-    np.testing.assert_array_equal(alone[0], batch[1])
-    assert not np.array_equal(batch[0], batch[1])
-
-
-def test_a_model_without_statistics_is_no_policy():
-    with pytest.raises(ValueError, match="no statistics"):
-        VipaPolicy(FakeModel(), FakeProcessor(), tabletop_contract())
+@pytest.mark.parametrize("texts", [["touch the red cup"], ["touch the red cup", "lift it", "touch the red cup"]])
+def test_a_model_s_chunk_comes_back_in_the_robot_s_numbers(rng, loaded, texts):
+    """The oracle: `generate_actions` on what the processor makes of whole texts; to the bit, whoever asked before."""
+    policy, (model, processor) = vipa_policy(rng, loaded), loaded
+    seen = [replace(observation(5, i, 40 * i), text=text) for i, text in enumerate(texts)]
+    noise = [np.random.default_rng([0, 5, i]).standard_normal((8, 7)) for i in range(len(texts))]
+    state, action = policy.contract.state_statistics, policy.contract.action_statistics
+    chunk = model.generate_actions(
+        **processor([[o.images["agent"]] for o in seen], [processor.prompt(text) for text in texts], views=True),
+        state=torch.tensor(np.stack([(np.arange(8) - state.mean) / state.std] * len(texts))).float(),
+        noise=torch.tensor(np.stack(noise)).float(),
+    )
+    policy([seen[0]])
+    np.testing.assert_array_equal(policy(seen), chunk.numpy() * action.std + action.mean)
+    np.testing.assert_array_equal(policy(seen), policy(seen))

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
-from vipa.models.starts import NANO
+from vipa.nano.shipped import NANO
 from vipa.robots.contract import ActionContract, Dimension, Statistics
 from vipa.robots.known.tabletop import tabletop_contract
 from vipa.robots.transforms import (

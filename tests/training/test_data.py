@@ -16,7 +16,8 @@ from vipa.hand3d.pipeline.annotate import annotate
 from vipa.hands.conventions import Conventions
 from vipa.hands.motion_codec import MotionCodec
 from vipa.models.configuration import vipa_config_of
-from vipa.models.starts import load_nano, load_start
+from vipa.models.starts import load_start
+from vipa.nano.shipped import load_nano
 from vipa.robots.episodes import Episode, write_episode
 from vipa.robots.known.tabletop import tabletop_contract
 from vipa.robots.loading import load_policy

@@ -5,6 +5,7 @@ import torch
 
 from vipa.data.mixture import text_inputs
 from vipa.data.tokens import EncodedImages
+from vipa.models import VipaProcessor, image_processor
 from vipa.models.attention import attend
 from vipa.models.packed_attention import PACKED_TURNS
 from vipa.models.packing import IGNORE, Conversation, Packer
@@ -22,7 +23,7 @@ def packed(start, pictures):
     """Packer, and logits (rows, length, vocabulary), image features and labels of some conversations."""
     model, processor = load_start(start)
     model.set_attn_implementation({"text_config": PACKED_TURNS})
-    packer = Packer(processor.tokenizer, model.config.image_seq_length)
+    packer = Packer(processor)
 
     def read(group):
         return pictures[1].rgb[[int(key) for key in group]]
@@ -65,7 +66,7 @@ def test_a_turn_alone_is_an_ordinary_prompt(packed, start):
 
 
 def test_only_answers_are_learned(tokenizer):
-    packer = Packer(tokenizer, 4)
+    packer = Packer(VipaProcessor(image_processor(56), tokenizer, image_seq_length=4))
     batch = packer([Conversation(("a",), TURNS), Conversation(("b", "c"), TURNS[:1])])
     learned = [tokenizer.decode(row[labels != IGNORE]) for row, labels in zip(batch.input_ids, batch.labels)]
     assert learned == ["12 34<|im_end|>3<|im_end|>70 08<|im_end|>", "12 34<|im_end|>"]

@@ -29,7 +29,7 @@ from vipa.hand3d.measure.wrists import locate_hands
 from vipa.hand3d.words.questions import answer_text, parse_answer
 from vipa.hands.skeleton import WRIST
 from vipa.io.files import atomic_write
-from vipa.models.starts import NANO
+from vipa.models.starts import beside
 from vipa.worlds.film import film_clip
 from vipa.worlds.seeds import seeds_of
 
@@ -221,7 +221,7 @@ class Settings:
 def run(settings: Settings) -> str:
     """The page that is written."""
     seeds = seeds_of("test")[: settings.clips]
-    weights = settings.cut3r or str(NANO / "foundation" / "spatial")
+    weights = settings.cut3r or str(beside("nano:foundation", "spatial"))
     conditions = [
         Condition("true geometry", None),
         Condition("boxes and true depth"),

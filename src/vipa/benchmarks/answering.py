@@ -15,9 +15,7 @@ from vipa.hand3d.dataset.reader import Hand3D
 from vipa.hand3d.dataset.records import ActionRecord, VisualRecord
 from vipa.hands.conventions import Conventions
 from vipa.models import MedianBin, MotionGrammar
-from vipa.models.identity import model_name
-from vipa.models.packing import END, Packer
-from vipa.models.selfcheck import fingerprint
+from vipa.models.loading import fingerprint, model_name
 from vipa.models.starts import load_start
 
 LONGEST_ANSWER = 40
@@ -55,7 +53,6 @@ class ModelAnswerer:
         self.weights = fingerprint(self.model)
         self.model.to(device=self.device)  # type: ignore[call-arg]
         self.tokenizer: Any = self.processor.tokenizer
-        self.packer = Packer(self.tokenizer, self.model.config.image_seq_length)
         self.data = Hand3D(hand3d)
         self.conventions = Conventions.from_json(self.model.config.conventions, str(model))
 
@@ -125,11 +122,12 @@ class ModelAnswerer:
         groups = [group for group, _ in asked]
         others = [self._others(group) for group in groups] if self.spatial == "shuffled" else []
         encoded = EncodedImages.of(self.model, self.processor, [*groups, *others], self._read)  # each group once
-        prompts = self.packer.prompts([(len(group), text) for group, text in asked])
+        prompts = self.processor.prompts([(len(group), text) for group, text in asked])
         inputs = {k: v.to(self.device) for k, v in prompts.items()} | encoded.inputs(groups, self.device)
         if others:
             inputs["spatial_features"] = encoded.inputs(others, self.device)["spatial_features"]
-        length, end = inputs["input_ids"].shape[1], self.tokenizer.convert_tokens_to_ids(END)
+        length, closing = inputs["input_ids"].shape[1], self.processor.layout.end
+        end = self.tokenizer.convert_tokens_to_ids(closing)
         processors = LogitsProcessorList()
         if hands:
             grammar = MotionGrammar(self.model.config, length, eos_token_id=end, waypoints=waypoints, hands=hands)
@@ -144,7 +142,7 @@ class ModelAnswerer:
             pad_token_id=self.tokenizer.pad_token_id,
             logits_processor=processors,
         )
-        ends = (END, self.tokenizer.pad_token)
+        ends = (closing, self.tokenizer.pad_token)
         texts = self.tokenizer.batch_decode(written[:, length:], skip_special_tokens=False)
         return [_before(text, ends).strip() for text in texts]
 

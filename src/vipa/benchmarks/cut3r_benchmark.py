@@ -17,7 +17,7 @@ from vipa.io.files import atomic_write
 from vipa.io.progress import counter
 from vipa.models.cut3r import Cut3rModel, Cut3rOutput, camera_trajectory
 from vipa.models.loading import load_model
-from vipa.models.starts import NANO
+from vipa.models.starts import beside
 from vipa.worlds.chunks import CHUNK
 from vipa.worlds.seeds import TEST
 from vipa.worlds.sequences import DEPTH_UNIT, FIRST_SEED, SequenceBatch, Sequences, batch_of, render_sequences
@@ -101,7 +101,7 @@ def run(settings: Settings) -> str:
     model, clips = settings.model, settings.clips
     if clips < 1:
         raise ValueError(f"--clips {clips}: give at least one")
-    network = load_model(Cut3rModel, model or NANO / "foundation" / "spatial", expected="cut3r")
+    network = load_model(Cut3rModel, model or beside("nano:foundation", "spatial"), expected="cut3r")
     size = network.config.image_size
     held = render_sequences(settings.data, TEST[:clips], size=size)
     train = render_sequences(settings.data, range(FIRST_SEED, FIRST_SEED + min(clips, CHUNK)), size=size)

@@ -54,7 +54,9 @@ class Demonstrations(ModelLoss):
     def inputs(self, rng: np.random.Generator, rows: np.ndarray) -> tuple[dict[str, Any], list[Group], int]:
         chosen = [self._rows[row] for row in rows]
         groups = [self.group(*row) for row in chosen]
-        prompts = self.packer.prompts([(len(self.contract.views), self._episodes[key].text) for key, _ in chosen])
+        prompts = self.packer.processor.prompts(
+            [(len(self.contract.views), self._episodes[key].text) for key, _ in chosen]
+        )
         samples, masks = [], []
         for key, t in chosen:
             episode = self._episodes[key]

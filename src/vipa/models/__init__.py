@@ -1,5 +1,7 @@
 """The VIPA model: dual encoder, fusion, motion tokens, action head, processor (VIPA-VLA section 3)."""
 
+from typing import Any
+
 from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, AutoProcessor
 
 from vipa.models.backbone import VipaModel
@@ -8,8 +10,9 @@ from vipa.models.cut3r import Cut3rConfig, Cut3rModel
 from vipa.models.inference import ActionRunner
 from vipa.models.modeling import VipaForConditionalGeneration, VipaOutput
 from vipa.models.motion_tokens import MedianBin, MotionGrammar, add_motion_tokens, initialise_motion_rows
-from vipa.models.presets import nano_processor, nano_vipa_config, nano_vlm_config, preset_config, vipa_2b_config
+from vipa.models.presets import preset_config, vipa_1b_config, vipa_2b_config
 from vipa.models.processing import VipaProcessor, image_processor
+from vipa.moved import old_name
 
 AutoConfig.register("cut3r", Cut3rConfig, exist_ok=True)
 AutoModel.register(Cut3rConfig, Cut3rModel, exist_ok=True)
@@ -32,9 +35,11 @@ __all__ = [
     "add_motion_tokens",
     "image_processor",
     "initialise_motion_rows",
-    "nano_processor",
-    "nano_vipa_config",
-    "nano_vlm_config",
     "preset_config",
+    "vipa_1b_config",
     "vipa_2b_config",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    return old_name(__name__, name)

@@ -18,10 +18,10 @@ Compile = Literal["none", "default", "cuda_graphs"]
 class ActionRunner:
     """Repeated `generate_actions` for one prompt, with the same result and less work.
 
-    The text before the first image is run once and its keys and values are kept; embeddings, masks and positions are
-    made once, so that every call has the same shapes. Each call runs both encoders, the rest of the prompt with the
-    action queries, and the Euler steps. A prompt that puts the instruction before the images keeps nearly all of
-    its text.
+    Text before the first image of at least `keeps` tokens is run once and its keys and values are kept; embeddings,
+    masks and positions are made once, so that every call has the same shapes. Each call runs both encoders, the rest
+    of the prompt with the action queries, and the Euler steps. A prompt that puts the instruction before the images
+    keeps nearly all of its text; where nothing is kept, chunks are those of `generate_actions` to the bit.
 
     input_ids, attention_mask: (batch, length), every row with the same number of images, each its own clip.
     compile: `default` is torch.compile, `cuda_graphs` its mode for static shapes on a GPU; both equal `none` up to
@@ -37,6 +37,7 @@ class ActionRunner:
         embodiment: str | list[str] | Tensor | None = None,
         steps: int = 4,
         compile: Compile = "none",
+        keeps: int = 1,
     ):
         config = model.config
         self.model, self.steps = model, steps
@@ -49,6 +50,7 @@ class ActionRunner:
             raise ValueError("input_ids: every row needs an image")
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         prefix = int(is_image.int().argmax(1).min())
+        prefix = prefix if prefix >= keeps else 0
         with torch.no_grad():
             embeds = model.get_input_embeddings()(input_ids)
             queries = model.model.action_queries.weight.to(embeds.dtype).expand(len(embeds), -1, -1)
@@ -70,7 +72,8 @@ class ActionRunner:
                 )
                 self.prefix = [(layer.keys, layer.values) for layer in cache.layers]
         self.prefix_length, self.embeds = prefix, embeds[:, prefix:]
-        self.mask, self.positions = attends[:, :, prefix:], positions[:, prefix:]
+        plain = not prefix and bool(mask.all())  # causal attention needs no mask
+        self.mask, self.positions = None if plain else attends[:, :, prefix:], positions[:, prefix:]
         self.image_rows = F.pad(is_image, (0, queries.shape[1]))[:, prefix:].flatten().nonzero()[:, 0]
         mode = {"default": "default", "cuda_graphs": "reduce-overhead"}
         self._run = self._observe if compile == "none" else torch.compile(self._observe, mode=mode[compile])

@@ -1,15 +1,17 @@
-"""Networks and tokenizers from a folder or the hub: the one way in.
+"""Networks and tokenizers from a folder or the hub: the one way in; and which model it is, by name and by content.
 
 Nothing that comes with weights is executed: no remote code, no pickle. Files are looked at before they are loaded, so
 that a damaged one is a line that names it. Weights are computed with in float32, whatever they are stored in (float16
 is slow and coarse on a CPU), unless a caller declares another dtype.
 """
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import AutoTokenizer, PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
@@ -78,6 +80,22 @@ def load_processor(kind: Any, source: str | Path) -> Any:
     """A processor of class `kind`. ValueError for damaged files."""
     check_folder(source, weights=False)
     return kind.from_pretrained(source, **SAFE)
+
+
+def model_name(model: str | Path) -> str:
+    """`stage1` for both nano:stage1 and runs/x/stage1/model."""
+    path = Path(str(model).rpartition(":")[2])
+    return path.parent.name if path.name == "model" else path.name
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Sixteen hex digits of every bit of the parameters: the same on every machine, in the same dtype."""
+    digest = hashlib.sha256()
+    for name, parameter in sorted(model.named_parameters()):
+        values = parameter.detach().cpu().contiguous()
+        digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+        digest.update(values.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
 
 
 def check_folder(source: str | Path, weights: bool = True) -> None:

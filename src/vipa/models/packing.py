@@ -10,14 +10,11 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from vipa.models.packed_attention import TurnSlots
+from vipa.models.processing import VipaProcessor
 
 IGNORE = -100
-USER = "<|im_start|>user\n"  # InternVL's chat form
-TURN = "<|im_end|>\n<|im_start|>assistant\n"
-END = "<|im_end|>"
 
 
 @dataclass(frozen=True)
@@ -43,24 +40,12 @@ class PackedBatch:
 
 
 class Packer:
-    """Conversations -> PackedBatch, for one tokenizer and one number of tokens per image."""
+    """Conversations -> PackedBatch, in the prompt layout of a processor."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, image_seq_length: int):
-        self.tokenizer = tokenizer
-        self.image_text = "<img>" + "<IMG_CONTEXT>" * image_seq_length + "</img>\n"
-        self._memory: dict[str, list[int]] = {}
-        pad = tokenizer.convert_tokens_to_ids(str(tokenizer.pad_token))
-        assert isinstance(pad, int)
-        self._pad: int = pad
-
-    def ids(self, text: str) -> list[int]:
-        """Token ids; prompts repeat, so they are remembered (bounded)."""
-        ids = self._memory.get(text)
-        if ids is None:
-            if len(self._memory) > 200_000:
-                self._memory.clear()
-            ids = self._memory[text] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids
+    def __init__(self, processor: VipaProcessor):
+        self.processor = processor
+        tokenizer = processor.tokenizer
+        self._pad: int = tokenizer.convert_tokens_to_ids(str(tokenizer.pad_token))
 
     def __call__(self, conversations: Sequence[Conversation]) -> PackedBatch:
         rows = [self._row(conversation) for conversation in conversations]
@@ -87,22 +72,13 @@ class Packer:
             sum(len(conversation.turns) for conversation in conversations),
         )
 
-    def prompts(self, rows: Sequence[tuple[int, str]]) -> dict[str, Tensor]:
-        """Open prompts (number of images, text) for action queries or generation: padded at the start, 2D mask."""
-        ids = [self.ids(USER + self.image_text * images) + self.ids(text + TURN) for images, text in rows]
-        length = max(map(len, ids))
-        pad = self._pad
-        return {
-            "input_ids": torch.tensor([[pad] * (length - len(i)) + i for i in ids]),
-            "attention_mask": torch.tensor([[0] * (length - len(i)) + [1] * len(i) for i in ids]),
-        }
-
     def _row(self, conversation: Conversation) -> tuple[list[int], list[int], list[int], list[int]]:
-        prefix = self.ids(USER + self.image_text * len(conversation.images))
+        known, layout = self.processor.ids, self.processor.layout
+        prefix = known(layout.images(len(conversation.images)))
         ids, labels = list(prefix), [IGNORE] * len(prefix)
         positions, segments = list(range(len(prefix))), [0] * len(prefix)
         for number, (prompt, answer) in enumerate(conversation.turns, start=1):
-            prompt_ids, answer_ids = self.ids(prompt + TURN), self.ids(answer + END)
+            prompt_ids, answer_ids = known(prompt + layout.turn), known(answer + layout.end)
             ids += prompt_ids + answer_ids
             labels += [IGNORE] * len(prompt_ids) + answer_ids
             size = len(prompt_ids) + len(answer_ids)

@@ -1,112 +1,45 @@
-"""Named sizes: `nano`, which every machine runs, and `vipa-2b`, the paper's."""
+"""Named sizes: the paper's here, others (nano) from the entry point group `vipa.presets`."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 from transformers import InternVLVisionConfig, PreTrainedConfig, Qwen3Config
 
 from vipa.hands.motion_codec import MotionCodec
 from vipa.models.configuration import ActionHeadConfig, FusionConfig, VipaConfig
-from vipa.models.cut3r import Cut3rConfig, cut3r_512_config, nano_cut3r_config
-from vipa.models.processing import IMAGE_TOKEN, VipaProcessor, image_processor
+from vipa.models.cut3r import Cut3rConfig, cut3r_512_config
+from vipa.models.modeling import VipaForConditionalGeneration
+from vipa.models.processing import VipaProcessor, image_processor
 
-NANO_IMAGE_SIZE = 112
-NANO_IMAGE_TOKENS = 64  # every patch: at 112 pixels a merged token would hold several things
-
-
-PRESETS = ("nano", "vipa-2b")
+INTERNVL_ENTRIES = 151_674
+"""Of InternVL3.5's tokenizer; the released embeddings have 151,936 rows."""
 
 
-Vocabulary = Any
-"""A fast tokenizer (transformers' own types do not say what it has)."""
+@dataclass(frozen=True)
+class Shipped:
+    """Weights that come with a preset: NAME:STAGE is a start.
 
-
-def nano_vlm_config(tokenizer: Vocabulary) -> VipaConfig:
-    """InternVL at nano size, nothing added: 112 px, 8 x 8 patches, each an image token, tied embeddings (about 5 M).
-
-    tokenizer: with image token and motion tokens in its vocabulary.
+    load: model (float32, evaluation mode) and processor after a stage. content: sixteen hex digits of all files that
+    decide it. beside: where a file lies that belongs to a stage's model; it need not be there.
     """
-    vision = InternVLVisionConfig(
-        hidden_size=192,
-        num_hidden_layers=5,
-        num_attention_heads=6,
-        intermediate_size=576,
-        image_size=(NANO_IMAGE_SIZE, NANO_IMAGE_SIZE),
-        patch_size=(14, 14),
-        attention_bias=True,
-    )
-    text = Qwen3Config(
-        vocab_size=len(tokenizer),
-        hidden_size=192,
-        num_hidden_layers=5,
-        num_attention_heads=6,
-        num_key_value_heads=3,
-        head_dim=32,
-        intermediate_size=512,
-        max_position_embeddings=2048,
-        tie_word_embeddings=True,
-        rope_parameters={"rope_type": "default", "rope_theta": 1_000_000.0},
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    return VipaConfig(
-        vision_config=vision,
-        text_config=text,
-        spatial_fusion_config=FusionConfig(kind="none", spatial_width=nano_cut3r_config().decoder_width),
-        image_token_id=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
-        image_seq_length=NANO_IMAGE_TOKENS,
-        downsample_ratio=1.0,
-        motion_token_start=tokenizer.convert_tokens_to_ids(MotionCodec().tokens[0]),
-        tie_word_embeddings=True,
-    )
+
+    stages: tuple[str, ...]
+    load: Callable[[str], tuple[VipaForConditionalGeneration, VipaProcessor]]
+    content: Callable[[str], str]
+    beside: Callable[[str, str], Path]
 
 
-def nano_vipa_config(
-    tokenizer: Vocabulary,
-    *,
-    fusion: dict | None = None,
-    embodiments: dict[str, list[int]] | None = None,
-    horizon: int = 8,
-) -> VipaConfig:
-    """The whole model at nano size, at most about 10 M parameters with its 3D encoder.
+@dataclass(frozen=True)
+class Preset:
+    """A named size. config: for arithmetic and random weights, no tokenizer needed. spatial_size: pixels, both sides,
+    of the spatial encoder's input."""
 
-    fusion: fields of FusionConfig to change. embodiments: name -> [state length, action length].
-    """
-    config = nano_vlm_config(tokenizer)
-    config.spatial_config = nano_cut3r_config()
-    width = {"spatial_width": config.spatial_config.decoder_width}
-    config.spatial_fusion_config = FusionConfig(**width | nano_fusion() | (fusion or {}))
-    config.action_config = nano_action_config(embodiments, horizon)
-    return config
-
-
-def nano_fusion() -> dict:
-    """Fields of nano's FusionConfig. No dropout: at this size it costs more than it gives."""
-    return {"attention_width": 192, "heads": 6, "dropout": 0.0}
-
-
-def nano_action_config(embodiments: dict[str, list[int]] | None = None, horizon: int = 8) -> ActionHeadConfig:
-    """nano's action head; unless told otherwise for the tabletop's gripper robot."""
-    return ActionHeadConfig(
-        horizon=horizon,
-        queries=16,
-        embodiments=embodiments or {"tabletop gripper": [8, 7]},
-        width=128,
-        layers=4,
-        heads=4,
-        timestep_channels=128,
-    )
-
-
-def nano_processor(tokenizer: Any) -> VipaProcessor:
-    """The processor of a nano model."""
-    return VipaProcessor(
-        image_processor(NANO_IMAGE_SIZE),
-        tokenizer,
-        image_seq_length=NANO_IMAGE_TOKENS,
-        spatial_size=NANO_IMAGE_SIZE,
-        max_images=8,
-    )
+    config: Callable[[], VipaConfig]
+    spatial_size: int
+    shipped: Shipped | None = None
 
 
 def vipa_2b_config(
@@ -116,20 +49,22 @@ def vipa_2b_config(
     fusion: dict | None = None,
     spatial: Cut3rConfig | PreTrainedConfig | None = None,
     embodiments: dict[str, list[int]] | None = None,
+    width: int = 2048,
+    feed_forward: int = 6144,
 ) -> VipaConfig:
     """InternVL3.5-2B + CUT3R, the paper's sizes; the vocabulary is the public checkpoint's unless given.
 
     Open in the paper: the sizes of fusion and action head. Here the fusion's attention space is the vision width
-    and the action head is GR00T N1's (16 layers of width 1024).
+    and the action head is GR00T N1's (16 layers of width 1024). width, feed_forward: of the language model.
     """
     text = Qwen3Config(
         vocab_size=vocabulary,
-        hidden_size=2048,
+        hidden_size=width,
         num_hidden_layers=28,
         num_attention_heads=16,
         num_key_value_heads=8,
         head_dim=128,
-        intermediate_size=6144,
+        intermediate_size=feed_forward,
         max_position_embeddings=40960,
         tie_word_embeddings=True,
         rope_parameters={"rope_type": "default", "rope_theta": 1_000_000.0},
@@ -151,29 +86,49 @@ def vipa_2b_config(
     )
 
 
-@dataclass(frozen=True)
-class CountedVocabulary:
-    """A vocabulary of known size whose words do not matter: InternVL's ids in front, motion tokens at the end."""
+def vipa_1b_config(**changes: Any) -> VipaConfig:
+    """InternVL3.5-1B (Qwen3-0.6B) + CUT3R, for one 24-GB GPU; the rest as `vipa_2b_config`."""
+    return vipa_2b_config(**{"width": 1024, "feed_forward": 3072} | changes)
 
-    size: int
-    pad_token_id: int = 0
-    eos_token_id: int = 2
 
-    def __len__(self) -> int:
-        return self.size
+def _with_motion(config: Callable[..., VipaConfig]) -> Callable[[], VipaConfig]:
+    """The public vocabulary with motion tokens after its last entry, rows in whole 64s."""
+    rows = -(-(INTERNVL_ENTRIES + len(MotionCodec().tokens)) // 64) * 64
+    return lambda: config(vocabulary=rows, motion_token_start=INTERNVL_ENTRIES)
 
-    def convert_tokens_to_ids(self, tokens: str) -> int:
-        return 5 if tokens == IMAGE_TOKEN else self.size - len(MotionCodec().tokens)
+
+OWN = {
+    "vipa-1b": Preset(_with_motion(vipa_1b_config), spatial_size=432),
+    "vipa-2b": Preset(_with_motion(vipa_2b_config), spatial_size=432),
+}
+
+
+def preset_names() -> list[str]:
+    """Names of all presets, sorted."""
+    return sorted({*OWN, *(entry.name for entry in entry_points(group="vipa.presets"))})
+
+
+def find_preset(name: str) -> Preset:
+    """The preset of that name. ValueError for an unknown one."""
+    for entry in entry_points(group="vipa.presets"):
+        if entry.name == name:
+            return entry.load()
+    if name not in OWN:
+        raise ValueError(f"preset {name!r} is unknown: choose one of {', '.join(preset_names())}")
+    return OWN[name]
 
 
 def preset_config(name: str) -> VipaConfig:
-    """The configuration of a named size, for arithmetic and random weights: no tokenizer needed.
+    """The configuration of a named size, for arithmetic and random weights. ValueError for an unknown name."""
+    return find_preset(name).config()
 
-    vipa-2b: motion tokens follow the 151,674 entries of InternVL3.5's tokenizer, rows in whole 64s.
-    """
-    motion = len(MotionCodec().tokens)
-    if name == "nano":
-        return nano_vipa_config(CountedVocabulary(1024 + motion))
-    if name == "vipa-2b":
-        return vipa_2b_config(vocabulary=-(-(151_674 + motion) // 64) * 64, motion_token_start=151_674)
-    raise ValueError(f"preset {name!r} is unknown: choose one of {', '.join(PRESETS)}")
+
+def processor_of(config: VipaConfig, tokenizer: Any, spatial_size: int) -> VipaProcessor:
+    """The processor of a model of this configuration."""
+    return VipaProcessor(
+        image_processor(config.vision_config.image_size[0]),
+        tokenizer,
+        image_seq_length=config.image_seq_length,
+        spatial_size=spatial_size,
+        max_images=config.max_images,
+    )

@@ -1,29 +1,22 @@
 """Pictures and words -> the model's input: PIL only (no torchvision), one tile per image, two encoders' pixels."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 from transformers import BatchFeature, GotOcr2ImageProcessorPil, ProcessorMixin
 
 from vipa.hands.motion_codec import MotionCodec
 from vipa.models.loading import load_tokenizer
+from vipa.models.pixels import IMAGENET_MEAN, IMAGENET_STD, resized, semantic_pixels, spatial_pixels
+from vipa.models.prompt_layout import CHAT_TEMPLATE, IMAGE_TOKEN, PromptLayout
 
-IMAGE_TOKEN = "<IMG_CONTEXT>"
 IMAGE_START, IMAGE_END = "<img>", "</img>"
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-# Turns as InternVL writes them, without a system turn; an image is one placeholder on its own line.
-CHAT_TEMPLATE = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' }}"
-    "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for part in message['content'] %}"
-    "{% if part['type'] == 'image' %}{{ '<IMG_CONTEXT>\\n' }}{% else %}{{ part['text'] }}{% endif %}"
-    "{% endfor %}{% endif %}{{ '<|im_end|>\\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
-)
 
 
 def image_processor(size: int) -> GotOcr2ImageProcessorPil:
@@ -37,12 +30,14 @@ def image_processor(size: int) -> GotOcr2ImageProcessorPil:
 
 
 class VipaProcessor(ProcessorMixin):
-    """Images, prompts and motion tokens for VIPA.
+    """Images, prompts and motion tokens for VIPA; it owns the prompt layout, and a checkpoint carries it along.
 
     image_processor: see the function of that name. tokenizer: fast, with InternVL's special tokens.
     image_seq_length: tokens per image. spatial_size: pixels, both sides, of the spatial encoder's input. The whole
     image is resized for both encoders, so that their token grids cover the same field of view.
-    max_images: most images per text.
+    max_images: most images per text. chat_template: the tokenizer's own unless given. system: words of a system turn
+    before every prompt. prompt_layout: what the model learned, as saved; ValueError where the template now writes
+    another.
     """
 
     def __init__(
@@ -53,27 +48,46 @@ class VipaProcessor(ProcessorMixin):
         spatial_size: int = 432,
         max_images: int = 8,
         chat_template: str | None = None,
+        system: str = "",
+        prompt_layout: dict[str, str] | None = None,
         **kwargs: Any,
     ):
         template = chat_template or getattr(tokenizer, "chat_template", None) or CHAT_TEMPLATE
         super().__init__(image_processor, tokenizer, chat_template=template, **kwargs)
         self.image_seq_length, self.spatial_size, self.max_images = image_seq_length, spatial_size, max_images
-        self.image_token = IMAGE_TOKEN
+        self.image_token, self.system = IMAGE_TOKEN, system
         self.image_token_id = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
         if self.image_token_id in (None, tokenizer.unk_token_id):
             raise ValueError(f"tokenizer: it has no {IMAGE_TOKEN} token; is it InternVL's?")
-        self._spatial = GotOcr2ImageProcessorPil(
-            size={"height": spatial_size, "width": spatial_size}, image_mean=[0.5] * 3, image_std=[0.5] * 3
+        self.layout = PromptLayout.of_template(self._render, system)
+        self.prompt_layout = asdict(self.layout)
+        for part, learned in (prompt_layout or {}).items():
+            if learned != self.prompt_layout.get(part):
+                raise ValueError(
+                    f"prompt layout: the model learned {part!r} as {learned!r}, chat_template.jinja now writes "
+                    f"{self.prompt_layout.get(part)!r}; put back the files that were saved with the model"
+                )
+        self._known: dict[tuple[int, str], list[int]] = {}
+
+    def _render(self, messages: list[dict], asks: bool) -> str:
+        return self.tokenizer.apply_chat_template(
+            messages, chat_template=self.chat_template, add_generation_prompt=asks, tokenize=False
         )
 
     @classmethod
     def from_vlm(
-        cls, vlm: str | Path, *, revision: str | None = None, spatial_size: int = 432, image_size: int = 448
+        cls,
+        vlm: str | Path,
+        *,
+        revision: str | None = None,
+        spatial_size: int = 432,
+        image_size: int = 448,
+        system: str = "",
     ) -> "VipaProcessor":
         """The processor of an InternVL checkpoint: its tokenizer and chat template, on the hub or in a folder."""
         tokenizer = load_tokenizer(vlm, revision=revision)
         tokens = (image_size // 14 // 2) ** 2
-        return cls(image_processor(image_size), tokenizer, image_seq_length=tokens, spatial_size=spatial_size)
+        return cls(image_processor(image_size), tokenizer, tokens, spatial_size, system=system)
 
     def __call__(
         self,
@@ -104,8 +118,7 @@ class VipaProcessor(ProcessorMixin):
                 raise ValueError(f"text {row}: {places} {IMAGE_TOKEN} places but {len(group)} images")
             if len(group) > self.max_images:
                 raise ValueError(f"text {row}: {len(group)} images, at most {self.max_images} (max_images)")
-        one = IMAGE_START + IMAGE_TOKEN * self.image_seq_length + IMAGE_END
-        words = [words.replace(IMAGE_TOKEN, one) for words in texts]
+        words = [self._with_image_tokens(words) for words in texts]
         kwargs = {name: value for name, value in kwargs.items() if name in ("truncation", "max_length")}
         data = self.tokenizer(
             words,
@@ -125,17 +138,42 @@ class VipaProcessor(ProcessorMixin):
 
     def pixels(self, images: Sequence[Any]) -> dict[str, Tensor]:
         """pixel_values (n, 3, H, W), ImageNet-normalised; spatial_pixel_values (n, 3, h, w) in [-1, 1]."""
-        pictures = [_picture(image, index) for index, image in enumerate(images)]
+        made = self.image_processor
+        size = (made.size["width"], made.size["height"])
         return {
-            "pixel_values": self.image_processor(pictures, return_tensors="pt")["pixel_values"],
-            "spatial_pixel_values": self._spatial(pictures, return_tensors="pt")["pixel_values"],
+            "pixel_values": semantic_pixels(resized(images, size), made.image_mean, made.image_std),
+            "spatial_pixel_values": spatial_pixels(resized(images, (self.spatial_size, self.spatial_size))),
         }
 
     def prompt(self, question: str, images: int = 1) -> str:
         """A user turn with images before the question, open for the model's answer."""
-        content = [{"type": "image"}] * images + [{"type": "text", "text": question}]
-        conversation = [{"role": "user", "content": content}]
-        return self.apply_chat_template(conversation, add_generation_prompt=True, tokenize=False)
+        return self.layout.prompt(question, images)
+
+    def prompts(self, rows: Sequence[tuple[int, str]]) -> dict[str, Tensor]:
+        """input_ids and attention_mask (rows, length) of open prompts (number of images, question), padded at the
+        start: the ids of `prompt`, piece by piece as packed turns have them.
+        """
+        layout = self.layout
+        ids = [self.ids(layout.images(images)) + self.ids(question + layout.turn) for images, question in rows]
+        length, pad = max(map(len, ids)), self.tokenizer.convert_tokens_to_ids(str(self.tokenizer.pad_token))
+        return {
+            "input_ids": torch.tensor([[pad] * (length - len(i)) + i for i in ids]),
+            "attention_mask": torch.tensor([[0] * (length - len(i)) + [1] * len(i) for i in ids]),
+        }
+
+    def ids(self, text: str) -> list[int]:
+        """Token ids of a piece of a prompt; `<IMG_CONTEXT>` is a whole image. Pieces repeat: they are remembered."""
+        key = len(self.tokenizer), text  # motion tokens may be added after the first use
+        ids = self._known.get(key)
+        if ids is None:
+            if len(self._known) > 200_000:
+                self._known.clear()
+            whole = self._with_image_tokens(text)
+            ids = self._known[key] = self.tokenizer(whole, add_special_tokens=False)["input_ids"]
+        return ids
+
+    def _with_image_tokens(self, text: str) -> str:
+        return text.replace(IMAGE_TOKEN, IMAGE_START + IMAGE_TOKEN * self.image_seq_length + IMAGE_END)
 
     def decode_motion(self, ids: Tensor, codec: MotionCodec) -> dict[str, np.ndarray]:
         """Wrist points (n, 3) in metres per hand, of generated ids (length,). codec: that the model learned
@@ -158,16 +196,3 @@ def _groups(images: Any, texts: int) -> list[list[Any]]:
     if len(groups) != texts:
         raise ValueError(f"images: {len(groups)} lists of images for {texts} texts; give one list per text")
     return groups
-
-
-def _picture(image: Any, index: int) -> Image.Image:
-    """An RGB PIL image of what was given."""
-    if isinstance(image, Image.Image):
-        return image.convert("RGB")
-    array = np.asarray(image)
-    if array.ndim != 3 or array.shape[2] != 3:
-        hint = "; channels come last" if array.ndim == 3 and array.shape[0] == 3 else ""
-        raise ValueError(f"image {index}: shape {array.shape} is not (height, width, 3){hint}")
-    if array.dtype != np.uint8:
-        raise ValueError(f"image {index}: dtype {array.dtype}; give uint8 RGB in 0..255")
-    return Image.fromarray(array)

@@ -1,6 +1,5 @@
 """A checkpoint's own small input and output, so that it can say whether it still computes what it computed."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +8,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from vipa.models.loading import check_safetensors, load_model
+from vipa.models.loading import check_safetensors, fingerprint, load_model
 from vipa.models.modeling import VipaForConditionalGeneration
+from vipa.models.starts import beside, load_start
 
 FILE = "selfcheck.safetensors"
 TOLERANCES = {"float32": 1e-4, "bfloat16": 0.03, "float16": 0.03}
@@ -36,6 +36,7 @@ def record(model: VipaForConditionalGeneration, folder: Path) -> None:
         head = config.action_config
         inputs["state"] = torch.randn(1, head.state_length, generator=draw)
         inputs["noise"] = torch.randn(1, head.horizon, head.action_length, generator=draw)
+    folder.mkdir(parents=True, exist_ok=True)
     made = {"weights": fingerprint(model), "dtype": _dtype(model), "device": model.device.type}
     save_file(inputs | _outputs(model, inputs), folder / FILE, metadata=made)
 
@@ -54,31 +55,27 @@ class Verdict:
         return self.difference <= self.tolerance and self.weights is not False  # NaN is not
 
 
-def fingerprint(model: nn.Module) -> str:
-    """Sixteen hex digits of every bit of the parameters: the same on every machine, in the same dtype."""
-    digest = hashlib.sha256()
-    for name, parameter in sorted(model.named_parameters()):
-        values = parameter.detach().cpu().contiguous()
-        digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
-        digest.update(values.reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()[:16]
-
-
 def verify(
-    folder: Path, model: VipaForConditionalGeneration | None = None, tolerance: float | None = None
+    start: str | Path, model: VipaForConditionalGeneration | None = None, tolerance: float | None = None
 ) -> Verdict:
     """Whether the model still is and computes what was recorded.
 
-    model: the one in `folder`, as stored, unless given. tolerance: by the dtype (TOLERANCES) unless given. ValueError
+    start: a folder, or a shipped model (nano:stage1). model: the one there, as stored, unless given. tolerance: by the dtype (TOLERANCES) unless given. ValueError
     where nothing was recorded, or where a file is damaged.
     """
-    path = Path(folder) / FILE
+    path = beside(start, FILE)
     if not path.exists():
         raise ValueError(
             f"{path}: missing; it is the recorded input and output that training writes into its `model` folder"
         )
     if model is None:
-        model = load_model(VipaForConditionalGeneration, folder, expected="vipa", dtype="auto")
+        torch.manual_seed(0)  # parts that a shipped stage does not have yet are new
+        folder = (path.parent / "config.json").exists()
+        model = (
+            load_model(VipaForConditionalGeneration, start, expected="vipa", dtype="auto")
+            if folder
+            else load_start(start)[0]
+        )
     check_safetensors(path)
     with safe_open(path, "pt") as file:
         recorded, made = {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118

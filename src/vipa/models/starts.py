@@ -1,107 +1,111 @@
-"""Where a model comes from: the weights of `nano` that ship with the package, or a folder.
+"""Where a model comes from: NAME:STAGE of a preset that ships weights (nano:stage1), or a folder."""
 
-weights/nano/foundation/vlm, foundation/spatial   the two pretrained parts, float16
-weights/nano/stage1|stage2|stage3.safetensors     what each stage trained, float16; later files build on earlier
-weights/nano/conventions.json                     what each stage's motion tokens and direction words mean
-weights/nano/logs, results                        of the commands that made them
-"""
-
-import json
 from pathlib import Path
-
-from safetensors.torch import load_file
+from typing import Any
 
 from vipa.io.hashing import hash_files
-from vipa.models import VipaForConditionalGeneration, VipaProcessor
-from vipa.models.loading import check_folder, check_safetensors, load_model, load_processor, load_tokenizer
-from vipa.models.presets import nano_action_config, nano_fusion, nano_processor
+from vipa.models.loading import check_folder, check_type, load_model, load_processor, load_tokenizer, read_json
+from vipa.models.modeling import VipaForConditionalGeneration
+from vipa.models.motion_tokens import add_motion_tokens
+from vipa.models.presets import Preset, Shipped, find_preset, preset_names, processor_of
+from vipa.models.processing import VipaProcessor
+from vipa.moved import old_name
 
-NANO = Path(__file__).parents[1] / "weights" / "nano"
-CONVENTIONS = "conventions.json"
-NANO_STAGES = ("foundation", "stage1", "stage2", "stage3")
+FUSION_FIELDS = ("kind", "source", "attention_width", "heads", "alpha_init", "branch_init", "dropout")
 
 
 def load_start(start: str | Path) -> tuple[VipaForConditionalGeneration, VipaProcessor]:
-    """Model (float32, evaluation mode) and processor of `nano:STAGE` or of a folder.
+    """Model (float32, evaluation mode) and processor of NAME:STAGE or of a folder.
 
-    A folder is one that training or `save_pretrained` wrote, or holds two parts `vlm` and `spatial`, which are
-    joined as nano's foundation is. ValueError for anything else.
+    A folder is one that training or `save_pretrained` wrote, or holds two parts `vlm` and `spatial`, which are joined
+    (`join_parts`). ValueError for anything else.
     """
-    name = str(start)
-    if name.startswith("nano:"):
-        return load_nano(name.removeprefix("nano:"))
+    if shipped := _shipped(start):
+        return shipped[0].load(shipped[1])
     folder = Path(start)
     if (folder / "vlm" / "config.json").exists():
-        return join_nano(folder)
-    if not (folder / "config.json").exists():
-        raise _no_model(name)
+        return join_parts(folder)
+    require_model(start)
     model = load_model(VipaForConditionalGeneration, folder, expected="vipa")
     return model, load_processor(VipaProcessor, folder)
 
 
 def start_hash(start: str | Path) -> str:
     """Sixteen hex digits of what a start's files hold. ValueError where `load_start` has one."""
-    name = str(start)
-    if name.startswith("nano:"):
-        stages = _stages_until(name.removeprefix("nano:"))
-        parts = [path for part in ("vlm", "spatial") for path in (NANO / "foundation" / part).glob("*")]
-        return hash_files(NANO, [*parts, *(_stage_file(stage) for stage in stages)])
+    if shipped := _shipped(start):
+        return shipped[0].content(shipped[1])
     folder = Path(start)
     parts = ("vlm", "spatial") if (folder / "vlm" / "config.json").exists() else ("",)
     files = [
         path for part in parts for path in (folder / part).glob("*") if path.suffix in (".safetensors", ".json")
     ]
     if not any(path.name == "config.json" for path in files):
-        raise _no_model(name)
+        require_model(start)
     for part in parts:
         check_folder(folder / part)
     return hash_files(folder, files)
 
 
-def _no_model(name: str) -> ValueError:
-    return ValueError(
-        f"{name!r}: no model here; expected nano:{'|'.join(NANO_STAGES)}, or a folder with config.json"
-    )
+def beside(start: str | Path, name: str) -> Path:
+    """Where a file lies that belongs to a start's model, such as its action contract; it need not be there.
+
+    ValueError where there is no model."""
+    if shipped := _shipped(start):
+        return shipped[0].beside(shipped[1], name)
+    require_model(start)
+    return Path(start) / name
 
 
-def _stages_until(stage: str) -> tuple[str, ...]:
-    """The trained stages that make nano after `stage`. ValueError for an unknown one."""
-    if stage not in NANO_STAGES:
-        raise ValueError(f"nano has no stage {stage!r}; stages: {', '.join(NANO_STAGES)}")
-    return NANO_STAGES[1 : NANO_STAGES.index(stage) + 1]
+def require_model(start: str | Path) -> None:
+    """ValueError where a folder holds no model."""
+    if not (Path(start) / "config.json").exists():
+        known = [f"{name}:{'|'.join(s.stages)}" for name in preset_names() if (s := find_preset(name).shipped)]
+        raise ValueError(
+            f"{str(start)!r}: no model here; expected {', '.join([*known, 'or a folder with config.json'])}"
+        )
 
 
-def _stage_file(stage: str) -> Path:
-    path = NANO / f"{stage}.safetensors"
-    if not path.exists():
-        raise ValueError(f"{path.name} is not in this installation: {path}")
-    return path
+def _shipped(start: str | Path) -> tuple[Shipped, str] | None:
+    """Where the weights of NAME:STAGE are; None for anything else. ValueError for an unknown stage."""
+    name, colon, stage = str(start).partition(":")
+    shipped = find_preset(name).shipped if colon and name in preset_names() else None
+    if shipped is None:
+        return None
+    if stage not in shipped.stages:
+        raise ValueError(f"{name} has no stage {stage!r}; stages: {', '.join(shipped.stages)}")
+    return shipped, stage
 
 
-def load_nano(stage: str) -> tuple[VipaForConditionalGeneration, VipaProcessor]:
-    """The shipped nano after a stage. ValueError for an unknown stage or one that is not in this installation."""
-    stages = _stages_until(stage)
-    model, processor = join_nano(NANO / "foundation")
-    for earlier in stages:
-        overlay(model, _stage_file(earlier))
-    model.config.conventions = json.loads((NANO / CONVENTIONS).read_text())[stage]
-    return model, processor
-
-
-def join_nano(folder: Path) -> tuple[VipaForConditionalGeneration, VipaProcessor]:
-    """nano from its two pretrained parts; fusion, action queries and action head are new (seeded by the caller)."""
-    if not (folder / "vlm" / "config.json").exists():
-        raise ValueError(f"{folder}: no foundation weights here; make them with `vipa train foundation`")
+def join_parts(folder: Path) -> tuple[VipaForConditionalGeneration, VipaProcessor]:
+    """A model from two pretrained parts, `vlm` and `spatial`, with the fusion and the action head of the preset whose
+    language model it is; these and the action queries are new (seeded by the caller), as are motion tokens where the
+    vocabulary has none. ValueError for a language model of no preset."""
+    preset = _preset_of(folder / "vlm")
+    sizes = preset.config()
+    fusion = {name: getattr(sizes.spatial_fusion_config, name) for name in FUSION_FIELDS}
     model = VipaForConditionalGeneration.from_parts(
-        folder / "vlm", folder / "spatial", fusion=nano_fusion(), action=nano_action_config()
+        folder / "vlm", folder / "spatial", fusion=fusion, action=sizes.action_config
     )
-    return model.float().eval(), nano_processor(load_tokenizer(folder / "vlm"))
+    processor = processor_of(model.config, load_tokenizer(folder / "vlm"), preset.spatial_size)
+    if model.config.motion_token_start is None:
+        add_motion_tokens(model, processor.tokenizer)
+    return model.float().eval(), processor
 
 
-def overlay(model: VipaForConditionalGeneration, path: Path) -> None:
-    """Replace the parameters that a stage trained. ValueError where the file does not fit."""
-    check_safetensors(path)
-    tensors = {name: tensor.float() for name, tensor in load_file(path).items()}
-    _, unexpected = model.load_state_dict(tensors, strict=False)
-    if unexpected:
-        raise ValueError(f"{path}: parameters {sorted(unexpected)[:3]} are not in the model")
+def _preset_of(vlm: Path) -> Preset:
+    check_type(vlm, ("internvl", "vipa"))
+    text = read_json(vlm / "config.json").get("text_config", {})
+    own = (text.get("hidden_size"), text.get("num_hidden_layers"))
+    for name in preset_names():
+        preset = find_preset(name)
+        known = preset.config().text_config
+        if own == (known.hidden_size, known.num_hidden_layers):
+            return preset
+    raise ValueError(
+        f"{vlm}: its language model (width {own[0]}, {own[1]} layers) is that of no preset "
+        f"({', '.join(preset_names())}); join it with VipaForConditionalGeneration.from_parts (docs/model.md)"
+    )
+
+
+def __getattr__(name: str) -> Any:
+    return old_name(__name__, name)

@@ -30,7 +30,6 @@ from vipa.hand3d.config import AnnotateConfig, FramesConfig, MotionConfig, Relat
 from vipa.hand3d.dataset.reader import Hand3D
 from vipa.hand3d.pipeline.annotate import Report, annotate, annotate_source
 from vipa.io.progress import counter
-from vipa.models.starts import NANO
 from vipa.nano.evaluation import (
     StagesEvaluation,
     copy_logs,
@@ -42,6 +41,7 @@ from vipa.nano.evaluation import (
 from vipa.nano.foundation.run import FoundationRun, train_foundation
 from vipa.nano.foundation.spatial import Cut3rTraining, train_cut3r
 from vipa.nano.pictures import load_steps, real_steps, save_steps, tabletop_steps
+from vipa.nano.shipped import NANO
 from vipa.robots.known.tabletop import collect
 from vipa.training.known import TRAININGS
 from vipa.training.loop import train

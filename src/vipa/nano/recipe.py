@@ -14,12 +14,12 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoTokenizer
 
-from vipa.models import VipaForConditionalGeneration
+from vipa.models import VipaForConditionalGeneration, selfcheck
 from vipa.models.cut3r import Cut3rModel
-from vipa.models.starts import CONVENTIONS, NANO
 from vipa.nano.demo import STAGE_NAMES, DemoRun, run_demo
 from vipa.nano.foundation.run import FoundationRun, train_foundation
 from vipa.nano.foundation.spatial import Cut3rTraining, train_cut3r
+from vipa.nano.shipped import CONVENTIONS, NANO, NANO_STAGES, beside, load_nano
 from vipa.training.known import TRAININGS
 
 UNIT_ERROR = 0.065
@@ -56,6 +56,7 @@ def make_nano(run: NanoRecipe) -> Path:
     if run.pack:
         for stage in STAGE_NAMES:
             pack_stage(demo.out / stage / "model", stage)
+        record_stages()
         logs = shutil.ignore_patterns("logs")  # `keep_log` has them
         shutil.copytree(demo.out / "results", NANO / "results", ignore=logs, dirs_exist_ok=True)
     return demo.out
@@ -116,6 +117,14 @@ def pack_stage(model_folder: Path, stage: str) -> None:
     keep_log(model_folder.parent, stage)
     for contract in model_folder.glob("action_contract.json"):
         shutil.copy(contract, NANO / contract.name)
+
+
+def record_stages() -> None:
+    """What each shipped stage computes, beside its weights, for `vipa model check`."""
+    for stage in NANO_STAGES:
+        torch.manual_seed(0)
+        model, _ = load_nano(stage)
+        selfcheck.record(model, beside(stage, selfcheck.FILE).parent)
 
 
 def keep_log(run: Path, name: str) -> None:

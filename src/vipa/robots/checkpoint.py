@@ -8,10 +8,10 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-from vipa.models.identity import model_name
-from vipa.models.loading import read_json
+from vipa.models.loading import model_name, read_json
+from vipa.models.presets import preset_names
 from vipa.models.selfcheck import FILE, verify
-from vipa.models.starts import NANO, load_start
+from vipa.models.starts import beside, load_start
 from vipa.robots.contract import CONTRACT, ActionContract
 
 FILES = ("*.json", "*.safetensors", "*.txt", "*.jinja", "*.model")
@@ -35,23 +35,22 @@ def open_checkpoint(
     (`models/selfcheck.py`), and refuse a model that is not what was saved.
     ValueError where there is no model, where it carries no action contract (stage 3 was not done), or is damaged.
     """
-    shipped = str(source).startswith("nano:")
-    if shipped and str(source) != "nano:stage3":
-        raise ValueError(f"{source}: its action head is not trained; a policy comes from stage 3 (nano:stage3)")
-    folder = NANO if shipped else _folder(source, revision)
-    if not (folder / CONTRACT).exists():
+    shipped = str(source).partition(":")[0] in preset_names()
+    start = source if shipped else _folder(source, revision)
+    contract, record = beside(start, CONTRACT), beside(start, FILE)
+    if not contract.exists():
         raise ValueError(f"{model_name(source)}: no {CONTRACT} beside the model; a policy comes from stage 3")
-    read_json(folder / CONTRACT)  # names the file where it is damaged
-    model, processor = load_start(source if shipped else folder)
+    read_json(contract)  # names the file where it is damaged
+    model, processor = load_start(start)
     model.to(device=torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))  # type: ignore[call-arg]
-    if check and (folder / FILE).exists():
-        verdict = verify(folder, model)
+    if check and record.exists():
+        verdict = verify(start, model)
         if not verdict.sound:
             raise ValueError(
                 f"{source}: not the model that was saved (outputs differ by {verdict.difference:.1e}, at most "
                 f"{verdict.tolerance:.0e}); `vipa model check` says more"
             )
-    return Checkpoint(model, processor, ActionContract.load(folder / CONTRACT))
+    return Checkpoint(model, processor, ActionContract.load(contract))
 
 
 def _folder(source: str | Path, revision: str | None) -> Path:

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,12 +12,19 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
+from vipa.models import ActionHeadConfig, ActionRunner, VipaForConditionalGeneration, VipaProcessor
 from vipa.models.continuation import continue_actions
-from vipa.models.selfcheck import fingerprint
+from vipa.models.inference import Compile
+from vipa.models.loading import fingerprint
 from vipa.robots.checkpoint import open_checkpoint
 from vipa.robots.contract import ActionContract
 from vipa.robots.transforms import Normalise, Pipeline
 from vipa.robots.views import MissingViews, complete, mask_absent
+
+RUNNERS = 16
+"""Prompts whose runners a policy keeps."""
+LEAST_KEPT = 16
+"""Tokens before the images from which on keeping their keys and values pays."""
 
 
 @dataclass(frozen=True)
@@ -73,21 +81,22 @@ class BlankImages:
 class VipaPolicy:
     """A loaded VIPA model as a policy.
 
-    model: VipaForConditionalGeneration (any object with its `generate_actions`). processor: VipaProcessor.
     contract: with normalisation and statistics, as the checkpoint has it; its robot is the model's embodiment.
     before: transforms ahead of the normaliser, as in training. steps: Euler steps. seed: of the flow's noise.
-    missing_views: an observation without one of several views is refused, or that view masked. Its identity is that
-    of the weights when the policy was made.
+    missing_views: an observation without one of several views is refused, or that view masked. compile: see
+    `ActionRunner`; the runners of the last prompts are kept. Its identity is that of the weights when the policy was
+    made, and they must not change after.
     ValueError where the contract has no statistics, or has them behind other transforms.
     """
 
-    model: Any
-    processor: Any
+    model: VipaForConditionalGeneration
+    processor: VipaProcessor
     contract: ActionContract
     before: Pipeline = field(default_factory=Pipeline)
     steps: int = 4
     seed: int = 0
     missing_views: MissingViews = "refuse"
+    compile: Compile = "none"
     identity: dict[str, Any] = field(init=False)
 
     @classmethod
@@ -118,23 +127,19 @@ class VipaPolicy:
             "euler_steps": self.steps,
             "seed": self.seed,
         }
+        self._runner = lru_cache(maxsize=RUNNERS)(self._new_runner)
 
-    def _noise(self, keys: Sequence[tuple[int, int]], width: int) -> torch.Tensor:
-        shape = (self.contract.horizon, width)
-        rows = [np.random.default_rng([self.seed, *key]).standard_normal(shape) for key in keys]
-        return torch.from_numpy(np.stack(rows)).float()
-
-    def inputs(self, observations: Sequence[Observation]) -> dict[str, torch.Tensor]:
-        """The model's text and images: one user turn a row, the contract's views before the instruction."""
+    def inputs(self, observations: Sequence[Observation]) -> tuple[dict[str, torch.Tensor], bool]:
+        """The model's text and images, one user turn a row with the contract's views before the instruction; and
+        whether every view is there."""
         views = self.contract.views
         pictures = [complete(o.images, views, self.missing_views) for o in observations]
-        inputs = self.processor(
-            images=[images for images, _ in pictures],
-            text=[self.processor.prompt(o.text, len(views)) for o in observations],
-            views=True,
-        )
+        prompts = self.processor.prompts([(len(views), o.text) for o in observations])
         present = [real for _, real in pictures]
-        return inputs if all(map(all, present)) else mask_absent(inputs, present, self.processor.image_token_id)
+        if not (whole := all(map(all, present))):
+            prompts = mask_absent(prompts, present, self.model.config.image_token_id)
+        inputs = prompts | self.processor.pixels([image for images, _ in pictures for image in images])
+        return {name: value.to(self.model.device) for name, value in inputs.items()}, whole
 
     def infer(
         self, observation: Observation, *, playing: Float[np.ndarray, "k a"] | None = None, sent: int = 0
@@ -146,12 +151,13 @@ class VipaPolicy:
         """
         if playing is None:
             return self([observation])[0]
-        playing, device = np.asarray(playing, dtype=np.float64), next(self.model.parameters()).device
+        playing, device = np.asarray(playing, dtype=np.float64), self.model.device
         if playing.ndim != 2 or playing.shape[1] != len(self.contract.action) or not np.isfinite(playing).all():
             raise ValueError(
                 f"playing: shape {playing.shape}; expected finite actions (k, {len(self.contract.action)})"
             )
         sample = self._pipeline.forward({"state": observation.state[None], "action": playing[None]})
+        inputs, _ = self.inputs([observation])
         chunk = continue_actions(
             self.model,
             known=torch.from_numpy(sample["action"]).float().to(device),
@@ -159,11 +165,11 @@ class VipaPolicy:
             state=torch.from_numpy(sample["state"]).float().to(device),
             embodiment=self.contract.robot,
             steps=self.steps,
-            noise=self._noise([observation.key], self.model.config.action_config.action_length).to(device),
-            **{name: value.to(device) for name, value in self.inputs([observation]).items()},
+            noise=self._noise([observation]),
+            clip_lengths=[1] * len(self.contract.views),
+            **inputs,
         )
-        action = chunk[..., : len(self.contract.action)].float().cpu().numpy()
-        return self._pipeline.inverse({"state": sample["state"], "action": action})["action"][0]
+        return self._own_units(chunk, sample["state"])[0]
 
     def warm_up(self, batches: Sequence[int] = (1,), size: int = 224) -> None:
         """Runs batches of grey pictures, so that no robot waits for what only the first call does."""
@@ -173,21 +179,53 @@ class VipaPolicy:
         for batch in sorted(set(batches)):
             self([Observation(images, state, "wait")] * batch)
 
-    @torch.no_grad()
     def __call__(self, observations: Sequence[Observation]) -> Float[np.ndarray, "batch horizon a"]:
-        device = next(self.model.parameters()).device
         sample = self._pipeline.forward({"state": np.stack([o.state for o in observations])})
-        chunk = self.model.generate_actions(
-            state=torch.from_numpy(sample["state"]).float().to(device),
+        state, noise = torch.from_numpy(sample["state"]).float().to(self.model.device), self._noise(observations)
+        inputs, whole = self.inputs(observations)
+        if whole:
+            chunk = self._runner(tuple(o.text for o in observations))(
+                state=state,
+                noise=noise,
+                pixel_values=inputs["pixel_values"],
+                spatial_pixel_values=inputs["spatial_pixel_values"],
+            )
+        else:
+            chunk = self.model.generate_actions(
+                state=state,
+                embodiment=self.contract.robot,
+                steps=self.steps,
+                noise=noise,
+                **{"clip_lengths": [1] * len(inputs["pixel_values"]), **inputs},
+            )
+        return self._own_units(chunk, sample["state"])
+
+    def _own_units(
+        self, chunk: torch.Tensor, state: Float[np.ndarray, "batch s"]
+    ) -> Float[np.ndarray, "batch horizon a"]:
+        """Of a normalised chunk."""
+        action = chunk[..., : len(self.contract.action)].float().cpu().numpy()
+        return self._pipeline.inverse({"state": state, "action": action})["action"]
+
+    def _noise(self, observations: Sequence[Observation]) -> torch.Tensor:
+        """The flow's start, of each observation by its key."""
+        head = self.model.config.action_config
+        assert isinstance(head, ActionHeadConfig)
+        shape = (self.contract.horizon, head.action_length)
+        rows = [np.random.default_rng([self.seed, *o.key]).standard_normal(shape) for o in observations]
+        return torch.from_numpy(np.stack(rows)).float().to(self.model.device)
+
+    def _new_runner(self, texts: tuple[str, ...]) -> ActionRunner:
+        """For these instructions, with every view."""
+        prompts = self.processor.prompts([(len(self.contract.views), text) for text in texts])
+        return ActionRunner(
+            self.model,
+            **{name: value.to(self.model.device) for name, value in prompts.items()},
             embodiment=self.contract.robot,
             steps=self.steps,
-            noise=self._noise([o.key for o in observations], self.model.config.action_config.action_length).to(
-                device
-            ),
-            **{name: value.to(device) for name, value in self.inputs(observations).items()},
+            compile=self.compile,
+            keeps=LEAST_KEPT,
         )
-        action = chunk[..., : len(self.contract.action)].float().cpu().numpy()
-        return self._pipeline.inverse({"state": sample["state"], "action": action})["action"]
 
 
 class ChunkExecutor:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from vipa.data.spec import DataSpec
 
-Preset = Literal["nano", "vipa-2b"]
+Preset = Literal["nano", "vipa-1b", "vipa-2b"]
 Precision = Literal["fp32", "bf16"]
 
 

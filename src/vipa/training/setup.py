@@ -27,7 +27,7 @@ def build(
     model, processor = load_start(run.start)
     torch.nn.Module.to(model, device=device, dtype=torch.float32)
     model.set_attn_implementation({"text_config": PACKED_TURNS})
-    packer = Packer(processor.tokenizer, model.config.image_seq_length)
+    packer = Packer(processor)
     extras: dict[str, Any] = {}
     components: list[Component] = []
     for spec in run.data:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vipa.geometry import invert
+from vipa.models.pixels import spatial_pixels
 from vipa.worlds.chunks import render_chunks
 from vipa.worlds.seeds import FOUNDATION
 from vipa.worlds.stills import sequence
@@ -77,7 +78,7 @@ def _render(seeds: range, frames: int, size: int) -> dict[str, np.ndarray]:
 def batch_of(data: Sequences, rows: np.ndarray, order: np.ndarray | None = None) -> SequenceBatch:
     """The batch of these rows; order: frame indices in the order to show them (the first is the world)."""
     order = np.arange(data.rgb.shape[1]) if order is None else order
-    images = torch.from_numpy(data.rgb[rows][:, order]).permute(0, 1, 4, 2, 3).float() / 127.5 - 1
+    images = spatial_pixels(torch.from_numpy(data.rgb[rows][:, order]))
     depth = torch.from_numpy(data.depth[rows][:, order].astype(np.float32)) * DEPTH_UNIT
     poses = data.T_world_camera[rows][:, order]
     T = torch.from_numpy((invert(poses[:, :1]) @ poses).astype(np.float32))

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from PIL import Image
 
 from vipa.clips.clip import Clip, ClipError
 from vipa.geometry import matrix_from_quaternion_wxyz, rigid
@@ -13,6 +12,7 @@ from vipa.hand3d.estimators.pointmaps import PointMaps
 from vipa.io.hashing import network_content
 from vipa.models.cut3r import Cut3rModel
 from vipa.models.loading import load_model
+from vipa.models.pixels import resized, spatial_pixels
 
 
 class Cut3rPoints:
@@ -46,11 +46,8 @@ class Cut3rPoints:
             clip.intrinsics.width, clip.intrinsics.height, config.image_size, config.patch_size
         )
         for frame in frames:
-            picture = Image.fromarray(clip.frames.read([frame])[0]).resize(
-                (width, height), Image.Resampling.BICUBIC
-            )
-            pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float().to(self.device)
-            out, state = self.model.step(pixels / 127.5 - 1.0, state, heads=("self", "pose"))
+            picture = resized([clip.frames.read([frame])[0]], (width, height)).to(self.device)
+            out, state = self.model.step(spatial_pixels(picture), state, heads=("self", "pose"))
             assert out.points_self is not None and out.conf_self is not None and out.camera_pose is not None
             points.append(out.points_self[0].float().cpu().numpy())
             confidence.append(out.conf_self[0].float().cpu().numpy())

@@ -4,12 +4,9 @@ Written anew from the published architecture, in the Hugging Face manner. Releas
 are brought by the user (`vipa import-weights cut3r FILE --out DIR`).
 """
 
-from vipa.models.cut3r.configuration_cut3r import (
-    Cut3rConfig,
-    cut3r_224_config,
-    cut3r_512_config,
-    nano_cut3r_config,
-)
+from typing import Any
+
+from vipa.models.cut3r.configuration_cut3r import Cut3rConfig, cut3r_224_config, cut3r_512_config
 from vipa.models.cut3r.importing import import_cut3r
 from vipa.models.cut3r.losses import cut3r_loss
 from vipa.models.cut3r.modeling_cut3r import Cut3rModel, Cut3rOutput, Cut3rState
@@ -22,6 +19,7 @@ from vipa.models.cut3r.readout import (
     fused_cloud,
     write_ply,
 )
+from vipa.moved import old_name
 
 __all__ = [
     "Cut3rConfig",
@@ -38,6 +36,9 @@ __all__ = [
     "estimated_intrinsics",
     "fused_cloud",
     "import_cut3r",
-    "nano_cut3r_config",
     "write_ply",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    return old_name(__name__, name)

@@ -1,4 +1,4 @@
-"""Sizes of a CUT3R network (docs/cut3r.md): the released ones, nano, and any other."""
+"""Sizes of a CUT3R network (docs/cut3r.md): the released ones and any other."""
 
 import math
 from typing import Any
@@ -112,24 +112,3 @@ def cut3r_512_config() -> Cut3rConfig:
 def cut3r_224_config() -> Cut3rConfig:
     """The released `cut3r_224_linear_4`: 748,443,655 parameters."""
     return Cut3rConfig(head="linear", image_size=224)
-
-
-def nano_cut3r_config() -> Cut3rConfig:
-    """The miniature that the project trains itself: 112 px, about 3 million parameters, no ray maps."""
-    return Cut3rConfig(
-        encoder_width=192,
-        encoder_depth=4,
-        encoder_heads=6,
-        decoder_width=80,
-        decoder_depth=4,
-        decoder_heads=5,
-        state_heads=5,
-        state_size=64,
-        memory_size=16,
-        memory_depth=1,
-        transform_depth=1,
-        ray_map_depth=0,
-        head="linear",
-        mlp_ratio=2,
-        image_size=112,
-    )

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from PIL import Image
 from transformers import BatchFeature
 from transformers.image_processing_base import ImageProcessingMixin
 
 from vipa.geometry import Intrinsics
+from vipa.models.pixels import as_picture, spatial_pixels, stacked
 
 Picture = Image.Image | np.ndarray
 Mode = Literal["long", "short", "square"]
@@ -60,17 +60,17 @@ class Cut3rProcessor(ImageProcessingMixin):
             raise ValueError(
                 f"Cut3rProcessor: clips of {[len(clip) for clip in clips]} frames in one batch; make them equally long"
             )
-        pictures = [[_picture(frame, i) for i, frame in enumerate(clip)] for clip in clips]
+        pictures = [
+            [as_picture(frame, f"Cut3rProcessor: frame {i}") for i, frame in enumerate(clip)] for clip in clips
+        ]
         sizes = {picture.size for clip in pictures for picture in clip}
         if len(sizes) > 1:
             listed = ", ".join(f"{width} x {height}" for width, height in sorted(sizes))
             raise ValueError(
                 f"Cut3rProcessor: frames of different sizes in one batch ({listed}); resize them first"
             )
-        arrays = np.stack([[np.asarray(self.apply(picture)) for picture in clip] for clip in pictures])
-        data: dict[str, Any] = {
-            "images": (torch.from_numpy(arrays).permute(0, 1, 4, 2, 3).float() / 255 - 0.5) / 0.5
-        }
+        made = stacked([self.apply(picture) for clip in pictures for picture in clip])
+        data: dict[str, Any] = {"images": spatial_pixels(made.unflatten(0, (len(clips), -1)))}
         if intrinsics is not None:
             cameras = [intrinsics] if isinstance(intrinsics, Intrinsics) else list(intrinsics)
             if len(cameras) != len(clips):
@@ -95,9 +95,9 @@ class Cut3rProcessor(ImageProcessingMixin):
         return (w, h), (x - half_w, y - half_h, x + half_w, y + half_h)
 
     def apply(self, picture: Image.Image) -> Image.Image:
-        """Lanczos when it shrinks, bicubic when it grows."""
+        """Lanczos when it shrinks, bicubic when it grows, as the released loaders; "square" always bicubic."""
         size, box = self.plan(*picture.size)
-        shrinks = max(picture.size) > max(size)
+        shrinks = self.mode != "square" and max(picture.size) > max(size)
         return picture.resize(size, Image.Resampling.LANCZOS if shrinks else Image.Resampling.BICUBIC).crop(box)
 
     def adjust(self, camera: Intrinsics, sizes: set[tuple[int, int]] | None = None) -> Intrinsics:
@@ -114,14 +114,3 @@ class Cut3rProcessor(ImageProcessingMixin):
 
 def _is_picture(item: Any) -> bool:
     return isinstance(item, Image.Image) or (isinstance(item, np.ndarray) and item.ndim == 3)
-
-
-def _picture(frame: Any, index: int) -> Image.Image:
-    if isinstance(frame, Image.Image):
-        return frame.convert("RGB")
-    if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
-        got = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
-        raise ValueError(
-            f"Cut3rProcessor: frame {index} is {got}; expected a PIL picture or a uint8 RGB array (H, W, 3) in 0..255"
-        )
-    return Image.fromarray(frame)

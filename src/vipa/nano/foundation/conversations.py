@@ -79,7 +79,7 @@ class FoundationQuestions(ModelLoss):
         """Image fractions (length, 2) of the thing that a prompt's token is part of the name of; NaN elsewhere."""
         found = torch.full((len(ids), 2), torch.nan)
         for thing in (*picture.objects, *picture.hands):
-            name = torch.tensor(self.packer.ids(f" {thing.name}"))
+            name = torch.tensor(self.packer.processor.ids(f" {thing.name}"))
             if thing.visible:
                 here = (ids.unfold(0, len(name), 1) == name).all(1) & (labels[: 1 - len(name)] == IGNORE)
                 for offset in range(len(name)):

@@ -14,12 +14,12 @@ from vipa.hand3d.words.motion_wordings import MOTION_WORDINGS
 from vipa.hand3d.words.visual_wordings import VISUAL_WORDINGS
 from vipa.hands.motion_codec import MotionCodec
 from vipa.io.files import atomic_write
-from vipa.models.presets import nano_processor, nano_vlm_config
 from vipa.nano.foundation.picture_questions import sample_turns
 from vipa.nano.foundation.picture_set import Pictures, render_pictures
 from vipa.nano.foundation.start import new_language_model
 from vipa.nano.foundation.tokenizer import train_tokenizer
 from vipa.nano.foundation.vision import VisionTraining, train_vision
+from vipa.nano.sizes import nano_processor, nano_vlm_config
 from vipa.training.loop import train
 from vipa.training.record import require_equal
 from vipa.training.runs import TrainRun

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from vipa.io.progress import training_progress
-from vipa.models.cut3r import Cut3rConfig, Cut3rModel, Cut3rOutput, nano_cut3r_config
+from vipa.models.cut3r import Cut3rConfig, Cut3rModel, Cut3rOutput
 from vipa.models.cut3r.losses import cut3r_loss, quaternion_wxyz
 from vipa.models.loading import load_model
 from vipa.models.starts import start_hash
 from vipa.nano.foundation.correspondence import Correspondence
+from vipa.nano.sizes import nano_cut3r_config
 from vipa.training.checkpoints import cut_log, read_state, require_finite
 from vipa.training.optimiser import make_optimiser
 from vipa.training.schedule import warmup_cosine

@@ -11,9 +11,9 @@ from transformers import InternVLVisionModel
 
 from vipa.models import VipaForConditionalGeneration
 from vipa.models.motion_tokens import add_motion_tokens
-from vipa.models.presets import Vocabulary, nano_vlm_config
+from vipa.models.pixels import semantic_pixels
 from vipa.nano.foundation.picture_set import PAINTS, THINGS, Pictures
-from vipa.nano.foundation.vision import pixels
+from vipa.nano.sizes import Vocabulary, nano_vlm_config
 
 ALIGNMENT_PICTURES = 3_000
 
@@ -73,7 +73,7 @@ def align_projector(
     rows = torch.linspace(0, len(data) - 1, min(len(data), ALIGNMENT_PICTURES)).long()
     with torch.no_grad():
         semantic = torch.cat(
-            [model.encode_images(pixels(torch.from_numpy(data.rgb[r])))[0] for r in rows.split(64)]
+            [model.encode_images(semantic_pixels(torch.from_numpy(data.rgb[r])))[0] for r in rows.split(64)]
         )
     for _ in range(steps):
         some = torch.randint(len(rows), (batch,))

@@ -12,12 +12,10 @@ from torch.nn import functional as F
 from transformers import InternVLVisionConfig, InternVLVisionModel
 
 from vipa.io.progress import training_progress
+from vipa.models.pixels import semantic_pixels
 from vipa.nano.foundation.picture_set import PAINTS, THINGS, Pictures
 from vipa.training.optimiser import make_optimiser
 from vipa.training.schedule import warmup_cosine
-
-MEAN = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
-STD = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
 
 
 @dataclass(frozen=True)
@@ -51,11 +49,6 @@ class DenseHeads(nn.Module):
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         tokens = self.norm(tokens)
         return self.thing(tokens), self.paint(tokens), self.box(tokens)
-
-
-def pixels(rgb: Tensor) -> Tensor:
-    """(n, H, W, 3) uint8 -> (n, 3, H, W) float, normalised as InternVL's image processor does."""
-    return (rgb.permute(0, 3, 1, 2).float() / 255 - MEAN) / STD
 
 
 def train_vision(run: VisionTraining, config: InternVLVisionConfig, data: Pictures, held: Pictures) -> Path:
@@ -126,7 +119,7 @@ def _mirrored(batch: dict[str, Tensor], which: Tensor) -> dict[str, Tensor]:
 def _losses(
     run: VisionTraining, model: InternVLVisionModel, heads: DenseHeads, batch: dict[str, Tensor], jitter: bool
 ) -> tuple[Tensor, dict[str, float]]:
-    images = pixels(batch["rgb"])
+    images = semantic_pixels(batch["rgb"])
     if jitter:  # brightness and contrast: colours keep their names
         n = len(images)
         images = images * (1 + 0.15 * torch.randn(n, 1, 1, 1)) + 0.15 * torch.randn(n, 1, 1, 1)

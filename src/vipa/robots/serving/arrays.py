@@ -20,7 +20,9 @@ PLAIN = re.compile(r"[<>|=]?[biuf](1|2|4|8)")  # numpy's own parser of types nev
 
 def pack(message: Any) -> bytes:
     """A message of maps, lists, numbers, texts and arrays. ValueError for arrays that are not of plain numbers."""
-    return msgpack.packb(message, default=_encode)
+    packed = msgpack.packb(message, default=_encode)
+    assert packed is not None  # only without a buffer of its own
+    return packed
 
 
 def unpack(data: bytes) -> Any:
