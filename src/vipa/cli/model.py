@@ -48,9 +48,9 @@ def check(model: Annotated[str, tyro.conf.Positional], /, tolerance: float | Non
     """Whether a trained model is what was saved, bit for bit, and computes what it computed then, up to rounding. Exit
     code 1 where not.
 
-    model: a folder as training wrote it (its `model` folder), or a shipped one (nano:stage1). tolerance: largest difference of outputs, relative to the
-    largest recorded value; by default 1e-4 in fp32 (another processor makes about 1e-6), 0.03 in half precision and
-    where the record is of another kind of device.
+    model: a folder as training wrote it (its `model` folder), or a shipped one (nano:stage1). tolerance: largest
+    difference of outputs, relative to the largest recorded value; by default 1e-4 in fp32 (another processor makes
+    about 1e-6), 0.03 in half precision and where the record is of another kind of device.
     """
     from vipa.models import selfcheck
 

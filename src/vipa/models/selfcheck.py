@@ -60,8 +60,8 @@ def verify(
 ) -> Verdict:
     """Whether the model still is and computes what was recorded.
 
-    start: a folder, or a shipped model (nano:stage1). model: the one there, as stored, unless given. tolerance: by the dtype (TOLERANCES) unless given. ValueError
-    where nothing was recorded, or where a file is damaged.
+    start: a folder, or a shipped model (nano:stage1). model: the one there, as stored, unless given. tolerance: by the
+    dtype (TOLERANCES) unless given. ValueError where nothing was recorded, or where a file is damaged.
     """
     path = beside(start, FILE)
     if not path.exists():
