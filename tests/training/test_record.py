@@ -20,8 +20,8 @@ from vipa.training.record import data_hash
 def stopped(run, monkeypatch):
     """A run that was interrupted after its first save, with three of six steps done."""
 
-    def save_then_stop(out, step, model, optimizer):
-        save_progress(out, step, model, optimizer)
+    def save_then_stop(out, step, *rest):
+        save_progress(out, step, *rest)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(loop, "save_progress", save_then_stop)

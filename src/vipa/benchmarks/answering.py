@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from transformers import LogitsProcessorList
 
-from vipa.data.tokens import EncodedImages, Group
+from vipa.data.component import Group
+from vipa.data.images import encoded
 from vipa.hand3d.dataset.reader import Hand3D
 from vipa.hand3d.dataset.records import ActionRecord, VisualRecord
 from vipa.hands.conventions import Conventions
@@ -94,11 +95,9 @@ class ModelAnswerer:
         max_new_tokens: int = 0,
     ) -> list[str]:
         groups = [group for group, _ in asked]
-        encoded = EncodedImages.of(
-            self.model, self.processor, groups, self._read
-        )  # records of a clip share frames
+        images = encoded(self.model, self.processor, groups, self._read)  # records of a clip share frames
         prompts = self.packer.prompts([(len(group), text) for group, text in asked])
-        inputs = {k: v.to(self.device) for k, v in prompts.items()} | encoded.inputs(groups, self.device)
+        inputs = {k: v.to(self.device) for k, v in prompts.items()} | images
         length, end = inputs["input_ids"].shape[1], self.tokenizer.convert_tokens_to_ids(END)
         processors = LogitsProcessorList()
         if hands:

@@ -14,8 +14,8 @@ class DataSpec:
     of foundation pictures), `episodes` (a folder of robot demonstrations). batch: samples a step: pairs of question and
     answer, for `foundation` pictures (with fresh questions each time), for `episodes` demonstration steps. weight: of
     its loss in the sum. turns: most pairs that share one image prefix. noise_draws: flow-matching draws per
-    demonstration step.
-    normalisation: of the robot's actions and states. ValueError for a number below 1.
+    demonstration step. normalisation: of the robot's actions and states. split: of a Hand3D folder. ValueError for a
+    number below 1.
     """
 
     kind: str
@@ -25,6 +25,7 @@ class DataSpec:
     turns: int = 12
     noise_draws: int = 4
     normalisation: Scheme = "quantiles"
+    split: str = "train"
 
     def __post_init__(self) -> None:
         for name in ("batch", "turns", "noise_draws"):

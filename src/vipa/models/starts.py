@@ -21,8 +21,10 @@ CONVENTIONS = "conventions.json"
 NANO_STAGES = ("foundation", "stage1", "stage2", "stage3")
 
 
-def load_start(start: str | Path) -> tuple[VipaForConditionalGeneration, VipaProcessor]:
-    """Model (float32, evaluation mode) and processor of `nano:STAGE` or of a folder.
+def load_start(start: str | Path, dtype: str = "float32") -> tuple[VipaForConditionalGeneration, VipaProcessor]:
+    """Model (evaluation mode) and processor of `nano:STAGE` or of a folder.
+
+    dtype: of a folder's weights; `auto` is what it says of itself. nano is always float32.
 
     A folder is one that training or `save_pretrained` wrote, or holds two parts `vlm` and `spatial`, which are
     joined as nano's foundation is. ValueError for anything else.
@@ -35,7 +37,7 @@ def load_start(start: str | Path) -> tuple[VipaForConditionalGeneration, VipaPro
         return join_nano(folder)
     if not (folder / "config.json").exists():
         raise _no_model(name)
-    model = load_model(VipaForConditionalGeneration, folder, expected="vipa")
+    model = load_model(VipaForConditionalGeneration, folder, expected="vipa", dtype=dtype)
     return model, load_processor(VipaProcessor, folder)
 
 

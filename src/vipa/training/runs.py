@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from vipa.data.spec import DataSpec
+from vipa.training.parts import Lora
 
-Preset = Literal["nano", "vipa-2b"]
+Preset = Literal["nano", "vipa-2b", "vipa-1b"]
 Precision = Literal["fp32", "bf16"]
 
 
@@ -21,9 +22,18 @@ class TrainRun:
     (`VipaForConditionalGeneration.parts`); everything else is frozen. steps: optimiser steps. warmup: fraction of
     the steps. betas, eps: of AdamW; only matrices decay (`training.optimiser`). gradient_clip: largest norm of the
     gradient. precision: of the language model's and the heads' arithmetic; weights learn in fp32, and the encoders'
-    precision is the start's (`VipaConfig.encoder_precision`). threads: CPU threads (None: torch's own choice).
-    compile: the language model's layers by torch.compile, which needs a C++ compiler and about a minute, and then
-    nearly halves a step of nano on a CPU.
+    precision is the start's (`VipaConfig.encoder_precision`). frozen: how frozen parts are held. lora: adapters
+    instead of the language model's own weights. average: decay of a moving average of what learns, which becomes the
+    model (0: none).
+
+    How it is computed, which changes rounding at most: accumulate: micro-batches of a step in each process. images:
+    `pixels` are encoded in every step, `tokens` once, below `cache` (None: below `out`, until the run ends). workers:
+    processes that load data ahead. recompute: activations, for less memory. parallel: of several processes, `ddp` or
+    `fsdp`. threads: CPU threads (None: torch's own choice). compile: the language model's layers by torch.compile,
+    which needs a C++ compiler and about a minute, and then nearly halves a step of nano on a CPU.
+
+    save_every, keep: steps between saves of progress, and how many are kept. validation: data that is not learned
+    from, looked at after every `validate_every` steps (0: never). trackers: accelerate's, such as `tensorboard`.
     """
 
     name: str
@@ -39,18 +49,35 @@ class TrainRun:
     eps: float = 1e-8
     gradient_clip: float = 1.0
     precision: Precision = "bf16"
+    frozen: Precision = "bf16"
+    lora: Lora | None = None
+    average: float = 0.0
     seed: int = 0
+    accumulate: int = 1
+    images: Literal["pixels", "tokens"] = "pixels"
+    cache: Path | None = None
+    workers: int = 0
+    recompute: bool = False
+    parallel: Literal["ddp", "fsdp"] = "ddp"
     save_every: int = 500
+    keep: int = 2
     log_every: int = 10
+    validation: tuple[DataSpec, ...] = ()
+    validate_every: int = 0
+    trackers: tuple[str, ...] = ()
     device: str = "auto"
     threads: int | None = None
     compile: bool = False
 
     def __post_init__(self) -> None:
-        if not self.data or self.save_every < 1 or self.log_every < 1:
+        if not self.data or min(self.save_every, self.log_every, self.accumulate, self.keep) < 1:
             raise ValueError(
-                f"run {self.name!r}: it needs data, and save_every and log_every of at least 1, got "
-                f"{len(self.data)} components, {self.save_every}, {self.log_every}"
+                f"run {self.name!r}: it needs data, and save_every, log_every, accumulate and keep of at least 1, got "
+                f"{len(self.data)} components, {self.save_every}, {self.log_every}, {self.accumulate}, {self.keep}"
+            )
+        if not 0 <= self.average < 1 or self.workers < 0:
+            raise ValueError(
+                f"run {self.name!r}: average must be in 0..1 and workers at least 0, got {self.average}, {self.workers}"
             )
         if self.steps < 1 or not 0 <= self.warmup <= 1 or self.learning_rate <= 0:
             raise ValueError(
@@ -82,7 +109,7 @@ def stage1(preset: Preset, data: Path, out: Path, start: str | None = None) -> T
     )
     if preset == "nano":
         spec = DataSpec("hand3d_visual", data, batch=20, turns=8)  # about 8 image prefixes a step
-        run = replace(run, data=(spec,), trained=NANO_STAGE1_PARTS, steps=1_200, learning_rate=7e-4)
+        run = replace(_nano(run), data=(spec,), trained=NANO_STAGE1_PARTS, steps=1_200, learning_rate=7e-4)
     return run
 
 
@@ -101,7 +128,7 @@ def stage2(preset: Preset, data: Path, out: Path, start: str | None = None) -> T
     )
     if preset == "nano":
         spec = DataSpec("hand3d_action", data, batch=22, turns=4)  # likewise
-        run = replace(run, data=(spec,), steps=1_400, learning_rate=7e-4)
+        run = replace(_nano(run), data=(spec,), steps=1_400, learning_rate=7e-4)
     return run
 
 
@@ -111,7 +138,7 @@ def stage3(preset: Preset, data: Path, out: Path, start: str | None = None) -> T
         name="stage3",
         start=start or _start(preset, "stage2"),
         out=out,
-        data=(DataSpec("episodes", data, batch=128),),
+        data=(DataSpec("episodes", data, batch=128, noise_draws=1),),
         trained=STAGE3_PARTS,
         steps=30_000,
         learning_rate=5e-5,
@@ -120,13 +147,13 @@ def stage3(preset: Preset, data: Path, out: Path, start: str | None = None) -> T
     )
     if preset == "nano":
         spec = DataSpec("episodes", data, batch=32, noise_draws=8)
-        run = replace(run, data=(spec,), steps=2_200, learning_rate=5e-4)
+        run = replace(_nano(run), data=(spec,), steps=2_200, learning_rate=5e-4)
     return run
 
 
 def foundation_language(pictures: Path, out: Path, start: str) -> TrainRun:
     """nano's stand-in for InternVL's pretraining: projector and language model learn on a dense-pretrained encoder."""
-    return TrainRun(
+    run = TrainRun(
         name="foundation",
         start=start,
         out=out,
@@ -137,6 +164,12 @@ def foundation_language(pictures: Path, out: Path, start: str) -> TrainRun:
         weight_decay=0.01,
         warmup=0.05,
     )
+    return _nano(run)
+
+
+def _nano(run: TrainRun) -> TrainRun:
+    """Encoders as they ship, each picture through them once: on two cores their passes would be half of a step."""
+    return replace(run, frozen="fp32", images="tokens")
 
 
 STAGES = {"stage1": stage1, "stage2": stage2, "stage3": stage3}

@@ -7,7 +7,7 @@ import importlib
 import pkgutil
 from importlib.metadata import entry_points
 
-from vipa.data.mixture import Component
+from vipa.data.component import Component
 from vipa.data.spec import DataSpec
 from vipa.models.packing import Packer
 
