@@ -3,7 +3,7 @@
 from torch import nn
 
 from vipa.models.starts import load_start
-from vipa.training.loop import freeze_all_but
+from vipa.training.parts import freeze_all_but
 from vipa.training.optimiser import weight_decay_groups
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -90,6 +91,7 @@ def train(run: TrainRun, watch: Watch | None = None) -> TrainResult:
         if steps == run.steps:
             if team.first:
                 save_model(model_path, finish(built), built.processor, built.extras)
+                shutil.rmtree(run.out / "progress", ignore_errors=True)
             team.wait()
     return TrainResult(model_path, log_path, steps, loss)
 
