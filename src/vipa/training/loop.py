@@ -29,13 +29,13 @@ from vipa.training.checkpoints import (
 )
 from vipa.training.meters import Meters
 from vipa.training.optimiser import make_optimiser
-from vipa.training.parallel import distribute, gradients_stay, whole
+from vipa.training.parallel import clip, distribute, exchange_rest, gradients_stay, whole
 from vipa.training.parts import DTYPES
 from vipa.training.processes import Processes, processes
 from vipa.training.record import record_of, require_same, save_record
 from vipa.training.runs import TrainRun
 from vipa.training.schedule import warmup_cosine
-from vipa.training.setup import Built, build, finish
+from vipa.training.setup import TOKENS, Built, build, finish
 from vipa.training.tracking import trackers
 from vipa.training.validation import validate
 
@@ -87,17 +87,23 @@ def train(run: TrainRun, watch: Watch | None = None) -> TrainResult:
         built = build(run, team)
         if team.first:
             save_record(run.out, record)
-        steps, loss = _learn(run, built, team, log_path, watch)
-        if steps == run.steps:
+        steps, loss, learned = _learn(run, built, team, log_path, watch)
+        if learned is not None:
+            shared = team.world > 1 and run.parallel == "fsdp"
+            tensors = {name: whole(p.detach()).cpu() for name, p in learned.items()} if shared else None
             if team.first:
-                save_model(model_path, finish(built), built.processor, built.extras)
-                shutil.rmtree(run.out / "progress", ignore_errors=True)
+                save_model(model_path, finish(run, built, tensors), built.processor, built.extras)
+                for left in ("progress", TOKENS):
+                    shutil.rmtree(run.out / left, ignore_errors=True)
             team.wait()
     return TrainResult(model_path, log_path, steps, loss)
 
 
-def _learn(run: TrainRun, built: Built, team: Processes, log_path: Path, watch: Watch | None) -> tuple[int, float]:
-    """The steps that are left; how many are done now, and the last loss."""
+def _learn(
+    run: TrainRun, built: Built, team: Processes, log_path: Path, watch: Watch | None
+) -> tuple[int, float, dict[str, nn.Parameter] | None]:
+    """The steps that are left; how many are done now, the last loss, and the model's learned parameters, or None where
+    it was asked to stop."""
     model = built.model
     learner = Learner(built).to(team.device)
     called = distribute(learner, list(model.model.language_model.layers), run.parallel, team)
@@ -131,7 +137,7 @@ def _learn(run: TrainRun, built: Built, team: Processes, log_path: Path, watch: 
                     _gradients(run, called, built.mixture, parts, team, step, False)
                 optimizer.zero_grad(set_to_none=True)
             loss, terms, samples, stop = _gradients(run, called, built.mixture, parts, team, step, asked())
-            norm = float(whole(nn.utils.clip_grad_norm_(learned.values(), run.gradient_clip)))
+            norm = clip(learned.values(), run.gradient_clip)
             if not math.isfinite(loss) or not math.isfinite(norm):
                 raise ValueError(_ended(run, f"loss {loss} and gradient norm {norm} at step {step + 1}"))
             for group in optimizer.param_groups:
@@ -164,10 +170,11 @@ def _learn(run: TrainRun, built: Built, team: Processes, log_path: Path, watch: 
                 raise type(error)(_ended(run, f"{error} after step {done}")) from None
             progress(loss, samples)
             if stop and not last:
-                return done, loss
+                return done, loss, None
     if average is not None:
         average.put()
-    return run.steps, loss
+    names = {id(p): name for name, p in model.named_parameters()}
+    return run.steps, loss, {names[id(p)]: p for p in learned.values() if id(p) in names}
 
 
 def _gradients(
@@ -203,6 +210,7 @@ def _gradients(
                 (loss * (weight * team.world)).backward()  # gradients are averaged over processes
             losses[batch.number] += float(loss.detach())
             samples += batch.samples
+    exchange_rest(called, team)
     *losses, count = team.sum([*losses, float(samples)])
     kinds = [component.spec for component, _ in mixture.components]
     total = sum(spec.weight * loss for spec, loss in zip(kinds, losses))

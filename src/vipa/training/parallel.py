@@ -1,9 +1,10 @@
 """Several processes on one model: each holds it whole (DDP), or its share of what learns (FSDP2)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
+import torch.distributed as dist
 from torch import nn
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
@@ -18,18 +19,19 @@ def distribute(learner: nn.Module, layers: list[nn.Module], how: str, processes:
     """The module to call in the place of `learner`. how: ddp or fsdp.
 
     fsdp: parameters that learn, their gradients and their optimiser state are shared out, a group for each of `layers`
-    and one for the rest; frozen parameters stay whole in every process (in bfloat16 they are small beside the rest).
+    and one for the rest; frozen parameters stay whole in every process (in bfloat16 they are small beside the rest),
+    and so do single numbers, which cannot be shared out (`exchange_rest`).
     """
     if processes.world == 1:
         return learner
     if how == "ddp":
         devices = [processes.device] if processes.device.type == "cuda" else None
         return DistributedDataParallel(learner, device_ids=devices, find_unused_parameters=True)
-    frozen = {p for p in learner.parameters() if not p.requires_grad}
+    stay = {p for p in learner.parameters() if not p.requires_grad or p.ndim == 0}
     for layer in layers:
         if any(p.requires_grad for p in layer.parameters()):
-            fully_shard(layer, ignored_params=frozen)
-    fully_shard(learner, ignored_params=frozen)
+            fully_shard(layer, ignored_params=stay)
+    fully_shard(learner, ignored_params=stay)
     return learner
 
 
@@ -45,6 +47,29 @@ def gradients_stay(module: nn.Module, stay: bool) -> Iterator[None]:
             yield
     else:
         yield
+
+
+def exchange_rest(learner: nn.Module, processes: Processes) -> None:
+    """After a step's last backward pass: gradients that are nobody's to exchange become the mean over processes."""
+    if processes.world == 1 or not isinstance(learner, FSDPModule):
+        return
+    for parameter in learner.parameters():
+        if parameter.grad is not None and not isinstance(parameter, DTensor):
+            dist.all_reduce(parameter.grad)
+            parameter.grad /= processes.world
+
+
+def clip(parameters: Iterable[nn.Parameter], largest: float) -> float:
+    """Scales the gradients down to a norm of at most `largest`; their norm before, over all processes."""
+    learned = [p for p in parameters if p.grad is not None]
+    kinds = ([p for p in learned if isinstance(p, DTensor)], [p for p in learned if not isinstance(p, DTensor)])
+    norms = [
+        whole(nn.utils.get_total_norm([p.grad for p in some if p.grad is not None])) for some in kinds if some
+    ]
+    total = torch.linalg.vector_norm(torch.stack([norm.float() for norm in norms]))
+    for some in kinds:
+        nn.utils.clip_grads_with_norm_(some, largest, total)
+    return float(total)
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:

@@ -1,9 +1,7 @@
 """From a TrainRun to what the loop needs: model, processor, data with its images, and what travels along."""
 
 import json
-import shutil
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +11,6 @@ from vipa.data.demonstrations import Demonstrations
 from vipa.data.images import EncodedImages, Images, Pixels
 from vipa.data.kinds import open_component
 from vipa.data.mixture import Mixture, Share
-from vipa.data.spec import DataSpec
 from vipa.hands.conventions import Conventions
 from vipa.io.hashing import network_content
 from vipa.models import ActionHeadConfig, FusionConfig, VipaForConditionalGeneration, VipaProcessor
@@ -33,7 +30,7 @@ TOKENS = "encoder_tokens"
 @dataclass(frozen=True)
 class Built:
     """Model on the run's device, processor, mixtures, and the JSON files that are saved with the model. adapters: what
-    `merge_lora` takes, or None. temporary: a folder that goes when the run ends."""
+    `merge_lora` takes, or None."""
 
     model: VipaForConditionalGeneration
     processor: VipaProcessor
@@ -41,13 +38,11 @@ class Built:
     validation: Mixture | None
     extras: dict[str, Any]
     adapters: Any
-    temporary: Path | None
 
 
 def build(run: TrainRun, team: Processes) -> Built:
     """ValueError where data and model do not fit."""
-    torch.manual_seed(run.seed)
-    model, processor = load_start(run.start, dtype="auto")
+    model, processor = _start(run)
     packer = Packer(processor.tokenizer, model.config.image_seq_length)
     extras: dict[str, Any] = {}
     components: list[Component] = []
@@ -59,9 +54,7 @@ def build(run: TrainRun, team: Processes) -> Built:
             _fit_action_head(model, contract)
         _learn_conventions(model, component, run.start)
         components.append(component)
-    freeze_all_but(model, run.trained)
-    adapters = add_lora(model, run.lora) if run.lora else None
-    hold(model, run.frozen, team.device)
+    adapters = _prepare(run, model, team.device)
     model.set_attn_implementation({"text_config": PACKED_TURNS})
     if run.recompute:
         recompute(model)
@@ -71,17 +64,36 @@ def build(run: TrainRun, team: Processes) -> Built:
     learned, held_out = fed[: len(run.data)], fed[len(run.data) :]
     mixture = Mixture(learned, run.seed, Share(team.rank, team.world, run.accumulate))
     validation = Mixture(held_out, run.seed, Share(team.rank, team.world)) if held_out else None
-    temporary = run.out / TOKENS if run.images == "tokens" and run.cache is None else None
-    return Built(model, processor, mixture, validation, extras, adapters, temporary)
+    return Built(model, processor, mixture, validation, extras, adapters)
 
 
-def finish(built: Built) -> VipaForConditionalGeneration:
-    """The model as it is saved: adapters merged; the run's own cache goes."""
-    if built.adapters is not None:
-        merge_lora(built.model, built.adapters)
-    if built.temporary is not None:
-        shutil.rmtree(built.temporary, ignore_errors=True)
-    return built.model
+def _start(run: TrainRun) -> tuple[VipaForConditionalGeneration, VipaProcessor]:
+    torch.manual_seed(run.seed)
+    return load_start(run.start, dtype="auto")
+
+
+def _prepare(run: TrainRun, model: VipaForConditionalGeneration, device: torch.device) -> Any:
+    """What learns and what does not, each as the run holds it; returns the adapters."""
+    freeze_all_but(model, run.trained)
+    adapters = add_lora(model, run.lora) if run.lora else None
+    hold(model, run.frozen, device)
+    return adapters
+
+
+def finish(run: TrainRun, built: Built, learned: dict[str, torch.Tensor] | None) -> VipaForConditionalGeneration:
+    """The model as it is saved: adapters merged. learned: its parameters, where the model's own are shared out."""
+    model, adapters = built.model, built.adapters
+    if learned is not None:
+        model, _ = _start(run)
+        adapters = _prepare(run, model, torch.device("cpu"))
+        model.config.conventions = built.model.config.conventions
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if name in learned:
+                    parameter.copy_(learned[name])
+    if adapters is not None:
+        merge_lora(model, adapters)
+    return model
 
 
 def _images(
@@ -143,10 +155,3 @@ def _fit_action_head(model: VipaForConditionalGeneration, contract: ActionContra
             f"action head: the demonstrations are of {contract.robot!r} with state and action lengths {expected} "
             f"and horizon {contract.horizon}; the model has {action.embodiments} and horizon {action.horizon}"
         )
-
-
-def validation_of(data: tuple[DataSpec, ...]) -> tuple[DataSpec, ...]:
-    """The held-out splits of the same Hand3D folders."""
-    from dataclasses import replace
-
-    return tuple(replace(spec, split="validation") for spec in data if spec.kind.startswith("hand3d_"))
