@@ -46,6 +46,8 @@ def data_hash(spec: DataSpec) -> str:
     """Of everything that a component reads. ValueError where it is not there."""
     if spec.kind in ("hand3d_visual", "hand3d_action"):
         return Hand3D(spec.path).content_hash((spec.kind.removeprefix("hand3d_"), "frames"), spec.split)
+    if spec.path.is_file():
+        return hash_files(spec.path.parent, [spec.path])
     files = [path for path in spec.path.rglob("*") if path.suffix in (".npz", ".parquet", ".json")]
     if not files:
         raise ValueError(f"{spec.path}: no {spec.kind} data to train on here")
