@@ -50,7 +50,7 @@ class NoImages:
     def read(self, group):
         pass
 
-    def inputs(self, groups):
+    def inputs(self, groups, moment):
         return {}
 
 

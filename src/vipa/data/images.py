@@ -5,8 +5,8 @@ tokens cost disk (some 100 kB an image for nano, 3 MB for the paper's sizes).
 """
 
 import json
+import zlib
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,12 +17,17 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from vipa.data.augmentation import Change
 from vipa.data.component import Component, Group
 from vipa.io.files import atomic_write
 from vipa.models import FusionConfig, VipaForConditionalGeneration, VipaProcessor
 
 UNITS = 256
 """Clips or images in a shard of the cache."""
+
+
+Moment = tuple[int, int, int]
+"""Seed, component, step: what augmentation follows from, beside the pictures' own names."""
 
 
 class Images(Protocol):
@@ -32,35 +37,40 @@ class Images(Protocol):
         """ValueError or OSError where they cannot be read."""
         ...
 
-    def inputs(self, groups: Sequence[Group]) -> dict[str, Any]:
+    def inputs(self, groups: Sequence[Group], moment: Moment) -> dict[str, Any]:
         """The model's image inputs for groups, in order."""
         ...
 
 
 class Pixels:
-    """Images read and resized when they are asked for."""
+    """Images read, changed as the component wants it, and resized when they are asked for."""
 
     def __init__(self, component: Component, processor: VipaProcessor, spatial: bool):
         self.component, self.processor, self.spatial = component, processor, spatial
-        self._pixels = lru_cache(maxsize=256)(self._read)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"component": self.component, "processor": self.processor, "spatial": self.spatial}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)
-
-    def _read(self, group: Group) -> dict[str, Tensor]:
-        pixels = self.processor.pixels(list(self.component.read(group)))
-        return pixels if self.spatial else {"pixel_values": pixels["pixel_values"]}
+        self._at_hand: dict[Group, list[np.ndarray]] = {}
 
     def read(self, group: Group) -> None:
-        self._pixels(group)
+        if group not in self._at_hand:
+            self._at_hand[group] = list(self.component.read(group))
 
-    def inputs(self, groups: Sequence[Group]) -> dict[str, Any]:
-        pixels = [self._pixels(group) for group in groups]
-        lengths = [1] * sum(map(len, groups)) if self.component.views else [len(group) for group in groups]
-        return {name: torch.cat([p[name] for p in pixels]) for name in pixels[0]} | {"clip_lengths": lengths}
+    def inputs(self, groups: Sequence[Group], moment: Moment) -> dict[str, Any]:
+        images = []
+        for group in groups:
+            self.read(group)
+            images += self._changed(group, moment)
+        self._at_hand.clear()
+        pixels = self.processor.pixels(images)
+        lengths = [1] * len(images) if self.component.views else [len(group) for group in groups]
+        wanted = pixels if self.spatial else {"pixel_values": pixels["pixel_values"]}
+        return wanted | {"clip_lengths": lengths}
+
+    def _changed(self, group: Group, moment: Moment) -> list[np.ndarray]:
+        """All pictures of a group in one way."""
+        if not self.component.spec.augment:
+            return self._at_hand[group]
+        rng = np.random.default_rng([*moment, zlib.crc32("\n".join(group).encode())])
+        change = Change.drawn(self.component.spec.augment, rng)
+        return [change(image) for image in self._at_hand[group]]
 
 
 class EncodedImages:
@@ -121,7 +131,7 @@ class EncodedImages:
     def read(self, group: Group) -> None:
         """Nothing is left to read."""
 
-    def inputs(self, groups: Sequence[Group]) -> dict[str, Any]:
+    def inputs(self, groups: Sequence[Group], moment: Moment = (0, 0, 0)) -> dict[str, Any]:
         units = list(groups) if self.clips else [(key,) for group in groups for key in group]
         parts = [self._tokens(*self.places[unit]) for unit in units]
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

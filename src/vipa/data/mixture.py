@@ -99,7 +99,9 @@ class Mixture:
         draws = [np.random.default_rng([self.seed, number, step, int(place)]) for place in places]
         inputs, groups, samples = component.inputs(chosen, draws)
         items = component.items(inputs)
-        return Batch(number, inputs | images.inputs(groups), samples, items, tuple(replaced))
+        return Batch(
+            number, inputs | images.inputs(groups, (self.seed, number, step)), samples, items, tuple(replaced)
+        )
 
     def _readable(self, number: int, step: int, row: int, place: int, replaced: list[str]) -> int:
         """The row, or where its images cannot be read another one. ValueError where those cannot be read either."""

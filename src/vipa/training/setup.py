@@ -108,6 +108,8 @@ def _images(
     assert isinstance(fusion, FusionConfig)
     if run.images == "pixels":
         return Pixels(component, processor, fusion.reads_spatial)
+    if component.spec.augment:
+        raise ValueError("images: `tokens` are encoded once and cannot be augmented; take `pixels`, or augment 0")
     if learns := {"vision", "spatial"} & set(run.trained):
         raise ValueError(
             f"images: `tokens` are of frozen encoders, this run trains {sorted(learns)}; take `pixels`"
