@@ -1,5 +1,7 @@
 """Trainings: the foundation of nano, and the three stages."""
 
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -59,4 +61,9 @@ def _train(run: Any) -> None:
 
     print(run)
     result = train(run)
+    if result.steps < run.steps:
+        print(
+            f"{run.name}: asked to stop, saved after {result.steps} of {run.steps} steps; the same command goes on"
+        )
+        sys.exit(128 + signal.SIGTERM)
     print(f"{run.name}: {result.steps} steps, loss {result.final_loss:.3f}, model at {result.model}")
