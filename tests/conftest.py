@@ -61,3 +61,11 @@ def start(tmp_path_factory, tokenizer) -> Path:
     VipaForConditionalGeneration(nano_vipa_config(tokenizer)).save_pretrained(folder)
     nano_processor(tokenizer).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """What the tests can make again is kept in a folder of theirs."""
+    import os
+
+    os.environ["VIPA_CACHE"] = str(tmp_path_factory.mktemp("cache"))

@@ -80,18 +80,20 @@ def test_a_training_and_its_kind_of_data(install, hand3d_path, tmp_path, capsys)
         "one_word",
         '''
         """One word about every clip's first frame."""
-        from vipa.data.mixture import Turns
+        from vipa.data.turn_index import TurnIndex
+        from vipa.data.turns import Turns
         from vipa.hand3d.dataset.reader import Hand3D
-        from vipa.models.packing import Conversation
+        from vipa.io.cache import cache_folder
 
         def open_component(spec, packer, width):
             data = Hand3D(spec.path)
             first = {}
             for frame in data.frames():
                 first.setdefault(frame.clip_id, frame.id)
-            conversations = [Conversation((frame,), (("What is this?", "table"),)) for frame in first.values()]
+            pairs = [((frame,), "What is this?", "table") for frame in first.values()]
+            index = TurnIndex.made(cache_folder("one_word", data.content_hash(("frames",))), lambda: [pairs])
             read = lambda group: [data.image(frame) for frame in group]
-            return Turns(spec, conversations, read, packer, data.conventions)
+            return Turns(spec, index, read, packer, data.conventions)
         ''',
     )
     install(

@@ -176,7 +176,7 @@ def test_padded_numbers_of_a_short_embodiment_do_not_enter_the_loss():
 
 @pytest.mark.parametrize("tau", ["uniform", "beta"])
 def test_times_of_training_have_their_distribution(tau):
-    draws = head(tau=tau).sample_tau(20_000, torch.device("cpu"), generator())
+    draws = head(tau=tau).tau_of(torch.rand(20_000, generator=generator()))
     assert draws.min() >= 0
     assert draws.max() < 1
     expected = stats.uniform() if tau == "uniform" else stats.beta(1.5, 1)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from vipa.data.tokens import EncodedImages
+from vipa.data.images import encoded
 from vipa.nano.evaluation import read_column
 from vipa.nano.foundation.picture_set import render_pictures
 from vipa.nano.recipe import trained_parts
@@ -39,9 +39,8 @@ def test_the_foundation_finds_named_things_it_never_saw(tmp_path):
     torch.nn.init.zeros_(model.model.fusion.alpha)
     asked = [(str(i), t) for i, p in enumerate(data.pictures) for t in p.objects if t.visible][:64]
     groups = [(key,) for key, _ in asked]
-    encoded = EncodedImages.of(model, processor, groups, lambda group: data.rgb[[int(key) for key in group]])
     inputs = processor.prompts([(1, f"Point at the {t.name}.") for _, t in asked])
-    inputs |= encoded.inputs(groups, torch.device("cpu"))
+    inputs |= encoded(model, processor, groups, lambda group: data.rgb[[int(key) for key in group]])
     said = model.generate(**inputs, max_new_tokens=8, do_sample=False)[:, inputs["input_ids"].shape[1] :]
     points = np.array([text.split() for text in processor.tokenizer.batch_decode(said, skip_special_tokens=True)])
     centres = np.array([t.centre for _, t in asked])

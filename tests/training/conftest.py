@@ -26,5 +26,6 @@ def run(start, pictures, tmp_path) -> TrainRun:
         warmup=0.1,
         log_every=1,
         save_every=3,
+        frozen="fp32",
         threads=1,
     )

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from vipa.data.hand3d_turns import hand3d_turns
-from vipa.data.mixture import Mixture, Turns
+from vipa.data.mixture import Mixture, Share
 from vipa.data.spec import DataSpec
+from vipa.data.turn_index import TurnIndex
+from vipa.data.turns import Turns
 from vipa.hands.conventions import Conventions
+from vipa.io.cache import cache_folder
 from vipa.models.packing import Conversation
 from vipa.training.known import TRAININGS
 
@@ -31,37 +33,46 @@ class Packs:
 class Seen(Turns):
     """Turns that gives its packs as its inputs."""
 
-    def inputs(self, rng, rows):
+    def items(self, inputs):
+        return {"text": 1.0}
+
+    def inputs(self, rows, draws):
         given = []
         keep = self.packer
         self.packer = lambda packs: given.append(keep(packs)) or given[-1]
-        _, groups, samples = super().inputs(rng, rows)
+        _, groups, samples = super().inputs(rows, draws)
         self.packer = keep
         assert groups == [pack.images for pack in given[0].packs]
         return {"packs": given[0].packs}, groups, samples
 
 
 class NoImages:
-    def inputs(self, groups, device):
+    def read(self, group):
+        pass
+
+    def inputs(self, groups, moment):
         return {}
 
 
 def component(sizes, batch, turns):
     """Groups g0, g1, ... with so many pairs each; the first words of a question name its category."""
-    conversations = [
-        Conversation((f"g{i}",), tuple((f"kind {t % 3}: {i}/{t}", "answer") for t in range(size)))
-        for i, size in enumerate(sizes)
-    ]
+    rows = [((f"g{i}",), f"kind {t % 3}: {i}/{t}", "answer") for i, size in enumerate(sizes) for t in range(size)]
+    index = TurnIndex.made(cache_folder("test", "-".join(map(str, sizes))), lambda: [rows])
     spec = DataSpec("hand3d_visual", Path("x"), batch=batch, turns=turns)
-    return Seen(spec, conversations, lambda group: [], Packs(), Conventions())
+    return Seen(spec, index, lambda group: [], Packs(), Conventions())
 
 
-def mixture(*components, seed=0):
-    return Mixture([(c, NoImages()) for c in components], seed, torch.device("cpu"))
+def mixture(*components, seed=0, share=Share()):  # noqa: B008
+    return Mixture([(c, NoImages()) for c in components], seed, share)
 
 
 def pairs(packs):
     return [question for pack in packs for question, _ in pack.turns]
+
+
+def packs_of(mixed, step):
+    """Of the first component, all micro-batches."""
+    return [pack for batches in mixed.step(step) for pack in batches[0].inputs["packs"]]
 
 
 SIZES = (1, 30, 4, 1, 9, 2, 17)  # 64 pairs
@@ -73,14 +84,14 @@ def test_an_epoch_passes_each_pair_once_and_batches_run_across_its_border(batch,
     data = component(SIZES, batch, turns)
     mixed = mixture(data)
     steps = -(-3 * len(data) // batch)
-    packs = [inputs["packs"] for step in range(steps) for _, inputs, _ in mixed.batches(step)]
+    packs = [packs_of(mixed, step) for step in range(steps)]
     assert {sum(len(pack.turns) for pack in some) for some in packs} == {batch}, "every step has as many pairs"
     assert all(1 <= len(pack.turns) <= turns for some in packs for pack in some)
     for some in packs:
         for pack in some:
             assert {q.split(": ")[1].split("/")[0] for q, _ in pack.turns} == {pack.images[0][1:]}
     seen = [question for some in packs for question in pairs(some)]
-    everything = [q for c in data.conversations for q, _ in c.turns]
+    everything = [data.index.turn(row)[0] for row in range(len(data))]
     epochs = [seen[e * 64 : (e + 1) * 64] for e in range(3)]
     for epoch in epochs:
         assert sorted(epoch) == sorted(everything)
@@ -92,9 +103,7 @@ def test_an_epoch_passes_each_pair_once_and_batches_run_across_its_border(batch,
 
 def test_packs_are_of_about_equal_size_and_pairs_change_company():
     data = component((9, 30), batch=39, turns=8)
-    (inputs, _, _), (again, _, _) = (
-        data.inputs(np.random.default_rng(0), data.order(np.random.default_rng(seed))) for seed in (0, 1)
-    )
+    (inputs, _, _), (again, _, _) = (data.inputs(data.order(np.random.default_rng(seed)), []) for seed in (0, 1))
     sizes = {name: sorted(len(p.turns) for p in inputs["packs"] if p.images == (name,)) for name in ("g0", "g1")}
     assert sum(sizes["g0"]) == 9
     assert sum(sizes["g1"]) == 30
@@ -111,7 +120,41 @@ def test_a_step_follows_from_its_number_alone():
 
 
 def pairs_of(mixed, step):
-    return [pairs(inputs["packs"]) for _, inputs, _ in mixed.batches(step)]
+    return [pairs(batch.inputs["packs"]) for batches in mixed.step(step) for batch in batches]
+
+
+@pytest.mark.parametrize(("world", "parts"), [(1, 1), (1, 5), (3, 1), (2, 4)])
+def test_processes_and_micro_batches_share_out_the_same_step(world, parts):
+    whole = mixture(component(SIZES, 10, 4))
+    shares = [mixture(component(SIZES, 10, 4), share=Share(rank, world, parts)) for rank in range(world)]
+    for step in (0, 5, 40):
+        mine = [pairs(packs_of(share, step)) for share in shares]
+        assert [question for share in mine for question in share] == pairs(packs_of(whole, step))
+        assert all(mine), "nobody is left without rows"
+    with pytest.raises(ValueError, match="cannot be shared out to 3 processes"):
+        mixture(component(SIZES, 10, 4), share=Share(0, 3, 4))
+
+
+def test_rows_whose_images_cannot_be_read_are_replaced_and_reported():
+    class Broken(NoImages):
+        def __init__(self, *broken):
+            self.broken = broken
+
+        def read(self, group):
+            if group[0] in self.broken:
+                raise OSError(f"{group[0]}: damaged")
+
+    data = component(SIZES, 10, 4)
+    mixed = Mixture([(data, Broken("g1", "g6"))], seed=0)
+    batches = [mixed.step(step)[0][0] for step in range(20)]
+    read = [pack.images[0] for batch in batches for pack in batch.inputs["packs"]]
+    assert not {"g1", "g6"} & set(read)
+    assert all(batch.samples == 10 for batch in batches)
+    reasons = [why for batch in batches for why in batch.replaced]
+    assert len(reasons) > 60  # 47 of 64 rows are of those two groups
+    assert all("damaged" in why and "row" in why for why in reasons)
+    with pytest.raises(ValueError, match="nor could the 19 rows tried in its place"):
+        Mixture([(data, Broken(*(f"g{i}" for i in range(7))))], seed=0).step(0)
 
 
 @pytest.mark.parametrize("table", ["visual", "action"])
@@ -125,8 +168,11 @@ def test_an_epoch_of_a_filmed_data_set_has_its_records_and_shares(hand3d_path, t
     assert len(turns) == len(records)
     texts = Counter((r.question, r.answer) if table == "visual" else (r.prompt, r.response) for r in records)
     order = turns.order(np.random.default_rng(0))
-    passed = [turns.conversations[turns._of[row]].turns[row - turns._starts[turns._of[row]]] for row in order]
+    passed = [turns.index.turn(int(row)) for row in order]
     assert Counter(passed) == texts
+    images = {(r.question, r.answer): tuple(r.frame_ids) for r in records} if table == "visual" else {}
+    if table == "visual":
+        assert all(turns.group(row) == images[turns.index.turn(row)] for row in range(len(turns)))
 
 
 @pytest.mark.parametrize(("stage", "samples"), [("stage1", 300_368), ("stage2", 1_030_850)])

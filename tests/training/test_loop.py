@@ -11,7 +11,8 @@ from vipa.models import selfcheck
 from vipa.models.starts import load_start
 from vipa.training.checkpoints import save_progress
 from vipa.training.known import stage1
-from vipa.training.loop import freeze_all_but, train
+from vipa.training.loop import train
+from vipa.training.parts import freeze_all_but
 from vipa.training.runs import STAGE1_PARTS, STAGE2_PARTS, STAGE3_PARTS
 
 
@@ -45,8 +46,8 @@ def test_an_interrupted_run_resumes_to_the_same_losses_and_weights(run, tmp_path
     whole = train(run)
     broken = replace(run, out=tmp_path / "broken")
 
-    def save_then_stop(out, step, model, optimizer):
-        save_progress(out, step, model, optimizer)
+    def save_then_stop(out, step, *rest):
+        save_progress(out, step, *rest)
         raise KeyboardInterrupt
 
     monkeypatch.setattr("vipa.training.loop.save_progress", save_then_stop)

@@ -3,8 +3,8 @@
 from torch import nn
 
 from vipa.models.starts import load_start
-from vipa.training.loop import freeze_all_but
 from vipa.training.optimiser import weight_decay_groups
+from vipa.training.parts import freeze_all_but
 
 
 def test_only_matrices_of_linear_layers_decay(start):

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from vipa.data.mixture import text_inputs
-from vipa.data.tokens import EncodedImages
+from vipa.data.images import encoded as encode
+from vipa.data.turns import text_inputs
 from vipa.models import VipaProcessor, image_processor
 from vipa.models.attention import attend
 from vipa.models.packed_attention import PACKED_TURNS
@@ -31,7 +31,7 @@ def packed(start, pictures):
     def states(*conversations):
         batch = packer(conversations)
         groups = [conversation.images for conversation in conversations]
-        encoded = EncodedImages.of(model, processor, groups, read).inputs(groups, torch.device("cpu"))
+        encoded = encode(model, processor, groups, read)
         with torch.no_grad():
             inputs = text_inputs(batch)
             labels = inputs.pop("labels")

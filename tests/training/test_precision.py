@@ -4,18 +4,23 @@ import numpy as np
 import pytest
 import torch
 
-from vipa.data.tokens import EncodedImages
+from vipa.data.images import EncodedImages, encoded
 from vipa.models.starts import load_start
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_cached_tokens_are_those_that_an_evaluation_or_a_policy_computes(start, precision):
+def test_cached_tokens_are_those_that_an_evaluation_or_a_policy_computes(start, precision, tmp_path):
     model, processor = load_start(start)
     model.config.encoder_precision = precision
     images = {str(i): np.random.default_rng(i).integers(0, 256, (90, 120, 3), dtype=np.uint8) for i in range(3)}
     groups = [("0", "1"), ("2",)]
-    cached = EncodedImages.of(model, processor, groups, lambda group: [images[key] for key in group])
-    cached = cached.inputs(groups, torch.device("cpu"))
+
+    def read(group):
+        return [images[key] for key in group]
+
+    cached = EncodedImages.of(tmp_path / "tokens", model, processor, groups, read).inputs(groups)
+    asked = encoded(model, processor, groups, read)
+    assert all(torch.equal(cached[name], asked[name]) for name in (*cached, *asked))
     pixels = processor.pixels([images[key] for group in groups for key in group])
     for around in (False, True):  # a training's autocast changes nothing
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=around):

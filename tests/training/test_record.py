@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from safetensors.torch import load_file
 
 from vipa.data.spec import DataSpec
 from vipa.training import loop
-from vipa.training.checkpoints import save_progress
+from vipa.training.checkpoints import last_step, save_progress
 from vipa.training.loop import train
 from vipa.training.record import data_hash
 
@@ -20,8 +20,8 @@ from vipa.training.record import data_hash
 def stopped(run, monkeypatch):
     """A run that was interrupted after its first save, with three of six steps done."""
 
-    def save_then_stop(out, step, model, optimizer):
-        save_progress(out, step, model, optimizer)
+    def save_then_stop(out, step, *rest):
+        save_progress(out, step, *rest)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(loop, "save_progress", save_then_stop)
@@ -29,6 +29,13 @@ def stopped(run, monkeypatch):
         train(run)
     monkeypatch.setattr(loop, "save_progress", save_progress)
     return run
+
+
+def saved(run, step):
+    """The tensors that were saved after so many steps, and that these are the last."""
+    assert last_step(run.out) == step
+    files = (run.out / "progress" / f"step-{step:08d}").glob("*.safetensors")
+    return {name: tensor for file in files for name, tensor in load_file(file).items()}
 
 
 def steps_logged(run):
@@ -128,7 +135,7 @@ def test_a_run_that_saved_nothing_leaves_the_folder_free(run, monkeypatch):
     def stop(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop, "_step", stop)
+    monkeypatch.setattr(loop, "_gradients", stop)
     with pytest.raises(KeyboardInterrupt):
         train(run)
     monkeypatch.undo()
@@ -139,23 +146,21 @@ def test_a_run_that_saved_nothing_leaves_the_folder_free(run, monkeypatch):
 def test_numbers_that_stop_being_finite_end_the_run_before_the_step_and_keep_the_last_good_save(run, monkeypatch):
     """The gradient of step 6, a step to be saved, is not a number, though its loss is finite."""
     run = replace(run, steps=8, save_every=2)
-    taken = loop._step
+    taken = loop._gradients
 
-    def step_with_a_bad_gradient(run, model, mixture, step):
-        out = taken(run, model, mixture, step)
+    def step_with_a_bad_gradient(run, called, mixture, parts, team, step, asked):
+        out = taken(run, called, mixture, parts, team, step, asked)
         if step == 5:
-            next(p for p in model.parameters() if p.grad is not None).grad.fill_(float("nan"))
+            next(p for p in called.parameters() if p.grad is not None).grad.fill_(float("nan"))
         return out
 
-    monkeypatch.setattr(loop, "_step", step_with_a_bad_gradient)
+    monkeypatch.setattr(loop, "_gradients", step_with_a_bad_gradient)
     for _ in range(2):  # the same command fails in the same way, from the same save
         with pytest.raises(
-            ValueError, match=r"gradient norm nan at step 6; .*progress.pt, after step 4.*learning rate"
+            ValueError, match=r"gradient norm nan at step 6; .*last good save is of step 4 .*learning rate"
         ):
             train(run)
-        state = torch.load(run.out / "progress.pt", weights_only=True)
-        assert state["step"] == 4
-        assert all(bool(p.isfinite().all()) for p in state["parameters"].values())
+        assert all(bool(tensor.isfinite().all()) for tensor in saved(run, 4).values())
     monkeypatch.undo()
     train(run)
     assert steps_logged(run) == list(range(1, 9))
@@ -164,14 +169,42 @@ def test_numbers_that_stop_being_finite_end_the_run_before_the_step_and_keep_the
 def test_a_learning_rate_that_blows_up_saves_nothing(run):
     with pytest.raises(ValueError, match=r"step \d; this step was not kept"):
         train(replace(run, learning_rate=1e38, save_every=1))
-    path = run.out / "progress.pt"
-    if path.exists():
-        assert all(bool(p.isfinite().all()) for p in torch.load(path, weights_only=True)["parameters"].values())
+    if step := last_step(run.out):
+        assert all(bool(tensor.isfinite().all()) for tensor in saved(run, step).values())
     assert not (run.out / "model").exists()
 
 
 def test_damaged_progress_is_named(stopped):
-    for damage in (b"", b"version https://git-lfs.github.com/spec/v1\n", b"PK\x03\x04 half a file"):
-        (stopped.out / "progress.pt").write_bytes(damage)
-        with pytest.raises(ValueError, match=r"progress.pt: cannot be gone on from .* delete it to start over"):
+    file = next((stopped.out / "progress" / "step-00000003").glob("*.safetensors"))
+    good = file.read_bytes()
+    flipped = bytearray(good)
+    flipped[-5] ^= 1
+    for damage in (b"", b"version https://git-lfs.github.com/spec/v1\n", good[:-100], bytes(flipped)):
+        file.write_bytes(damage)
+        with pytest.raises(
+            ValueError, match=r"step-00000003: damaged .*cannot be gone on from; delete .* to start over"
+        ):
             train(stopped)
+
+
+def test_damage_of_the_last_save_goes_back_to_the_one_before(run, tmp_path, monkeypatch, caplog):
+    run = replace(run, save_every=2, steps=7)
+    whole = train(replace(run, out=tmp_path / "whole"))
+
+    def save_then_stop(out, step, *rest):
+        save_progress(out, step, *rest)
+        if step == 6:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "save_progress", save_then_stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(run)
+    monkeypatch.undo()
+    folders = sorted((run.out / "progress").iterdir())
+    assert [folder.name for folder in folders] == ["step-00000004", "step-00000006"], "the last two are kept"
+    next(folders[-1].glob("*.safetensors")).write_bytes(b"")
+    again = train(run)
+    assert "step-00000006: damaged" in caplog.text
+    assert steps_logged(run) == list(range(1, 8))
+    assert again.final_loss == whole.final_loss
+    assert not (run.out / "progress").exists()

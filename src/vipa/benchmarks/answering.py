@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from transformers import LogitsProcessorList
 
-from vipa.data.tokens import EncodedImages, Group
+from vipa.data.component import Group
+from vipa.data.images import encoded
 from vipa.hand3d.dataset.reader import Hand3D
 from vipa.hand3d.dataset.records import ActionRecord, VisualRecord
 from vipa.hands.conventions import Conventions
@@ -121,11 +122,13 @@ class ModelAnswerer:
     ) -> list[str]:
         groups = [group for group, _ in asked]
         others = [self._others(group) for group in groups] if self.spatial == "shuffled" else []
-        encoded = EncodedImages.of(self.model, self.processor, [*groups, *others], self._read)  # each group once
+        images = encoded(self.model, self.processor, [*groups, *others], self._read)  # each group once
         prompts = self.processor.prompts([(len(group), text) for group, text in asked])
-        inputs = {k: v.to(self.device) for k, v in prompts.items()} | encoded.inputs(groups, self.device)
+        inputs = {k: v.to(self.device) for k, v in prompts.items()}
+        count = sum(map(len, groups))
+        inputs |= {name: tokens[:count] for name, tokens in images.items()}
         if others:
-            inputs["spatial_features"] = encoded.inputs(others, self.device)["spatial_features"]
+            inputs["spatial_features"] = images["spatial_features"][count:]
         length, closing = inputs["input_ids"].shape[1], self.processor.layout.end
         end = self.tokenizer.convert_tokens_to_ids(closing)
         processors = LogitsProcessorList()

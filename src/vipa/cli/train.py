@@ -1,6 +1,8 @@
 """Trainings: the three stages, nano's foundation, and others that are installed."""
 
 import inspect
+import signal
+import sys
 from pathlib import Path
 
 import tyro
@@ -23,7 +25,11 @@ def main(args: list[str]) -> None:
     from vipa.training.loop import train
     from vipa.training.runs import TrainRun
 
-    print(f"{kind}: {train(run) if isinstance(run, TrainRun) else run.train()}")
+    result = train(run) if isinstance(run, TrainRun) else run.train()
+    if isinstance(run, TrainRun) and result.steps < run.steps:
+        print(f"{kind}: asked to stop, saved after {result.steps} of {run.steps} steps; the same command goes on")
+        sys.exit(128 + signal.SIGTERM)
+    print(f"{kind}: {result}")
 
 
 def _help(program: str, make) -> None:

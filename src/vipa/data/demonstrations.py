@@ -1,28 +1,32 @@
 """Robot demonstrations as a component of a training mixture (stage 3)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
-from vipa.data.mixture import ModelLoss
+from vipa.data.component import Group, Items
 from vipa.data.spec import DataSpec
-from vipa.data.tokens import Group
+from vipa.hands.conventions import Conventions
 from vipa.models.packing import Packer
 from vipa.robots.contract import ActionContract, Scheme
 from vipa.robots.episodes import Episode, EpisodeSet, open_episodes, read_episode
 from vipa.robots.transforms import Normalise, compute_statistics
 
 
-class Demonstrations(ModelLoss):
+class Demonstrations:
     """A row is one step of one episode: its views, its text, its state and the action chunk that follows.
 
-    contract: of the folder, normalised by the statistics of these episodes.
+    contract: of the folder, normalised by the statistics of these episodes. The loss is the mean squared error of the
+    flow's velocity over the real actions of a step (section 3.3).
     """
 
     views = True
+    conventions = Conventions()
+    readout = None
 
     def __init__(self, spec: DataSpec, packer: Packer):
         opened = open_episodes(spec.path)
@@ -30,18 +34,36 @@ class Demonstrations(ModelLoss):
         self.contract = normalised(opened, spec.normalisation)
         self._paths = {path.stem: path for path in opened.paths}
         self._episodes: dict[str, Episode] = {path.stem: read_episode(path) for path in opened.paths}
-        self._rows = [(key, t) for key, episode in self._episodes.items() for t in range(len(episode))]
+        self._keys = list(self._episodes)
+        self._ends = np.cumsum([len(episode) for episode in self._episodes.values()])
         self._normalise = Normalise.of(self.contract)
         self._images = lru_cache(maxsize=4)(self._read_views)
 
-    def __len__(self) -> int:
-        return len(self._rows)
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_images"}
 
-    def group(self, key: str, t: int) -> Group:
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._images = lru_cache(maxsize=4)(self._read_views)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def order(self, rng: np.random.Generator) -> np.ndarray:
+        return rng.permutation(len(self))
+
+    def _step(self, row: int) -> tuple[str, int]:
+        """Episode and step."""
+        number = int(np.searchsorted(self._ends, row, side="right"))
+        key = self._keys[number]
+        return key, row - int(self._ends[number]) + len(self._episodes[key])
+
+    def group(self, row: int) -> Group:
+        key, t = self._step(row)
         return tuple(f"{key}/{t:05d}/{view}" for view in self.contract.views)
 
     def groups(self) -> Iterable[Group]:
-        return (self.group(*row) for row in self._rows)
+        return map(self.group, range(len(self)))
 
     def _read_views(self, key: str) -> dict[str, np.ndarray]:
         episode = read_episode(self._paths[key])
@@ -51,28 +73,37 @@ class Demonstrations(ModelLoss):
         places = [image.split("/", 2) for image in group]
         return [self._images(key)[view][int(t)] for key, t, view in places]
 
-    def inputs(self, rng: np.random.Generator, rows: np.ndarray) -> tuple[dict[str, Any], list[Group], int]:
-        chosen = [self._rows[row] for row in rows]
-        groups = [self.group(*row) for row in chosen]
+    def inputs(
+        self, rows: Sequence[int], draws: Sequence[np.random.Generator]
+    ) -> tuple[dict[str, Any], list[Group], int]:
+        steps = [self._step(int(row)) for row in rows]
         prompts = self.packer.processor.prompts(
-            [(len(self.contract.views), self._episodes[key].text) for key, _ in chosen]
+            [(len(self.contract.views), self._episodes[key].text) for key, _ in steps]
         )
         samples, masks = [], []
-        for key, t in chosen:
+        for key, t in steps:
             episode = self._episodes[key]
             action, real = episode.chunk(t, self.contract.horizon)
             samples.append(self._normalise.forward({"state": episode.state[t], "action": action}))
             masks.append(real)
+        count, chunk = self.spec.noise_draws, (self.contract.horizon, len(self.contract.action))
         inputs = {
             **prompts,
             "actions": torch.from_numpy(np.stack([s["action"] for s in samples])).float(),
             "action_mask": torch.from_numpy(np.stack(masks)),
             "state": torch.from_numpy(np.stack([s["state"] for s in samples])).float(),
             "embodiment": self.contract.robot,
-            "noise_draws": self.spec.noise_draws,
-            "generator": torch.Generator().manual_seed(int(rng.integers(2**62))),
+            "flow_noise": torch.from_numpy(np.stack([d.standard_normal((count, *chunk)) for d in draws])).float(),
+            "flow_uniform": torch.from_numpy(np.stack([d.random(count) for d in draws])).float(),
         }
-        return inputs, groups, len(rows)
+        return inputs, [self.group(int(row)) for row in rows], len(rows)
+
+    def items(self, inputs: dict[str, Any]) -> Items:
+        numbers = float(inputs["action_mask"].sum()) * len(self.contract.action)
+        return {"action": numbers * self.spec.noise_draws}
+
+    def loss(self, model: nn.Module, inputs: dict[str, Any], items: Items) -> Tensor:
+        return model(**inputs, num_items_in_batch=items["action"]).loss
 
 
 def normalised(episodes: EpisodeSet, scheme: Scheme = "quantiles") -> ActionContract:

@@ -1,172 +1,121 @@
-"""What a run learns from: components of a mixture, each giving the model's inputs of a step.
+"""What a run learns from: components with their images, and which rows of them a step takes.
 
-The samples of a step follow from (run seed, component, step) alone, so a resumed run sees what it would have seen.
+The samples of a step follow from (run seed, component, step) alone, whoever makes them: a resumed run sees what it
+would have seen, and processes and micro-batches share out the same rows.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from vipa.data.spec import DataSpec
-from vipa.data.tokens import EncodedImages, Group, ReadImages
-from vipa.hands.conventions import Conventions
-from vipa.models import VipaForConditionalGeneration
-from vipa.models.packing import Conversation, PackedBatch, Packer
+from vipa.data.component import Component, Items
+from vipa.data.images import Images
 
-
-class Component(Protocol):
-    """A source of samples."""
-
-    spec: DataSpec
-
-    def groups(self) -> Iterable[Group]:
-        """Every group of images that may be asked for."""
-        ...
-
-    def read(self, group: Group) -> Sequence[np.ndarray]:
-        """The images of a group; see `ReadImages`."""
-        ...
-
-    views: bool  # the images of a group are views of one instant, not frames of a clip
-    conventions: Conventions  # that a model learns from it
-
-    @property
-    def readout(self) -> nn.Module | None:
-        """Learned beside the model for this loss, and thrown away after the run."""
-        ...
-
-    def inputs(self, rng: np.random.Generator, rows: np.ndarray) -> tuple[dict[str, Any], list[Group], int]:
-        """Text side of the model's inputs for these rows, their image groups, and the number of samples."""
-        ...
-
-    def loss(self, model: VipaForConditionalGeneration, inputs: dict[str, Any]) -> Tensor:
-        """Of one batch, with gradients."""
-        ...
-
-    def __len__(self) -> int:
-        """Rows: what a batch counts and an epoch passes once."""
-        ...
-
-    def order(self, rng: np.random.Generator) -> np.ndarray:
-        """Every row once, in the order of an epoch."""
-        ...
+TRIES = 20
+"""Other rows tried in the place of one whose images cannot be read."""
 
 
-class ModelLoss:
-    """The model's own loss, over rows in any order."""
+@dataclass(frozen=True)
+class Share:
+    """Whose part of a step: one of `world` processes, which does its own in `parts` micro-batches."""
 
-    conventions = Conventions()
-
-    @property
-    def readout(self) -> nn.Module | None:
-        return None
-
-    def __len__(self) -> int:
-        raise NotImplementedError
-
-    def order(self, rng: np.random.Generator) -> np.ndarray:
-        return rng.permutation(len(self))
-
-    def loss(self, model: VipaForConditionalGeneration, inputs: dict[str, Any]) -> Tensor:
-        return model(**inputs).loss
+    rank: int = 0
+    world: int = 1
+    parts: int = 1
 
 
-class Turns(ModelLoss):
-    """Pairs of question and answer about images that are fixed in advance (Hand3D); a row is a pair.
+@dataclass(frozen=True)
+class Batch:
+    """Rows of one component for one forward pass. number: of the component. inputs: the model's. samples: in it.
+    items: what the terms of its loss are means over. replaced: why rows were replaced by others."""
 
-    An epoch passes each pair once. Pairs about the same images lie together in packs of at most `spec.turns`, cut anew
-    in every epoch, and a pack shares one image prefix (two where the border of a step cuts it). The loss is the mean
-    over the answer tokens of a step, so within a step a longer answer weighs more; since every step has `spec.batch`
-    pairs, no pair weighs more for the company that its images bring.
-    """
+    number: int
+    inputs: dict[str, Any]
+    samples: int
+    items: Items
+    replaced: tuple[str, ...] = ()
 
-    views = False
+    def to(self, device: torch.device) -> "Batch":
+        return self._with(lambda value: value.to(device) if hasattr(value, "to") else value)
 
-    def __init__(
-        self,
-        spec: DataSpec,
-        conversations: list[Conversation],
-        read: ReadImages,
-        packer: Packer,
-        conventions: Conventions,
-    ):
-        if not conversations:
-            raise ValueError(f"{spec.path}: no {spec.kind} records to train on")
-        self.spec, self.conversations, self._read, self.packer = spec, conversations, read, packer
-        self.conventions = conventions
-        sizes = np.array([len(conversation.turns) for conversation in conversations])
-        self._starts = np.cumsum(sizes) - sizes  # row of a conversation's first pair
-        self._of = np.repeat(np.arange(len(sizes)), sizes)  # conversation of a row
+    def pin_memory(self) -> "Batch":
+        return self._with(lambda value: value.pin_memory() if isinstance(value, torch.Tensor) else value)
 
-    def __len__(self) -> int:
-        return len(self._of)
-
-    def groups(self) -> Iterable[Group]:
-        return (conversation.images for conversation in self.conversations)
-
-    def read(self, group: Group) -> Sequence[np.ndarray]:
-        return self._read(group)
-
-    def order(self, rng: np.random.Generator) -> np.ndarray:
-        """Pairs of a conversation shuffled and cut into packs of about equal size; then the packs shuffled."""
-        shuffled = np.lexsort((rng.random(len(self)), self._of))  # rows of a conversation stay together
-        sizes = np.bincount(self._of)
-        packs = -(-sizes // self.spec.turns)
-        of = self._of  # sorted, so it is that of `shuffled` too
-        rank = np.arange(len(self)) - self._starts[of]
-        pack = (np.cumsum(packs) - packs)[of] + rank * packs[of] // sizes[of]
-        return shuffled[np.argsort(rng.permutation(packs.sum())[pack], kind="stable")]
-
-    def inputs(self, rng: np.random.Generator, rows: np.ndarray) -> tuple[dict[str, Any], list[Group], int]:
-        some: list[tuple[int, list[tuple[str, str]]]] = []
-        for row in rows:
-            of = int(self._of[row])
-            if not some or some[-1][0] != of or len(some[-1][1]) == self.spec.turns:
-                some.append((of, []))
-            some[-1][1].append(self.conversations[of].turns[row - self._starts[of]])
-        packs = [Conversation(self.conversations[of].images, tuple(turns)) for of, turns in some]
-        packed = self.packer(packs)
-        return text_inputs(packed), [pack.images for pack in packs], packed.num_turns
-
-
-def text_inputs(packed: PackedBatch) -> dict[str, Any]:
-    return {
-        "input_ids": packed.input_ids,
-        "position_ids": packed.position_ids,
-        "attention_mask": packed.attention_mask,
-        "turn_slots": packed.turn_slots,
-        "labels": packed.labels,
-    }
+    def _with(self, change: Callable[[Any], Any]) -> "Batch":
+        return replace(self, inputs={name: change(value) for name, value in self.inputs.items()})
 
 
 class Mixture:
-    """Components with their cached encoder tokens: `batches(step)` gives the model's inputs of each."""
+    """Components with their images. ValueError where a component has fewer rows in a step than shares."""
 
-    def __init__(self, components: list[tuple[Component, EncodedImages]], seed: int, device: torch.device):
-        self.components, self.seed, self.device = components, seed, device
-        readouts = [component.readout for component, _ in components if component.readout is not None]
-        self.readouts = nn.ModuleList(readouts).to(device)
-        self._order = lru_cache(maxsize=2 * len(components))(self._epoch_order)
+    def __init__(self, components: Sequence[tuple[Component, Images]], seed: int, share: Share = Share()):
+        self.components, self.seed, self.share = list(components), seed, share
+        for component, _ in self.components:
+            spec = component.spec
+            if spec.batch < share.world * share.parts:
+                raise ValueError(
+                    f"data {spec.path}: a batch of {spec.batch} cannot be shared out to {share.world} processes with "
+                    f"{share.parts} micro-batches each; lower `accumulate`, or raise the batch"
+                )
+        self._order = lru_cache(maxsize=2 * len(self.components))(self._epoch_order)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"components": self.components, "seed": self.seed, "share": self.share}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)
+
+    @property
+    def readouts(self) -> nn.ModuleList:
+        """What is learned beside the model."""
+        readouts = [component.readout for component, _ in self.components]
+        return nn.ModuleList([readout for readout in readouts if readout is not None])
 
     def epochs(self, steps: int) -> list[float]:
         """How often each component has been passed after so many steps."""
         return [steps * component.spec.batch / len(component) for component, _ in self.components]
 
-    def batches(self, step: int) -> list[tuple[float, dict[str, Any], int]]:
-        """(loss weight, inputs, samples) per component."""
-        out = []
-        for number, (component, encoded) in enumerate(self.components):
-            rng = np.random.default_rng([self.seed, number, step])
-            rows = self._rows(number, step)
-            inputs, groups, samples = component.inputs(rng, rows)
-            inputs = {k: v.to(self.device) if hasattr(v, "to") else v for k, v in inputs.items()}
-            inputs |= encoded.inputs(groups, self.device)
-            out.append((component.spec.weight, inputs, samples))
-        return out
+    def step(self, step: int) -> list[list[Batch]]:
+        """This share of a step: the batches of each of its micro-batches, one per component."""
+        pieces = [self._pieces(number, step) for number in range(len(self.components))]
+        return [list(batches) for batches in zip(*pieces)]
+
+    def _pieces(self, number: int, step: int) -> list[Batch]:
+        first = self.share.rank * self.share.parts
+        rows = self._rows(number, step)
+        pieces = np.array_split(np.arange(len(rows)), self.share.world * self.share.parts)
+        return [self._batch(number, step, rows, p) for p in pieces[first : first + self.share.parts]]
+
+    def _batch(self, number: int, step: int, rows: np.ndarray, places: np.ndarray) -> Batch:
+        """places: of the step's rows, those of this batch."""
+        component, images = self.components[number]
+        replaced: list[str] = []
+        chosen = [self._readable(number, step, int(rows[place]), int(place), replaced) for place in places]
+        draws = [np.random.default_rng([self.seed, number, step, int(place)]) for place in places]
+        inputs, groups, samples = component.inputs(chosen, draws)
+        items = component.items(inputs)
+        return Batch(
+            number, inputs | images.inputs(groups, (self.seed, number, step)), samples, items, tuple(replaced)
+        )
+
+    def _readable(self, number: int, step: int, row: int, place: int, replaced: list[str]) -> int:
+        """The row, or where its images cannot be read another one. ValueError where those cannot be read either."""
+        component, images = self.components[number]
+        other, tried = np.random.default_rng([self.seed, number, step, place, 1]), row
+        for _ in range(TRIES):
+            try:
+                images.read(component.group(tried))
+            except (ValueError, OSError, KeyError) as error:
+                replaced.append(f"{component.spec.path}: row {tried}: {error}")
+                tried = int(other.integers(len(component)))
+            else:
+                return tried
+        raise ValueError(f"{replaced[-1]}; nor could the {TRIES - 1} rows tried in its place")
 
     def _rows(self, number: int, step: int) -> np.ndarray:
         """Rows of a component's step: one epoch after another, batches run on across their borders."""
@@ -178,4 +127,5 @@ class Mixture:
         )
 
     def _epoch_order(self, number: int, epoch: int) -> np.ndarray:
-        return self.components[number][0].order(np.random.default_rng([self.seed, number, 7, epoch]))
+        order = self.components[number][0].order(np.random.default_rng([self.seed, number, 7, epoch]))
+        return order.astype(np.min_scalar_type(len(order)))

@@ -14,8 +14,8 @@ class DataSpec:
     of foundation pictures), `episodes` (a folder of robot demonstrations). batch: samples a step: pairs of question and
     answer, for `foundation` pictures (with fresh questions each time), for `episodes` demonstration steps. weight: of
     its loss in the sum. turns: most pairs that share one image prefix. noise_draws: flow-matching draws per
-    demonstration step.
-    normalisation: of the robot's actions and states. ValueError for a number below 1.
+    demonstration step. normalisation: of the robot's actions and states. split: of a Hand3D folder. augment: strength
+    of changes of the pictures (`data.augmentation`), 0 to 1. ValueError for a number out of its range.
     """
 
     kind: str
@@ -25,8 +25,12 @@ class DataSpec:
     turns: int = 12
     noise_draws: int = 4
     normalisation: Scheme = "quantiles"
+    split: str = "train"
+    augment: float = 0.0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.augment <= 1:
+            raise ValueError(f"data {self.path}: augment must be in 0..1, got {self.augment}")
         for name in ("batch", "turns", "noise_draws"):
             if getattr(self, name) < 1:
                 raise ValueError(f"data {self.path}: {name} must be at least 1, got {getattr(self, name)}")

@@ -35,8 +35,10 @@ def counter(name: str, unit: str, total: int | None = None) -> Iterator[Callable
 
 
 @contextmanager
-def training_progress(name: str, steps: int, done: int = 0) -> Iterator[Callable[[float, int], None]]:
-    """Yields advance(loss, samples): call it once a step."""
+def training_progress(
+    name: str, steps: int, done: int = 0, shown: bool = True
+) -> Iterator[Callable[[float, int], None]]:
+    """Yields advance(loss, samples): call it once a step. shown: False says nothing, as all but one process do."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -44,7 +46,7 @@ def training_progress(name: str, steps: int, done: int = 0) -> Iterator[Callable
         TextColumn("loss {task.fields[loss]:.3f}  {task.fields[rate]:.0f} samples/s"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, refresh_per_second=2) as progress:
+    with Progress(*columns, refresh_per_second=2, disable=not shown) as progress:
         task = progress.add_task(name, total=steps, completed=done, loss=float("nan"), rate=0.0)
         samples, smooth = 0, None
 

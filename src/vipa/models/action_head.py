@@ -195,11 +195,17 @@ class FlowActionHead(nn.Module):
         noise_draws: int = 1,
         generator: torch.Generator | None = None,
         condition_mask: Bool[Tensor, "b q"] | None = None,
+        flow_noise: Float[Tensor, "b n h a"] | None = None,
+        flow_uniform: Float[Tensor, "b n"] | None = None,
+        items: float | None = None,
     ) -> Float[Tensor, ""]:
         """Mean squared error of the velocity `actions - noise` over real steps and the embodiment's own numbers.
 
-        noise_draws: (noise, tau) pairs per sample, sharing one condition. a~ = (1 - tau) eps + tau a.
+        noise_draws: (noise, tau) pairs per sample, sharing one condition. a~ = (1 - tau) eps + tau a. flow_noise,
+        flow_uniform: these draws, made before (normal, uniform in [0, 1)). items: divide the sum by this instead of by
+        how many numbers there are.
         """
+        noise_draws = noise_draws if flow_noise is None else flow_noise.shape[1]
         actions, state = (
             self._padded(actions, self.config.action_length),
             self._padded(state, self.config.state_length),
@@ -213,13 +219,18 @@ class FlowActionHead(nn.Module):
         )
         if condition_mask is not None:
             condition_mask = condition_mask.repeat_interleave(noise_draws, 0)
-        noise = draw(torch.randn, *actions.shape, device=actions.device, generator=generator)
-        tau = self.sample_tau(len(actions), actions.device, generator)
+        if flow_noise is None or flow_uniform is None:
+            noise = draw(torch.randn, *actions.shape, device=actions.device, generator=generator)
+            tau = self.tau_of(draw(torch.rand, len(actions), device=actions.device, generator=generator))
+        else:
+            noise = self._padded(flow_noise.flatten(0, 1), self.config.action_length)
+            tau = self.tau_of(flow_uniform.flatten())
+        noise = noise * self.channel_mask(embodiment)[:, None]
         noisy = (1 - tau)[:, None, None] * noise + tau[:, None, None] * actions
         dtype = self.positions.dtype
         velocity = self.velocity(noisy.to(dtype), tau, state.to(dtype), condition, embodiment, condition_mask)
         error = (velocity.float() - (actions.float() - noise)).square()
-        return (error * weight).sum() / weight.sum().clamp_min(1)
+        return (error * weight).sum() / (weight.sum().clamp_min(1) if items is None else items)
 
     @torch.no_grad()
     def sample(
@@ -237,7 +248,8 @@ class FlowActionHead(nn.Module):
         if noise is None:
             noise = draw(torch.randn, *shape, device=state.device, generator=generator)
         dtype = self.positions.dtype
-        chunk, condition = noise.float(), self.prepare_condition(hidden)
+        chunk = noise.float() * self.channel_mask(embodiment)[:, None]
+        condition = self.prepare_condition(hidden)
         state = self._padded(state, self.config.state_length).to(dtype)
         for step in range(steps):
             tau = torch.full((len(state),), step / steps, device=state.device)
@@ -246,11 +258,8 @@ class FlowActionHead(nn.Module):
             )
         return chunk * self.channel_mask(embodiment)[:, None]
 
-    def sample_tau(
-        self, count: int, device: torch.device, generator: torch.Generator | None
-    ) -> Float[Tensor, "n"]:
-        """Times of training, in [0, 1)."""
-        uniform = draw(torch.rand, count, device=device, generator=generator)
+    def tau_of(self, uniform: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
+        """Times of training, in [0, 1), of uniform draws."""
         if self.config.tau == "uniform":
             return uniform
         # Beta(1.5, 1) has the distribution function x^1.5, so its inverse maps uniform draws to it.

@@ -124,17 +124,21 @@ class VipaForConditionalGeneration(VipaWeights, InternVLForConditionalGeneration
         embodiment: str | list[str] | Tensor | None = None,
         noise_draws: int = 1,
         generator: torch.Generator | None = None,
+        flow_noise: Tensor | None = None,
+        flow_uniform: Tensor | None = None,
         **kwargs,
     ) -> VipaOutput:
         """Logits, or the losses that were asked for.
 
         Text, images, masks, clips: see `VipaModel.forward`.
         labels: (batch, length), -100 where nothing is learned. Logits are then computed at labelled positions
-        only and not returned. num_items_in_batch: divide the summed loss by this instead of the labels' number.
+        only and not returned. num_items_in_batch: divide the summed loss by this instead of the labels' number (of
+        the actions' where there are no labels).
         logits_to_keep: without labels, as in transformers (0: all).
         actions: (batch, horizon, action length), normalised. action_mask: (batch, horizon), False where padded.
         state: (batch, state length). embodiment: names or ids (batch,). noise_draws: draws of noise and time per
-        sample, sharing one pass of the language model. generator: of those draws.
+        sample, sharing one pass of the language model. generator: of those draws. flow_noise, flow_uniform: the draws
+        themselves (`FlowActionHead.loss`).
         """
         if actions is not None or labels is not None:
             # A loss reads no cache, and under autocast it makes keys float32.
@@ -164,7 +168,16 @@ class VipaForConditionalGeneration(VipaWeights, InternVLForConditionalGeneration
             condition = self.condition(outputs)
             hidden = hidden[:, : -self.config.action_config.queries]
             action_loss = self.action_head.loss(
-                condition, actions, state, embodiment, action_mask, noise_draws, generator
+                condition,
+                actions,
+                state,
+                embodiment,
+                action_mask,
+                noise_draws,
+                generator,
+                flow_noise=flow_noise,
+                flow_uniform=flow_uniform,
+                items=num_items_in_batch if labels is None else None,
             )
         if labels is not None:
             text_loss = self._text_loss(hidden, labels, num_items_in_batch)

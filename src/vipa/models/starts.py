@@ -14,8 +14,10 @@ from vipa.moved import old_name
 FUSION_FIELDS = ("kind", "source", "attention_width", "heads", "alpha_init", "branch_init", "dropout")
 
 
-def load_start(start: str | Path) -> tuple[VipaForConditionalGeneration, VipaProcessor]:
-    """Model (float32, evaluation mode) and processor of NAME:STAGE or of a folder.
+def load_start(start: str | Path, dtype: str = "float32") -> tuple[VipaForConditionalGeneration, VipaProcessor]:
+    """Model (evaluation mode) and processor of NAME:STAGE or of a folder.
+
+    dtype: of a folder's weights; `auto` is what it says of itself. Shipped ones and joined parts are float32.
 
     A folder is one that training or `save_pretrained` wrote, or holds two parts `vlm` and `spatial`, which are joined
     (`join_parts`). ValueError for anything else.
@@ -26,7 +28,7 @@ def load_start(start: str | Path) -> tuple[VipaForConditionalGeneration, VipaPro
     if (folder / "vlm" / "config.json").exists():
         return join_parts(folder)
     require_model(start)
-    model = load_model(VipaForConditionalGeneration, folder, expected="vipa")
+    model = load_model(VipaForConditionalGeneration, folder, expected="vipa", dtype=dtype)
     return model, load_processor(VipaProcessor, folder)
 
 

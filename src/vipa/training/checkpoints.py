@@ -1,75 +1,184 @@
-"""Progress of a running training (exact resume) and the model that a finished one leaves."""
+"""Progress of a running training (exact resume) and the model that a finished one leaves.
+
+    out/progress/step-00000500/
+      shard-*.safetensors   parameters that learn, optimiser, averages; shared out over the processes that wrote them
+      complete.json         the step, and size and checksum of every file
+
+torch.distributed.checkpoint writes and reads the shards, in its safetensors form (its usual one is a pickle), so that a
+run goes on with another number of processes. A folder is there whole or not at all; the last `keep` are kept.
+"""
 
 import json
+import logging
 import os
-import pickle
 import shutil
+import warnings
+import zlib
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed.checkpoint as dcp
+from torch import nn
+from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.api import CheckpointException
 
+from vipa.io.files import OutputError
 from vipa.models import VipaForConditionalGeneration, VipaProcessor, selfcheck
+from vipa.training.averaging import MovingAverage
+from vipa.training.parallel import local
+from vipa.training.processes import Processes
+
+COMPLETE = "complete.json"
+State = dict[str, torch.Tensor]
+
+log = logging.getLogger(__name__)
 
 
-def _learned(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+def state_of(
+    learned: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer, average: MovingAverage | None
+) -> State:
+    """Everything that learning changes, by name. The optimiser's state is made where it has none yet."""
+    state: State = {}
+    for name, parameter in learned.items():
+        own = optimizer.state[parameter]
+        if not own:
+            own["step"] = torch.tensor(0.0)
+            own["exp_avg"], own["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+        state[f"parameter/{name}"] = parameter.detach()
+        state |= {f"{kind}/{name}": own[kind] for kind in ("exp_avg", "exp_avg_sq", "step")}
+    return state | {f"average/{name}": a for name, a in (average.average if average else {}).items()}
 
 
-def save_progress(out: Path, step: int, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Parameters that learn and optimiser after `step` steps, on the disk beside its place, then renamed.
+def save_progress(out: Path, step: int, state: State, processes: Processes, keep: int = 2) -> None:
+    """What `state_of` gives after `step` steps. Every process calls it.
 
-    ValueError where one of them is not finite: what was saved before stays.
+    ValueError where a number is not finite, OutputError where it cannot be written: what was saved before stays.
     """
-    state = {"step": step, "parameters": _learned(model), "optimizer": optimizer.state_dict()}
-    require_finite(state)
-    temporary = out / "progress.pt.tmp"
-    with temporary.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(out / "progress.pt")
+    bad = processes.sum([float(not all(local(t).isfinite().all() for t in state.values()))])[0]
+    if bad:
+        raise ValueError("parameters or optimiser hold values that are not finite")
+    folder = out / "progress" / f"step-{step:08d}"
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    if processes.first:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+    processes.wait()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # "assuming the intent is to save in a single process"
+            dcp.save(
+                {name: tensor.contiguous() for name, tensor in state.items()},
+                storage_writer=HuggingFaceStorageWriter(str(temporary), save_distributed=True),
+                no_dist=processes.world == 1,
+            )
+        if processes.first:
+            _complete(temporary, step)
+            temporary.rename(folder)
+            for old in _saved(out)[:-keep]:
+                shutil.rmtree(old, ignore_errors=True)
+    except (OSError, CheckpointException, RuntimeError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise OutputError(
+            f"{folder}: cannot be written ({_reason(error)}); what was saved before is still there: make room, then "
+            "the same command goes on"
+        ) from None
+    processes.wait()
 
 
-def load_progress(out: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Restore what `save_progress` wrote; the number of steps done, 0 where there is nothing.
+def load_progress(out: Path, state: State, processes: Processes) -> int:
+    """Into the tensors of `state` what was saved last; the number of steps done, 0 where there is nothing.
 
-    ValueError where the file is damaged, holds numbers that are not finite, or is of other parameters.
+    A damaged folder is left alone, with a warning, and the one before it taken. ValueError where what was saved is of
+    other parameters, or all of it is damaged.
     """
-    path = out / "progress.pt"
-    if not path.exists():
-        return 0
-    learned, state = _learned(model), read_state(path)
-    try:
-        shapes = {name: p.shape for name, p in state["parameters"].items()}
-        if shapes != {name: p.shape for name, p in learned.items()}:
-            raise ValueError("it was saved with other trained parts")
-        with torch.no_grad():
-            for name, parameter in learned.items():
-                parameter.copy_(state["parameters"][name])
-        optimizer.load_state_dict(state["optimizer"])
-        return int(state["step"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: cannot be gone on from ({error}); delete it to start over") from error
+    folders, complaints = _saved(out), []
+    for folder in reversed(folders):
+        try:
+            step = _check(folder)
+            reader = HuggingFaceStorageReader(str(folder))
+            _require_names(folder, set(reader.read_metadata().state_dict_metadata), set(state))
+            read = {name: tensor.contiguous() for name, tensor in state.items()}
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                dcp.load(read, storage_reader=reader, no_dist=processes.world == 1)
+            for name, tensor in state.items():
+                if read[name] is not tensor:
+                    tensor.copy_(read[name])
+        except (OSError, KeyError, json.JSONDecodeError, _Damaged, CheckpointException) as error:
+            complaints.append(f"{folder}: damaged ({_reason(error)})")
+            log.warning("%s; going back to what was saved before it", complaints[-1])
+            continue
+        return step
+    if complaints:
+        raise ValueError(
+            f"{'; '.join(complaints)}: cannot be gone on from; delete {out / 'progress'} to start over"
+        )
+    return 0
 
 
-def read_state(path: Path) -> dict[str, Any]:
-    """What `torch.save` wrote. ValueError where the file is damaged or holds numbers that are not finite."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        require_finite(state)
-    except (ValueError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise ValueError(f"{path}: cannot be gone on from ({reason}); delete it to start over") from error
-    return state
+class _Damaged(Exception):
+    pass
 
 
-def require_finite(state: Any) -> None:
-    """ValueError where a tensor anywhere in nested dicts and lists holds numbers that are not finite."""
-    if isinstance(state, dict | list):
-        for value in state.values() if isinstance(state, dict) else state:
-            require_finite(value)
-    elif isinstance(state, torch.Tensor) and not bool(state.isfinite().all()):
+def _reason(error: BaseException) -> str:
+    """One line of why."""
+    if isinstance(error, CheckpointException) and error.failures:
+        error = next(iter(error.failures.values()))[0]
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def _saved(out: Path) -> list[Path]:
+    return sorted(path for path in (out / "progress").glob("step-*") if (path / COMPLETE).exists())
+
+
+def last_step(out: Path) -> int:
+    """Steps after which progress was saved last; 0 where it never was."""
+    saved = _saved(out)
+    return int(saved[-1].name.removeprefix("step-")) if saved else 0
+
+
+def _complete(folder: Path, step: int) -> None:
+    files = {path.name: _stamp(path) for path in sorted(folder.iterdir())}
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    (folder / COMPLETE).write_text(json.dumps({"step": step, "files": files}, indent=1))
+
+
+def _stamp(path: Path) -> list[int]:
+    """Size and CRC-32."""
+    check, size = 0, 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 24):
+            check, size = zlib.crc32(block, check), size + len(block)
+    return [size, check]
+
+
+def _check(folder: Path) -> int:
+    said = json.loads((folder / COMPLETE).read_text())
+    for name, stamp in said["files"].items():
+        if not (folder / name).exists():
+            raise _Damaged(f"{name} is missing")
+        if _stamp(folder / name) != stamp:
+            raise _Damaged(f"{name} is not what was written")
+    return int(said["step"])
+
+
+def _require_names(folder: Path, there: set[str], here: set[str]) -> None:
+    if there != here:
+        some = sorted(there ^ here)[:3]
+        raise ValueError(
+            f"{folder}: cannot be gone on from (it was saved with other trained parts: {', '.join(some)}); delete it "
+            "to start over"
+        )
+
+
+def require_finite(state: dict[str, torch.Tensor]) -> None:
+    """ValueError where a tensor holds numbers that are not finite."""
+    if not all(local(tensor).isfinite().all() for tensor in state.values()):
         raise ValueError("parameters or optimiser hold values that are not finite")
 
 
@@ -95,7 +204,13 @@ def save_model(
 
 
 def cut_log(path: Path, steps: int) -> None:
-    """Forget log lines of steps that will be repeated."""
+    """Forget log lines of steps that will be repeated, and half a line that a killed run left."""
     if path.exists():
-        lines = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= steps]
+        lines = []
+        for line in path.read_text().splitlines():
+            try:
+                if json.loads(line)["step"] <= steps:
+                    lines.append(line)
+            except json.JSONDecodeError:
+                break
         path.write_text("".join(line + "\n" for line in lines))

@@ -14,12 +14,16 @@ from vipa.hand3d.dataset.reader import Hand3D
 from vipa.io.files import atomic_write
 from vipa.io.hashing import hash_files
 from vipa.models.starts import start_hash
+from vipa.training.checkpoints import last_step
 from vipa.training.runs import TrainRun
 
-FORM = 2
+FORM = 3
 """Of the record. It grows when the same fields come to mean other steps, so that an older run does not go on."""
 
-HOW = ("name", "out", "save_every", "log_every", "device", "threads", "compile")
+HOW = (
+    "name", "out", "save_every", "keep", "log_every", "device", "threads", "compile", "workers", "accumulate",
+    "parallel", "recompute", "trackers", "validation", "validate_every", "images", "cache",
+)  # fmt: skip
 """Fields of a TrainRun that say where and how it is computed: they change its rounding at most, and a run may go on
 with other ones."""
 
@@ -41,7 +45,9 @@ def record_of(run: TrainRun) -> dict[str, Any]:
 def data_hash(spec: DataSpec) -> str:
     """Of everything that a component reads. ValueError where it is not there."""
     if spec.kind in ("hand3d_visual", "hand3d_action"):
-        return Hand3D(spec.path).content_hash((spec.kind.removeprefix("hand3d_"), "frames"), "train")
+        return Hand3D(spec.path).content_hash((spec.kind.removeprefix("hand3d_"), "frames"), spec.split)
+    if spec.path.is_file():
+        return hash_files(spec.path.parent, [spec.path])
     files = [path for path in spec.path.rglob("*") if path.suffix in (".npz", ".parquet", ".json")]
     if not files:
         raise ValueError(f"{spec.path}: no {spec.kind} data to train on here")
@@ -51,7 +57,7 @@ def data_hash(spec: DataSpec) -> str:
 def require_same(out: Path, record: dict[str, Any]) -> None:
     """ValueError where `out` holds the model or the progress of another run, saying what differs. A folder in which
     no run has saved anything yet is free."""
-    if not (out / "progress.pt").exists() and not (out / "model").exists():
+    if not last_step(out) and not (out / "model").exists():
         return
     path = out / "run.json"
     try:

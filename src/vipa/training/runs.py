@@ -4,11 +4,12 @@ What a stage trains is declared here and nowhere else; `tests/training` counts t
 in `known/`, one file each.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from vipa.data.spec import DataSpec
+from vipa.training.parts import Lora
 
 Preset = Literal["nano", "vipa-1b", "vipa-2b"]
 Precision = Literal["fp32", "bf16"]
@@ -22,9 +23,18 @@ class TrainRun:
     (`VipaForConditionalGeneration.parts`); everything else is frozen. steps: optimiser steps. warmup: fraction of
     the steps. betas, eps: of AdamW; only matrices decay (`training.optimiser`). gradient_clip: largest norm of the
     gradient. precision: of the language model's and the heads' arithmetic; weights learn in fp32, and the encoders'
-    precision is the start's (`VipaConfig.encoder_precision`). threads: CPU threads (None: torch's own choice).
-    compile: the language model's layers by torch.compile, which needs a C++ compiler and about a minute, and then
-    nearly halves a step of nano on a CPU.
+    precision is the start's (`VipaConfig.encoder_precision`). frozen: how frozen parts are held. lora: adapters
+    instead of the language model's own weights. average: decay of a moving average of what learns, which becomes the
+    model (0: none).
+
+    How it is computed, which changes rounding at most: accumulate: micro-batches of a step in each process. images:
+    `pixels` are encoded in every step, `tokens` once, below `cache` (None: below `out`, until the run ends). workers:
+    processes that load data ahead. recompute: activations, for less memory. parallel: of several processes, `ddp` or
+    `fsdp`. threads: CPU threads (None: torch's own choice). compile: the language model's layers by torch.compile,
+    which needs a C++ compiler and about a minute, and then nearly halves a step of nano on a CPU.
+
+    save_every, keep: steps between saves of progress, and how many are kept. validation: data that is not learned
+    from, looked at after every `validate_every` steps (0: never). trackers: accelerate's, such as `tensorboard`.
     """
 
     name: str
@@ -40,18 +50,35 @@ class TrainRun:
     eps: float = 1e-8
     gradient_clip: float = 1.0
     precision: Precision = "bf16"
+    frozen: Precision = "bf16"
+    lora: Lora | None = None
+    average: float = 0.0
     seed: int = 0
+    accumulate: int = 1
+    images: Literal["pixels", "tokens"] = "pixels"
+    cache: Path | None = None
+    workers: int = 0
+    recompute: bool = False
+    parallel: Literal["ddp", "fsdp"] = "ddp"
     save_every: int = 500
+    keep: int = 2
     log_every: int = 10
+    validation: tuple[DataSpec, ...] = ()
+    validate_every: int = 0
+    trackers: tuple[str, ...] = ()
     device: str = "auto"
     threads: int | None = None
     compile: bool = False
 
     def __post_init__(self) -> None:
-        if not self.data or self.save_every < 1 or self.log_every < 1:
+        if not self.data or min(self.save_every, self.log_every, self.accumulate, self.keep) < 1:
             raise ValueError(
-                f"run {self.name!r}: it needs data, and save_every and log_every of at least 1, got "
-                f"{len(self.data)} components, {self.save_every}, {self.log_every}"
+                f"run {self.name!r}: it needs data, and save_every, log_every, accumulate and keep of at least 1, got "
+                f"{len(self.data)} components, {self.save_every}, {self.log_every}, {self.accumulate}, {self.keep}"
+            )
+        if not 0 <= self.average < 1 or self.workers < 0:
+            raise ValueError(
+                f"run {self.name!r}: average must be in 0..1 and workers at least 0, got {self.average}, {self.workers}"
             )
         if self.steps < 1 or not 0 <= self.warmup <= 1 or self.learning_rate <= 0:
             raise ValueError(
@@ -65,6 +92,11 @@ NANO_STAGE1_PARTS = ("fusion", "language")
 """Not the paper's: at nano's size the fusion alone improved directions but not distances (docs/results/nano.md)."""
 STAGE2_PARTS = ("fusion", "language")
 STAGE3_PARTS = ("language", "action_queries", "action_head")
+
+
+def as_nano(run: TrainRun) -> TrainRun:
+    """Encoders as they ship, each picture through them once: on two cores their passes would be half of a step."""
+    return replace(run, frozen="fp32", images="tokens")
 
 
 def start_of(preset: Preset, stage: str) -> str:

@@ -1,36 +1,52 @@
-"""From a TrainRun to what the loop needs: model, processor, data with encoded images, and what travels along."""
+"""From a TrainRun to what the loop needs: model, processor, data with its images, and what travels along."""
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from vipa.data.component import Component
 from vipa.data.demonstrations import Demonstrations
+from vipa.data.images import EncodedImages, Images, Pixels
 from vipa.data.kinds import open_component
-from vipa.data.mixture import Component, Mixture
-from vipa.data.tokens import EncodedImages
+from vipa.data.mixture import Mixture, Share
 from vipa.hands.conventions import Conventions
-from vipa.models import ActionHeadConfig, VipaForConditionalGeneration, VipaProcessor
+from vipa.io.hashing import network_content
+from vipa.models import ActionHeadConfig, FusionConfig, VipaForConditionalGeneration, VipaProcessor
 from vipa.models.packed_attention import PACKED_TURNS
 from vipa.models.packing import Packer
 from vipa.models.starts import load_start
 from vipa.robots.contract import CONTRACT, ActionContract
+from vipa.training.parts import add_lora, compile_regions, freeze_all_but, hold, merge_lora, recompute
+from vipa.training.processes import Processes
+from vipa.training.record import data_hash
 from vipa.training.runs import TrainRun
 
+TOKENS = "encoder_tokens"
+"""Folder below a run's `out`."""
 
-def build(
-    run: TrainRun,
-) -> tuple[VipaForConditionalGeneration, VipaProcessor, Mixture, dict[str, Any]]:
-    """Model on the run's device, processor, mixture, and the JSON files that are saved with the model."""
-    torch.manual_seed(run.seed)
-    device = _device(run.device)
-    model, processor = load_start(run.start)
-    torch.nn.Module.to(model, device=device, dtype=torch.float32)
-    model.set_attn_implementation({"text_config": PACKED_TURNS})
+
+@dataclass(frozen=True)
+class Built:
+    """Model on the run's device, processor, mixtures, and the JSON files that are saved with the model. adapters: what
+    `merge_lora` takes, or None."""
+
+    model: VipaForConditionalGeneration
+    processor: VipaProcessor
+    mixture: Mixture
+    validation: Mixture | None
+    extras: dict[str, Any]
+    adapters: Any
+
+
+def build(run: TrainRun, team: Processes) -> Built:
+    """ValueError where data and model do not fit."""
+    model, processor = _start(run)
     packer = Packer(processor)
     extras: dict[str, Any] = {}
     components: list[Component] = []
-    for spec in run.data:
+    for spec in (*run.data, *run.validation):
         component = open_component(spec, packer, model.lm_head.in_features)
         if isinstance(component, Demonstrations):
             contract = component.contract
@@ -38,21 +54,80 @@ def build(
             _fit_action_head(model, contract)
         _learn_conventions(model, component, run.start)
         components.append(component)
-    encoded = [EncodedImages.of(model, processor, c.groups(), c.read, views=c.views) for c in components]
-    return model, processor, Mixture(list(zip(components, encoded)), run.seed, device), extras
+    adapters = _prepare(run, model, team.device)
+    model.set_attn_implementation({"text_config": PACKED_TURNS})
+    if run.recompute:
+        recompute(model)
+    if run.compile:
+        compile_regions(model)
+    fed = [(component, _images(run, model, processor, component, team)) for component in components]
+    learned, held_out = fed[: len(run.data)], fed[len(run.data) :]
+    mixture = Mixture(learned, run.seed, Share(team.rank, team.world, run.accumulate))
+    validation = Mixture(held_out, run.seed, Share(team.rank, team.world)) if held_out else None
+    return Built(model, processor, mixture, validation, extras, adapters)
 
 
-def _device(name: str) -> torch.device:
-    """ValueError for one that this machine does not have. auto: a GPU where there is one."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        return torch.zeros(1, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).partition("\n")[0]
+def _start(run: TrainRun) -> tuple[VipaForConditionalGeneration, VipaProcessor]:
+    torch.manual_seed(run.seed)
+    return load_start(run.start, dtype="auto")
+
+
+def _prepare(run: TrainRun, model: VipaForConditionalGeneration, device: torch.device) -> Any:
+    """What learns and what does not, each as the run holds it; returns the adapters."""
+    freeze_all_but(model, run.trained)
+    adapters = add_lora(model, run.lora) if run.lora else None
+    hold(model, run.frozen, device)
+    return adapters
+
+
+def finish(run: TrainRun, built: Built, learned: dict[str, torch.Tensor] | None) -> VipaForConditionalGeneration:
+    """The model as it is saved: adapters merged. learned: its parameters, where the model's own are shared out."""
+    model, adapters = built.model, built.adapters
+    if learned is not None:
+        model, _ = _start(run)
+        adapters = _prepare(run, model, torch.device("cpu"))
+        model.config.conventions = built.model.config.conventions
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if name in learned:
+                    parameter.copy_(learned[name])
+    if adapters is not None:
+        merge_lora(model, adapters)
+    return model
+
+
+def _images(
+    run: TrainRun,
+    model: VipaForConditionalGeneration,
+    processor: VipaProcessor,
+    component: Component,
+    team: Processes,
+) -> Images:
+    """As the run wants them. Where they are encoded once, the first process does it; the encoders must be frozen."""
+    fusion = model.config.spatial_fusion_config
+    assert isinstance(fusion, FusionConfig)
+    if run.images == "pixels":
+        return Pixels(component, processor, fusion.reads_spatial)
+    if component.spec.augment:
+        raise ValueError("images: `tokens` are encoded once and cannot be augmented; take `pixels`, or augment 0")
+    if learns := {"vision", "spatial"} & set(run.trained):
         raise ValueError(
-            f"device {name!r} cannot be used here ({reason}); `vipa doctor` says what this machine has"
-        ) from None
+            f"images: `tokens` are of frozen encoders, this run trains {sorted(learns)}; take `pixels`"
+        )
+    cache, spec = run.cache or run.out / TOKENS, component.spec
+    encoders = [tower for tower in (model.model.vision_tower, model.model.spatial_tower) if tower is not None]
+    made_by = "-".join(network_content(tower)[:8] for tower in encoders)
+    folder = cache / f"{spec.kind}-{spec.split}-{data_hash(spec)}-{made_by}-{model.config.encoder_precision}"
+
+    def encoded() -> EncodedImages:
+        return EncodedImages.of(
+            folder, model, processor, component.groups(), component.read, views=component.views
+        )
+
+    if team.first:
+        encoded()
+    team.wait()
+    return encoded()
 
 
 def _learn_conventions(model: VipaForConditionalGeneration, component: Component, start: str) -> None:

@@ -3,7 +3,7 @@
 A kind is a module with `open_component(spec, packer, width) -> Component`; width: of the model's hidden states.
 """
 
-from vipa.data.mixture import Component
+from vipa.data.component import Component
 from vipa.data.spec import DataSpec
 from vipa.io.plugins import Plugins
 from vipa.models.packing import Packer

@@ -1,7 +1,7 @@
 """A folder of robot demonstrations (stage 3)."""
 
+from vipa.data.component import Component
 from vipa.data.demonstrations import Demonstrations
-from vipa.data.mixture import Component
 from vipa.data.spec import DataSpec
 from vipa.models.packing import Packer
 

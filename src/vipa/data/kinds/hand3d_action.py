@@ -1,7 +1,7 @@
 """Motions of a Hand3D folder (stage 2)."""
 
+from vipa.data.component import Component
 from vipa.data.hand3d_turns import hand3d_turns
-from vipa.data.mixture import Component
 from vipa.data.spec import DataSpec
 from vipa.models.packing import Packer
 

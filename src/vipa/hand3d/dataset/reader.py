@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from jaxtyping import UInt8
 from PIL import Image
 
+from vipa.hand3d.dataset.frame_index import FrameIndex
 from vipa.hand3d.dataset.records import (
     FORMAT_VERSION,
     MANIFEST,
@@ -29,14 +30,15 @@ from vipa.hand3d.dataset.records import (
     schema,
 )
 from vipa.hands.conventions import Conventions
-from vipa.io.hashing import hash_files
+from vipa.io.cache import cache_folder
+from vipa.io.hashing import digest, hash_files
 from vipa.io.json_files import read_json
 
 Record = TypeVar("Record")
 
 
 class Hand3D:
-    """A data set on disk. Nothing is held in memory but the ids of frames and a few groups of images.
+    """A data set on disk. Nothing is held in memory but a few groups of images.
 
     ValueError where the folder holds no complete data set or one of another format.
     """
@@ -53,7 +55,14 @@ class Hand3D:
                 f"{self.path}: format {self.manifest['format']}, this program reads {FORMAT_VERSION}; "
                 "annotate again"
             )
+        self._cached_groups = cached_groups
         self._group = lru_cache(cached_groups)(self._read_group)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "cached_groups": self._cached_groups}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)
 
     @property
     def conventions(self) -> Conventions:
@@ -98,8 +107,8 @@ class Hand3D:
 
     def encoded_image(self, frame_id: str) -> bytes:
         """The image file (JPEG or PNG) of a frame. KeyError for an id that is not in the data set."""
-        name, group, row = self._where[frame_id]
-        return self._group(name, group)[row]
+        file, group, row = self._where[frame_id]
+        return self._group(file, group)[row]
 
     def image(self, frame_id: str) -> UInt8[np.ndarray, "height width 3"]:
         """RGB pixels of a frame."""
@@ -126,17 +135,24 @@ class Hand3D:
                         yield kind(**row)
 
     @cached_property
-    def _where(self) -> dict[str, tuple[str, int, int]]:
-        """Frame id -> (file, row group, row)."""
-        where = {}
-        for name in self._files("frames", None):
-            with pq.ParquetFile(self.path / name) as file:
-                for group in range(file.num_row_groups):
-                    ids = file.read_row_group(group, columns=["id"])["id"].to_pylist()
-                    where |= {frame: (name, group, row) for row, frame in enumerate(ids)}
-        return where
+    def _where(self) -> FrameIndex:
+        """Kept between runs, for the files as they are."""
+        files = list(self._files("frames", None))
+        state = [(self.path / name).stat() for name in files]
+        stamp = [(name, s.st_size, s.st_mtime_ns) for name, s in zip(files, state)]
+        folder = cache_folder("frames", digest(f"{self.path.resolve()} {stamp}"))
 
-    def _read_group(self, name: str, group: int) -> list[bytes]:
+        def frames() -> Iterator[tuple[str, tuple[int, int, int]]]:
+            for number, name in enumerate(files):
+                with pq.ParquetFile(self.path / name) as file:
+                    for group in range(file.num_row_groups):
+                        ids = file.read_row_group(group, columns=["id"])["id"].to_pylist()
+                        yield from ((frame, (number, group, row)) for row, frame in enumerate(ids))
+
+        return FrameIndex.made(folder, frames())
+
+    def _read_group(self, number: int, group: int) -> list[bytes]:
+        name = list(self._files("frames", None))[number]
         with pq.ParquetFile(self.path / name) as file:
             table = file.read_row_group(group, columns=["image"])
         return [image["bytes"] for image in table["image"].to_pylist()]

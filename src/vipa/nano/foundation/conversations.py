@@ -1,16 +1,15 @@
 """Foundation questions as a component of a training mixture: fresh ones at every step."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vipa.data.mixture import ModelLoss, text_inputs
+from vipa.data.component import Group, Items, TextLoss
 from vipa.data.spec import DataSpec
-from vipa.data.tokens import Group
-from vipa.models import VipaForConditionalGeneration
+from vipa.data.turns import text_inputs
 from vipa.models.packing import IGNORE, Conversation, Packer
 from vipa.nano.foundation.picture_questions import Picture, Turn, sample_turns
 from vipa.nano.foundation.picture_set import Pictures, load_pictures
@@ -32,7 +31,7 @@ class Pointing(nn.Module):
         self.asked = nn.Linear(width, 4)  # of the asked thing and its anchor, from a prompt's last token
 
 
-class FoundationQuestions(ModelLoss):
+class FoundationQuestions(TextLoss):
     """A row is a single picture, or two pictures of a sequence with what changed between them. width: of the model's
     hidden states."""
 
@@ -52,15 +51,20 @@ class FoundationQuestions(ModelLoss):
     def __len__(self) -> int:
         return len(self._rows)
 
+    def group(self, row: int) -> Group:
+        return tuple(str(i) for i in self._rows[row])
+
     def groups(self) -> Iterable[Group]:
-        return (tuple(str(i) for i in row) for row in self._rows)
+        return map(self.group, range(len(self)))
 
     def read(self, group: Group) -> list[np.ndarray]:
         return list(self.data.rgb[[int(key) for key in group]])
 
-    def inputs(self, rng: np.random.Generator, rows: np.ndarray) -> tuple[dict[str, Any], list[Group], int]:
+    def inputs(
+        self, rows: Sequence[int], draws: Sequence[np.random.Generator]
+    ) -> tuple[dict[str, Any], list[Group], int]:
         conversations, points, pictures = [], [], []
-        for row in rows:
+        for row, rng in zip(rows, draws):
             keys = self._rows[row]
             first, last = (self.data.pictures[i] for i in (keys[0], keys[-1]))
             if len(keys) == 1:
@@ -86,25 +90,30 @@ class FoundationQuestions(ModelLoss):
                     found[offset : offset + len(here)][here] = torch.tensor(thing.centre)
         return found
 
-    def loss(self, model: VipaForConditionalGeneration, inputs: dict[str, Any]) -> Tensor:
+    def items(self, inputs: dict[str, Any]) -> Items:
+        known, some = ~inputs["points"].isnan(), ~inputs["mentions"].isnan()
+        return super().items(inputs) | {"asked": float(known.sum()), "named": float(some.sum())}
+
+    def loss(self, model: nn.Module, inputs: dict[str, Any], items: Items) -> Tensor:
         """Cross-entropy, and that the model looks where it is asked to: image coordinates can be read from the words
         of a name after MENTION_LAYER, and from a prompt's last state. See `foundation.start` for what happens without.
         """
         inputs = dict(inputs)
         points, mentions = inputs.pop("points"), inputs.pop("mentions")
-        output = model(**inputs, output_hidden_states=True)
+        output = model(**inputs, num_items_in_batch=items["text"], output_hidden_states=True)
         learned = inputs["labels"] != IGNORE
         before_answer = learned[:, 1:] & ~learned[:, :-1]  # the prompt's last token, row by row, turn by turn
         asked = self.pointing.asked(output.hidden_states[-1][:, :-1][before_answer].float())
         some = ~mentions.isnan().any(-1)
         named = self.pointing.named(output.hidden_states[MENTION_LAYER][some].float())
-        return output.loss + POINTING_WEIGHT * (_distance(asked, points) + _distance(named, mentions[some]))
+        pointing = _distance(asked, points, items["asked"]) + _distance(named, mentions[some], items["named"])
+        return output.loss + POINTING_WEIGHT * pointing
 
 
-def _distance(read: Tensor, truth: Tensor) -> Tensor:
-    """Mean absolute error where the truth is known; 0 where none is."""
+def _distance(read: Tensor, truth: Tensor, items: float) -> Tensor:
+    """Absolute errors where the truth is known, over `items`; 0 where none is."""
     known = ~truth.isnan()
-    return (read - truth)[known].abs().sum() / known.sum().clamp_min(1)
+    return (read - truth)[known].abs().sum() / max(items, 1.0)
 
 
 def _padded(points: tuple[tuple[float, float], ...]) -> list[float]:

@@ -22,7 +22,7 @@ from vipa.nano.foundation.vision import VisionTraining, train_vision
 from vipa.nano.sizes import nano_processor, nano_vlm_config
 from vipa.training.loop import train
 from vipa.training.record import require_equal
-from vipa.training.runs import TrainRun
+from vipa.training.runs import TrainRun, as_nano
 from vipa.worlds.seeds import FOUNDATION
 
 
@@ -55,7 +55,7 @@ FOUNDATION_PARTS = ("projector", "language")
 
 def language_run(run: FoundationRun, pictures: Path, out: Path, start: Path) -> TrainRun:
     """nano's stand-in for InternVL's pretraining: projector and language model learn on a dense-pretrained encoder."""
-    return TrainRun(
+    language = TrainRun(
         name="foundation",
         start=str(start),
         out=out,
@@ -69,6 +69,7 @@ def language_run(run: FoundationRun, pictures: Path, out: Path, start: Path) -> 
         threads=run.threads,
         compile=run.compile,
     )
+    return as_nano(language)
 
 
 def train_foundation(run: FoundationRun) -> Path:

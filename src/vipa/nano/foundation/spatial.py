@@ -17,8 +17,9 @@ from vipa.models.loading import load_model
 from vipa.models.starts import start_hash
 from vipa.nano.foundation.correspondence import Correspondence
 from vipa.nano.sizes import nano_cut3r_config
-from vipa.training.checkpoints import cut_log, read_state, require_finite
+from vipa.training.checkpoints import State, cut_log, last_step, load_progress, save_progress, state_of
 from vipa.training.optimiser import make_optimiser
+from vipa.training.processes import Processes
 from vipa.training.schedule import warmup_cosine
 from vipa.worlds.sequences import FIRST_SEED, SequenceBatch, Sequences, batch_of, render_sequences
 
@@ -67,7 +68,7 @@ make = Cut3rTraining
 def train_cut3r(run: Cut3rTraining, config: Cut3rConfig | None = None, data: Sequences | None = None) -> Path:
     """Render what is missing, train, log to `run.out`/log.jsonl, save to `run.out`/final; returns that folder.
 
-    Resumes from `run.out`/checkpoint.pt where there is one; ValueError where that is another run's.
+    Resumes from `run.out`/progress where there is one; ValueError where that is another run's.
     """
     run.out.mkdir(parents=True, exist_ok=True)
     if data is None:
@@ -84,15 +85,20 @@ def train_cut3r(run: Cut3rTraining, config: Cut3rConfig | None = None, data: Seq
     )
     settings = asdict(run) | {"out": run.out.name, "start": run.start and run.start.name}
     settings["start_hash"] = run.start and start_hash(run.start)
-    checkpoint, done, spent = run.out / "checkpoint.pt", 0, 0.0
-    if checkpoint.exists():
+    if last_step(run.out):
         there = json.loads((run.out / "run.json").read_text())
         if _deciding(there) != _deciding(settings):
-            raise ValueError(f"{checkpoint} is another run's: give its settings again, or choose another folder")
-        saved = read_state(checkpoint)
-        learner.load_state_dict(saved["learner"])
-        optimizer.load_state_dict(saved["optimizer"])
-        done, spent = saved["step"], saved["seconds"]
+            raise ValueError(
+                f"{run.out / 'progress'} is another run's: give its settings again, or choose another folder"
+            )
+    alone, clock = Processes(0, 1, torch.device("cpu")), torch.tensor(0.0, dtype=torch.float64)
+    learned = dict(learner.named_parameters())
+
+    def state() -> State:
+        return state_of(learned, optimizer, None) | {"seconds": clock}
+
+    done = load_progress(run.out, state(), alone)
+    spent = float(clock)
     (run.out / "run.json").write_text(json.dumps(settings, indent=1) + "\n")
     cut_log(run.out / "log.jsonl", done)
     start, seen = time.monotonic() - spent, 0
@@ -117,7 +123,7 @@ def train_cut3r(run: Cut3rTraining, config: Cut3rConfig | None = None, data: Seq
             if not math.isfinite(norm):
                 raise ValueError(
                     f"cut3r: the gradient norm is {norm} at step {step + 1}; this step was not kept. The same command "
-                    f"goes on from {checkpoint}, if there is one; if it ends here again, lower the learning rate (in "
+                    f"goes on from step {last_step(run.out)}; if it ends here again, lower the learning rate (in "
                     "another --out)"
                 )
             optimizer.step()
@@ -129,7 +135,8 @@ def train_cut3r(run: Cut3rTraining, config: Cut3rConfig | None = None, data: Seq
                 log.write(json.dumps({"step": step + 1, **record, "images_per_second": round(speed, 1)}) + "\n")
                 log.flush()
             if step % run.save_every == run.save_every - 1:
-                _save(checkpoint, learner, optimizer, step + 1, time.monotonic() - start)
+                clock.fill_(time.monotonic() - start)
+                save_progress(run.out, step + 1, state(), alone)
     model.save_pretrained(run.out / "final")
     return run.out / "final"
 
@@ -161,16 +168,3 @@ def _losses(
     terms = cut3r_loss(output, batch.points_self, batch.points_world, pose, batch.valid)
     assert output.decoder_tokens is not None
     return terms | {"correspondence": correspondence(output.decoder_tokens, batch)}
-
-
-def _save(path: Path, learner: nn.Module, optimizer: torch.optim.Optimizer, step: int, seconds: float) -> None:
-    temporary = path.with_suffix(".tmp")
-    state = {
-        "learner": learner.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "step": step,
-        "seconds": seconds,
-    }
-    require_finite(state)
-    torch.save(state, temporary)
-    temporary.rename(path)

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vipa.data.spec import DataSpec
-from vipa.training.runs import NANO_STAGE1_PARTS, STAGE1_PARTS, Preset, TrainRun, start_of
+from vipa.training.runs import NANO_STAGE1_PARTS, STAGE1_PARTS, Preset, TrainRun, as_nano, start_of
 
 
 def make(data: Path, out: Path, preset: Preset = "nano", start: str | None = None) -> TrainRun:
@@ -22,5 +22,5 @@ def make(data: Path, out: Path, preset: Preset = "nano", start: str | None = Non
     )
     if preset == "nano":
         spec = DataSpec("hand3d_visual", data, batch=20, turns=8)  # about 8 image prefixes a step
-        run = replace(run, data=(spec,), trained=NANO_STAGE1_PARTS, steps=1_200, learning_rate=7e-4)
+        run = replace(as_nano(run), data=(spec,), trained=NANO_STAGE1_PARTS, steps=1_200, learning_rate=7e-4)
     return run

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vipa.data.spec import DataSpec
-from vipa.training.runs import STAGE3_PARTS, Preset, TrainRun, start_of
+from vipa.training.runs import STAGE3_PARTS, Preset, TrainRun, as_nano, start_of
 
 
 def make(data: Path, out: Path, preset: Preset = "nano", start: str | None = None) -> TrainRun:
@@ -13,7 +13,7 @@ def make(data: Path, out: Path, preset: Preset = "nano", start: str | None = Non
         name="stage3",
         start=start or start_of(preset, "stage2"),
         out=out,
-        data=(DataSpec("episodes", data, batch=128),),
+        data=(DataSpec("episodes", data, batch=128, noise_draws=1),),
         trained=STAGE3_PARTS,
         steps=30_000,
         learning_rate=5e-5,
@@ -22,5 +22,5 @@ def make(data: Path, out: Path, preset: Preset = "nano", start: str | None = Non
     )
     if preset == "nano":
         spec = DataSpec("episodes", data, batch=32, noise_draws=8)
-        run = replace(run, data=(spec,), steps=2_200, learning_rate=5e-4)
+        run = replace(as_nano(run), data=(spec,), steps=2_200, learning_rate=5e-4)
     return run

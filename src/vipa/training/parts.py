@@ -1,0 +1,78 @@
+"""What of a model learns, and how its parts are held: frozen, in which precision, with adapters, recomputed, compiled.
+
+All of it is applied to a model from outside.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from vipa.models import VipaForConditionalGeneration
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Lora:
+    """Low-rank adapters in the place of the language model's own linear layers (arXiv 2106.09685). They are merged into
+    the weights when the training ends. rank; alpha: of the scale alpha / rank."""
+
+    rank: int = 32
+    alpha: int = 64
+
+
+def freeze_all_but(model: VipaForConditionalGeneration, parts: tuple[str, ...]) -> list[nn.Parameter]:
+    """Only the named parts take gradients; returns their parameters. ValueError for a part that is not there."""
+    have = model.parts()
+    unknown = [part for part in parts if part not in have]
+    if unknown:
+        raise ValueError(f"trained parts {unknown} are not in the model; it has {', '.join(have)}")
+    model.requires_grad_(False)
+    for part in parts:
+        have[part].requires_grad_(True)
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def hold(model: VipaForConditionalGeneration, frozen: str, device: torch.device) -> None:
+    """What learns in float32, the frozen parts in `frozen` (a part that is both, such as tied embeddings, learns)."""
+    for parameter in model.parameters():
+        dtype = torch.float32 if parameter.requires_grad else DTYPES[frozen]
+        parameter.data = parameter.data.to(device=device, dtype=dtype)
+    for module in model.modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            setattr(module, name, buffer.to(device))
+
+
+def add_lora(model: VipaForConditionalGeneration, lora: Lora) -> Any:
+    """Adapters on every linear layer of the language model, whose own weights are frozen; returns what
+    `merge_lora` takes."""
+    try:
+        from peft import LoraConfig
+        from peft.tuners.lora import LoraModel
+    except ImportError:
+        raise ValueError("LoRA needs peft: pip install 'vipa[lora]'") from None
+    language = model.model.language_model
+    names = {n.rpartition(".")[2] for n, m in language.named_modules() if isinstance(m, nn.Linear)}
+    config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=sorted(names), lora_dropout=0.0)
+    language.requires_grad_(False)
+    tuner = LoraModel(language, config, "default")
+    model.lm_head.requires_grad_(False)
+    return tuner
+
+
+def merge_lora(model: VipaForConditionalGeneration, tuner: Any) -> None:
+    """The adapters into the weights, in float32, and away."""
+    model.model.language_model = tuner.merge_and_unload()
+
+
+def recompute(model: VipaForConditionalGeneration) -> None:
+    """Activations of the language model's layers are computed again for the gradient instead of being kept."""
+    model.model.language_model.gradient_checkpointing_enable({"use_reentrant": False})
+
+
+def compile_regions(model: VipaForConditionalGeneration) -> None:
+    """torch.compile, a layer of the language model at a time."""
+    for layer in model.model.language_model.layers:
+        layer.compile(dynamic=True)
