@@ -25,6 +25,7 @@ from vipa.hand3d.measure.visibility import Sight
 from vipa.hand3d.measure.wrists import locate_hands
 from vipa.hand3d.words.questions import answer_text, parse_answer
 from vipa.hands.skeleton import WRIST
+from vipa.io.files import atomic_write
 
 
 @dataclass(frozen=True)
@@ -228,8 +229,7 @@ def annotation(
     qualities = measure(conditions, seeds, size)
     protocol = PROTOCOL.format(clips=clips, size=size, first=start, last=seeds.stop - 1)
     protocol += f" CUT3R weights: {f'`{cut3r}`' if cut3r else 'the shipped nano'}."
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(report(qualities, protocol))
+    atomic_write(out, report(qualities, protocol))
     return qualities
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import tyro
 
 from vipa.benchmarks.annotation_quality import annotation
+from vipa.io.files import atomic_write
 
 Folder = Annotated[str, tyro.conf.Positional]
 
@@ -194,8 +195,7 @@ def cut3r(
 
     with counter("seeing", "clips") as count:
         text = measure_cut3r(model, clips, data, lambda done, total: count(done=done, total=total))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(text)
+    atomic_write(out, text)
     print(f"{text}\nwritten: {out}")
 
 

@@ -1,6 +1,5 @@
 """A checkpoint's own small input and output, so that it can say whether it still computes what it computed."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from vipa.io.hashing import tensors_content
 from vipa.models.loading import check_safetensors, load_model
 from vipa.models.modeling import VipaForConditionalGeneration
 
@@ -56,12 +56,7 @@ class Verdict:
 
 def fingerprint(model: nn.Module) -> str:
     """Sixteen hex digits of every bit of the parameters: the same on every machine, in the same dtype."""
-    digest = hashlib.sha256()
-    for name, parameter in sorted(model.named_parameters()):
-        values = parameter.detach().cpu().contiguous()
-        digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
-        digest.update(values.reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()[:16]
+    return tensors_content(model.named_parameters())
 
 
 def verify(

@@ -18,7 +18,7 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Literal
 
-from vipa.benchmarks.resuming import write_atomically
+from vipa.io.files import atomic_write
 
 if TYPE_CHECKING:
     from vipa.hand3d.pipeline.annotate import Report
@@ -289,7 +289,7 @@ def write_report(run: DemoRun, doing: str = "", reload: bool = True) -> Path:
     steps = load_steps(run.out / "pictures" / "steps.json")
     reload_after = round(REWRITTEN) if doing and reload else None
     page = render(Report(date, steps, (now, shipped), facts, doing=doing, reload_after=reload_after))
-    write_atomically(report_path(run), page)
+    atomic_write(report_path(run), page)
     return report_path(run)
 
 
@@ -303,7 +303,7 @@ def _claim(run: DemoRun) -> None:
     path, text = run.out / "demo.json", json.dumps(asdict(run), indent=1, default=str)
     if path.exists() and path.read_text() != text:
         raise ValueError(f"{run.out} holds a demo with other settings: choose another --out, or delete the folder")
-    write_atomically(path, text)
+    atomic_write(path, text)
 
 
 @contextmanager
@@ -320,8 +320,8 @@ def _step(run: DemoRun, name: str, title: str) -> Iterator[bool]:
     try:
         yield True
     except BaseException:
-        write_atomically(partial, str(before + time.monotonic() - start))
+        atomic_write(partial, str(before + time.monotonic() - start))
         raise
     seconds = before + time.monotonic() - start
-    write_atomically(marker, json.dumps({"seconds": round(seconds, 1)}))
+    atomic_write(marker, json.dumps({"seconds": round(seconds, 1)}))
     partial.unlink(missing_ok=True)

@@ -9,7 +9,6 @@ An episode is one file, written beside its place and renamed, so an interrupted 
 
 import io
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,6 +22,7 @@ from jaxtyping import Float
 from PIL import Image
 
 from vipa.clips.clip import Frames
+from vipa.io.files import whole_file
 from vipa.robots.contract import ActionContract
 from vipa.robots.transforms import Sample
 
@@ -108,7 +108,6 @@ def encode_png(image: np.ndarray) -> bytes:
 def write_episode(root: Path, episode: Episode) -> Path:
     """Writes episodes/<id>.parquet, whole or not at all. Returns its path."""
     path = Path(root) / "episodes" / f"{episode.id}.parquet"
-    path.parent.mkdir(parents=True, exist_ok=True)
     columns: dict[str, Any] = {
         "state": pa.array(list(episode.state.astype(np.float32)), pa.list_(pa.float32())),
         "action": pa.array(list(episode.action.astype(np.float32)), pa.list_(pa.float32())),
@@ -126,9 +125,8 @@ def write_episode(root: Path, episode: Episode) -> Path:
         "notes": episode.notes,
     }
     table = pa.table(columns).replace_schema_metadata({METADATA_KEY: json.dumps(metadata)})
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    pq.write_table(table, partial, compression="none")  # PNGs do not compress again
-    partial.replace(path)
+    with whole_file(path) as beside:
+        pq.write_table(table, beside, compression="none")  # PNGs do not compress again
     return path
 
 

@@ -3,13 +3,13 @@
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from hashlib import sha256
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
+from vipa.io.hashing import digest
 from vipa.models.selfcheck import fingerprint
 from vipa.robots.contract import ActionContract
 from vipa.robots.transforms import Normalise, Pipeline
@@ -89,7 +89,7 @@ class VipaPolicy:
         self._pipeline = Pipeline((*self.before.transforms, normalise))
         self.identity = {
             "weights": fingerprint(self.model),
-            "contract": sha256(self.contract.to_json().encode()).hexdigest()[:16],
+            "contract": digest(self.contract.to_json()),
             "transforms": self._pipeline.hash,
             "euler_steps": self.steps,
             "seed": self.seed,

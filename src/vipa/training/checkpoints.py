@@ -1,14 +1,13 @@
 """Progress of a running training (exact resume) and the model that a finished one leaves."""
 
 import json
-import os
 import pickle
-import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from vipa.io.files import whole_file, whole_folder
 from vipa.models import VipaForConditionalGeneration, VipaProcessor, selfcheck
 
 
@@ -17,18 +16,14 @@ def _learned(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def save_progress(out: Path, step: int, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Parameters that learn and optimiser after `step` steps, on the disk beside its place, then renamed.
+    """Parameters that learn and optimiser after `step` steps, whole or not at all.
 
     ValueError where one of them is not finite: what was saved before stays.
     """
     state = {"step": step, "parameters": _learned(model), "optimizer": optimizer.state_dict()}
     require_finite(state)
-    temporary = out / "progress.pt.tmp"
-    with temporary.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(out / "progress.pt")
+    with whole_file(out / "progress.pt") as beside:
+        torch.save(state, beside)
 
 
 def load_progress(out: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> int:
@@ -83,19 +78,9 @@ def save_model(
 
     It holds a small recorded input and output, so that `vipa model check` can say whether it still computes them.
     """
-    temporary = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    model.eval().save_pretrained(temporary)
-    selfcheck.record(model, temporary)
-    processor.save_pretrained(temporary)
-    for name, content in extras.items():
-        (temporary / name).write_text(json.dumps(content, indent=1))
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.replace(folder)
-
-
-def cut_log(path: Path, steps: int) -> None:
-    """Forget log lines of steps that will be repeated."""
-    if path.exists():
-        lines = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= steps]
-        path.write_text("".join(line + "\n" for line in lines))
+    with whole_folder(folder) as beside:
+        model.eval().save_pretrained(beside)
+        selfcheck.record(model, beside)
+        processor.save_pretrained(beside)
+        for name, content in extras.items():
+            (beside / name).write_text(json.dumps(content, indent=1))

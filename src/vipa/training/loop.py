@@ -1,6 +1,5 @@
 """The training loop: build, then for every step loss, step, log, save."""
 
-import json
 import math
 import time
 from dataclasses import dataclass
@@ -11,9 +10,10 @@ import torch
 from torch import nn
 
 from vipa.data.mixture import Mixture
+from vipa.io.json_log import JsonLog
 from vipa.io.progress import training_progress
 from vipa.models import VipaForConditionalGeneration
-from vipa.training.checkpoints import cut_log, load_progress, require_finite, save_model, save_progress
+from vipa.training.checkpoints import load_progress, require_finite, save_model, save_progress
 from vipa.training.optimiser import make_optimiser
 from vipa.training.record import record_of, require_same, save_record
 from vipa.training.runs import TrainRun
@@ -53,13 +53,13 @@ def train(run: TrainRun) -> TrainResult:
     )
     saved = start = load_progress(run.out, learner, optimizer)
     save_record(run.out, record)
-    cut_log(log_path, start)
+    log = JsonLog(log_path, keep=lambda row: row["step"] <= start)  # later steps are repeated
     model.train()
     if run.compile:
         for layer in model.model.language_model.layers:
             layer.compile(dynamic=True)
     loss = float("nan")
-    with log_path.open("a") as log, training_progress(run.name, run.steps, start) as progress:
+    with training_progress(run.name, run.steps, start) as progress:
         began, seen = time.monotonic(), 0
         for step in range(start, run.steps):
             loss, terms, samples = _step(run, model, mixture, step)
@@ -76,8 +76,7 @@ def train(run: TrainRun) -> TrainResult:
                 line["epochs"] = mixture.epochs(step + 1)
                 line |= {"lr": optimizer.param_groups[0]["lr"], **model.fusion_diagnostics()}
                 line["samples_per_second"] = seen / (time.monotonic() - began)
-                log.write(json.dumps(line) + "\n")
-                log.flush()
+                log.add(line)
             try:
                 if (step + 1) % run.save_every == 0 and step + 1 < run.steps:
                     save_progress(run.out, step + 1, learner, optimizer)
@@ -135,5 +134,5 @@ def _ended(run: TrainRun, what: str, saved: int) -> str:
 
 
 def _last_loss(path: Path) -> float:
-    lines = path.read_text().splitlines() if path.exists() else []
-    return float(json.loads(lines[-1])["loss"]) if lines else float("nan")
+    rows = JsonLog(path).rows
+    return float(rows[-1]["loss"]) if rows else float("nan")

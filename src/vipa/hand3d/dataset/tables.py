@@ -14,7 +14,7 @@ import vipa
 from vipa.hand3d.config import AnnotateConfig
 from vipa.hand3d.dataset.mix import select_action, select_visual, splits
 from vipa.hand3d.dataset.records import FORMAT_VERSION, TABLES, schema
-from vipa.io.files import atomic_write
+from vipa.io.files import atomic_write, output_errors
 from vipa.io.store import ClipStore
 
 MANIFEST = "hand3d.json"
@@ -72,11 +72,12 @@ def build_tables(out: Path, config: AnnotateConfig) -> dict[str, Any]:
             for row in clip.read("motion").values["rows"]
         ],
     )
-    with _Writers(out) as writers:
-        for clip in clips:
-            for table, row in _rows(clip, config, split[clip.row["id"]], visual, action):
-                writers.add(table, row["split"], row)
-    return writers.publish(config)
+    with output_errors(out):
+        with _Writers(out) as writers:
+            for clip in clips:
+                for table, row in _rows(clip, config, split[clip.row["id"]], visual, action):
+                    writers.add(table, row["split"], row)
+        return writers.publish(config)
 
 
 def _require_conventions(
@@ -191,5 +192,5 @@ class _Writers:
             for path in (self.out / table).glob("*"):
                 if f"{table}/{path.name}" not in wanted:
                     path.unlink()
-        atomic_write(self.out / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True).encode())
+        atomic_write(self.out / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True))
         return manifest

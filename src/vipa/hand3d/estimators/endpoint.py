@@ -102,7 +102,7 @@ class Endpoint:
                 body = json.dumps(request | {"temperature": AGAIN}).encode()
             else:
                 if file is not None:
-                    atomic_write(file, json.dumps({"answer": text}).encode())
+                    atomic_write(file, json.dumps({"answer": text}))
                 return answer
         raise EndpointError(self.url, f"no answer after {self.config.retries + 1} attempts; last: {last}")
 

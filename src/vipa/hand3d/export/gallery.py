@@ -74,7 +74,7 @@ def write_gallery(path: str | Path, out: str | Path, clips: int = 12, clip_id: s
     page = PAGE.format(
         title=f"Hand3D: {_cell(Path(path).resolve().name)}", note=_cell(note), body="".join(sections)
     )
-    atomic_write(Path(out), page.encode())
+    atomic_write(Path(out), page)
     return Path(out)
 
 

@@ -181,8 +181,8 @@ def _write_meta(
 
     pandas.DataFrame({"task_index": list(tasks.values())}, index=list(tasks)).to_parquet(meta / "tasks.parquet")
     stats = {k: v.as_json((3, 1, 1) if k == IMAGE else (-1,), total) for k, v in sums.items()}
-    atomic_write(meta / "stats.json", json.dumps(stats, indent=1).encode())
-    atomic_write(meta / "info.json", json.dumps(info, indent=1).encode())
+    atomic_write(meta / "stats.json", json.dumps(stats, indent=1))
+    atomic_write(meta / "info.json", json.dumps(info, indent=1))
 
 
 def _png(image: np.ndarray) -> bytes:

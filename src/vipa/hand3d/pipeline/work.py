@@ -60,7 +60,7 @@ def annotate_clip(clip: Clip | ClipError, out: Path, config: AnnotateConfig, est
             "split": clip.split,
         }
         summary = {"row": row, "keys": stages.keys, "config": config.hash}
-        atomic_write(folder / DONE, json.dumps(summary, sort_keys=True).encode())
+        atomic_write(folder / DONE, json.dumps(summary, sort_keys=True))
         (folder / REFUSED).unlink(missing_ok=True)
     except OutputError:
         raise
@@ -100,6 +100,6 @@ def refuse(clip: Clip | ClipError, out: Path, reason: str) -> ClipReport:
 
 def _refuse(folder: Path, clip_id: str, reason: str, duration: float, seconds: dict[str, float]) -> ClipReport:
     reason = " ".join(reason.split())
-    atomic_write(folder / REFUSED, json.dumps({"clip_id": clip_id, "reason": reason}).encode())
+    atomic_write(folder / REFUSED, json.dumps({"clip_id": clip_id, "reason": reason}))
     (folder / DONE).unlink(missing_ok=True)
     return ClipReport(clip_id, reason, 0, duration, seconds, {})

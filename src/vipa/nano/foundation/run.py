@@ -1,7 +1,6 @@
 """`vipa train foundation`: everything that nano starts from, made on the tabletop world from random numbers."""
 
 import json
-import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from transformers import AddedToken, InternVLVisionConfig, InternVLVisionModel, 
 from vipa.hand3d.words.motion_wordings import MOTION_WORDINGS
 from vipa.hand3d.words.visual_wordings import VISUAL_WORDINGS
 from vipa.hands.motion_codec import MotionCodec
-from vipa.io.files import atomic_write
+from vipa.io.files import atomic_write, whole_folder
 from vipa.models.presets import nano_processor, nano_vlm_config
 from vipa.nano.foundation.picture_questions import sample_turns
 from vipa.nano.foundation.picture_set import Pictures, render_pictures
@@ -70,11 +69,9 @@ def train_foundation(run: FoundationRun) -> Path:
     if not (start / "config.json").exists():
         encoder = InternVLVisionModel.from_pretrained(vision)
         model = new_language_model(tokenizer, encoder, data, run.seed)
-        temporary = start.with_name("start.tmp")
-        shutil.rmtree(temporary, ignore_errors=True)
-        model.save_pretrained(temporary)
-        nano_processor(tokenizer).save_pretrained(temporary)
-        temporary.replace(start)
+        with whole_folder(start) as beside:
+            model.save_pretrained(beside)
+            nano_processor(tokenizer).save_pretrained(beside)
     language = replace(
         foundation_language(pictures, run.out / "language", str(start)),
         steps=run.language_steps,
@@ -92,7 +89,7 @@ def _claim(run: FoundationRun) -> None:
     settings = {name: value for name, value in asdict(run).items() if name not in how}
     if path.exists():
         require_equal(path, json.loads(path.read_text()), settings)
-    atomic_write(path, json.dumps(settings, indent=1).encode())
+    atomic_write(path, json.dumps(settings, indent=1))
 
 
 def corpus(data: Pictures) -> list[str]:

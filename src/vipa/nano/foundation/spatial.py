@@ -15,13 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vipa.io.files import atomic_write, whole_file
+from vipa.io.json_log import JsonLog
 from vipa.io.progress import training_progress
 from vipa.models.cut3r import Cut3rConfig, Cut3rModel, Cut3rOutput, nano_cut3r_config
 from vipa.models.cut3r.losses import cut3r_loss, quaternion_wxyz
 from vipa.models.loading import load_model
 from vipa.models.starts import start_hash
 from vipa.nano.foundation.correspondence import Correspondence
-from vipa.training.checkpoints import cut_log, read_state, require_finite
+from vipa.training.checkpoints import read_state, require_finite
 from vipa.training.optimiser import make_optimiser
 from vipa.training.schedule import warmup_cosine
 from vipa.worlds.sequences import FIRST_SEED, SequenceBatch, Sequences, batch_of, render_sequences
@@ -91,10 +93,10 @@ def train_cut3r(run: Cut3rTraining, config: Cut3rConfig | None = None, data: Seq
         learner.load_state_dict(saved["learner"])
         optimizer.load_state_dict(saved["optimizer"])
         done, spent = saved["step"], saved["seconds"]
-    (run.out / "run.json").write_text(json.dumps(settings, indent=1) + "\n")
-    cut_log(run.out / "log.jsonl", done)
+    atomic_write(run.out / "run.json", json.dumps(settings, indent=1) + "\n")
+    log = JsonLog(run.out / "log.jsonl", keep=lambda row: row["step"] <= done)
     start, seen = time.monotonic() - spent, 0
-    with (run.out / "log.jsonl").open("a") as log, training_progress("cut3r", run.steps, done) as advance:
+    with training_progress("cut3r", run.steps, done) as advance:
         for step in range(done, run.steps):
             seconds = time.monotonic() - start
             fraction = step / run.steps
@@ -124,8 +126,7 @@ def train_cut3r(run: Cut3rTraining, config: Cut3rConfig | None = None, data: Seq
             if step % 25 == 24:
                 record = {name: round(float(value.detach()), 5) for name, value in terms.items()}
                 speed = seen / (time.monotonic() - start - spent)
-                log.write(json.dumps({"step": step + 1, **record, "images_per_second": round(speed, 1)}) + "\n")
-                log.flush()
+                log.add({"step": step + 1, **record, "images_per_second": round(speed, 1)})
             if step % run.save_every == run.save_every - 1:
                 _save(checkpoint, learner, optimizer, step + 1, time.monotonic() - start)
     model.save_pretrained(run.out / "final")
@@ -162,7 +163,6 @@ def _losses(
 
 
 def _save(path: Path, learner: nn.Module, optimizer: torch.optim.Optimizer, step: int, seconds: float) -> None:
-    temporary = path.with_suffix(".tmp")
     state = {
         "learner": learner.state_dict(),
         "optimizer": optimizer.state_dict(),
@@ -170,8 +170,8 @@ def _save(path: Path, learner: nn.Module, optimizer: torch.optim.Optimizer, step
         "seconds": seconds,
     }
     require_finite(state)
-    torch.save(state, temporary)
-    temporary.rename(path)
+    with whole_file(path) as beside:
+        torch.save(state, beside)
 
 
 if __name__ == "__main__":
