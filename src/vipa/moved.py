@@ -16,6 +16,7 @@ MOVED = {
     "benchmarks.stages": "nano.evaluation",
     "benchmarks.tabletop": "benchmarks.closed_loop",
     "clips.fixtures": "worlds.fixtures",
+    "clips.lerobot_layout": "io.lerobot_layout",
     "clips.sources.tabletop": "worlds.source",
     "demo": "nano",
     "demo.nano": "nano.recipe",

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from vipa.clips.clip import Hand
+from vipa.clips.lerobot_frames import EncodedFrames
 from vipa.clips.reading import make_hand
 from vipa.clips.sources import SourceOptions, check_fov
 from vipa.clips.video import VideoFrames
@@ -22,7 +23,7 @@ TRACKING_VERSION = 1
 """Raised when trackers' results are read or repaired otherwise: kept hands are then out of date."""
 
 
-def intrinsics_of(video: VideoFrames, sidecar: dict, options: SourceOptions) -> Intrinsics:
+def intrinsics_of(video: VideoFrames | EncodedFrames, sidecar: dict, options: SourceOptions) -> Intrinsics:
     """From the sidecar's calibration or field of view, else the option `fov_degrees`. ValueError where nothing says it.
 
     A calibration is of the pictures as players show them, or, where only that fits their shape, of the pictures as
@@ -52,10 +53,12 @@ def intrinsics_of(video: VideoFrames, sidecar: dict, options: SourceOptions) -> 
     )
 
 
-def _as_shown(camera: Intrinsics, video: VideoFrames, picture: str | None) -> Intrinsics:
+def _as_shown(camera: Intrinsics, video: VideoFrames | EncodedFrames, picture: str | None) -> Intrinsics:
     """The camera of the frames that `video` gives. ValueError where it is of neither picture, or could be of both."""
     if picture not in (None, "shown", "stored"):
         raise ValueError(f"intrinsics: picture must be shown or stored, it is {picture!r}")
+    if isinstance(video, EncodedFrames):
+        return camera.for_size(*video.size)
     rotation, mirrored = video.index.rotation, video.index.mirrored
     width, height = stored = video.index.square
     if picture == "stored" or (
@@ -73,7 +76,7 @@ def _as_shown(camera: Intrinsics, video: VideoFrames, picture: str | None) -> In
     return shown
 
 
-def _from_fov(degrees: float, video: VideoFrames) -> Intrinsics:
+def _from_fov(degrees: float, video: VideoFrames | EncodedFrames) -> Intrinsics:
     return Intrinsics.from_fov(np.radians(check_fov(degrees)), *video.size, "estimated")
 
 

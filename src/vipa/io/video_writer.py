@@ -31,7 +31,7 @@ def write_video(
         av.open(str(beside), "w", format="mp4", options={"movflags": "faststart"} if index else {}) as container,
     ):
         stream = container.add_stream(CODEC, rate=Fraction(rate).limit_denominator(1000))
-        stream.pix_fmt, stream.options = "yuv420p", (options or {}) if CODEC == "libx264" else {}
+        stream.pix_fmt, stream.options = "yuv420p", {**(options or {})} if CODEC == "libx264" else {}
         size = None
         for image in images:
             if size is None:

@@ -9,9 +9,8 @@ An episode is one file, written beside its place and renamed, so an interrupted 
 
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +21,13 @@ from jaxtyping import Float
 from PIL import Image
 
 from vipa.clips.clip import Frames
+from vipa.clips.lerobot_frames import EncodedFrames
 from vipa.io.files import whole_file
 from vipa.robots.contract import ActionContract
 from vipa.robots.transforms import Sample
 
 METADATA_KEY = b"vipa.episode"
+CONTRACT_FILE = "contract.json"
 
 
 @dataclass(frozen=True)
@@ -77,25 +78,6 @@ class Episode:
         which are those that a loss counts."""
         for t in range(len(self)):
             yield {"state": self.state[t], "action": self.action[t : t + horizon]}
-
-
-@dataclass(frozen=True)
-class EncodedFrames:
-    """PNG or JPEG images, read and decoded when asked for. load: gives the list of files' bytes."""
-
-    count: int
-    load: Callable[[], list[bytes]]
-
-    def __len__(self) -> int:
-        return self.count
-
-    @cached_property
-    def _encoded(self) -> list[bytes]:
-        return self.load()
-
-    def read(self, indices: Sequence[int]) -> np.ndarray:
-        encoded = self._encoded
-        return np.stack([np.asarray(Image.open(io.BytesIO(encoded[i])).convert("RGB")) for i in indices])
 
 
 def encode_png(image: np.ndarray) -> bytes:
@@ -188,9 +170,9 @@ class EpisodeSet:
 def open_episodes(root: Path) -> EpisodeSet:
     """Opens a folder of this format. FileNotFoundError where there is none, ValueError where it is empty."""
     root = Path(root)
-    if not (root / "contract.json").is_file():
+    if not (root / CONTRACT_FILE).is_file():
         raise FileNotFoundError(f"{root}: no contract.json; expected a folder of robot episodes")
     paths = tuple(sorted((root / "episodes").glob("*.parquet")))
     if not paths:
         raise ValueError(f"{root}: holds no episodes/*.parquet")
-    return EpisodeSet(ActionContract.load(root / "contract.json"), paths)
+    return EpisodeSet(ActionContract.load(root / CONTRACT_FILE), paths)

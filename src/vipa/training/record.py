@@ -43,7 +43,10 @@ def data_hash(spec: DataSpec) -> str:
     """Of everything that a component reads. ValueError where it is not there."""
     if spec.kind in ("hand3d_visual", "hand3d_action"):
         return Hand3D(spec.path).content_hash((spec.kind.removeprefix("hand3d_"), "frames"), "train")
-    files = [path for path in spec.path.rglob("*") if path.suffix in (".npz", ".parquet", ".json")]
+    kinds = (".npz", ".parquet", ".json")
+    if (spec.path / "meta" / "info.json").is_file():  # a LeRobot set
+        kinds += (".jsonl", ".mp4", ".png", ".jpg")
+    files = [path for path in spec.path.rglob("*") if path.suffix in kinds]
     if not files:
         raise ValueError(f"{spec.path}: no {spec.kind} data to train on here")
     return hash_files(spec.path, files)
