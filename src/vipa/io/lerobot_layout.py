@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vipa.io.frame_times import VideoPart
@@ -82,7 +81,7 @@ class LeRobotSet:
             raise ValueError(f"{path} has no column {missing[0]!r}; it has {', '.join(sorted(there))}")
         table = _columns(path, tuple(dict.fromkeys([*columns, *keys])))
         if keys:
-            mine = table.filter(pc.equal(table["episode_index"], episode))
+            mine = table.filter(pa.array(table["episode_index"].to_numpy() == episode))
             if not len(mine):
                 raise ValueError(f"episode {episode} has no rows in {path}")
             if len(mine) < len(table) and not self.third:

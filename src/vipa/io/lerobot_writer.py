@@ -168,6 +168,7 @@ class LeRobotWriter:
 
     def finish(self) -> None:
         """Puts quantiles of all rows into stats.json; images have them per episode only. More may be added later."""
+        self.statistics = combined([from_entry(entry) for entry in self.entries])
         for name, feature in self.features.items():
             if feature["dtype"] not in (*PICTURES, "string") and self.entries:
                 rows = [self._numbers(name, entry) for entry in self.entries]
