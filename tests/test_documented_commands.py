@@ -227,7 +227,8 @@ def test_every_option_that_a_text_names_is_some_verb_s(capsys, monkeypatch, stop
     have = {*FOREIGN, "--debug", "--version"}
     subverbs = {"evaluate": ("hand3d", "trajectories", "tabletop", "annotation", "cut3r", "stages"),
                 "sources": ("check", "fixture", "list"), "model": ("summary", "check"),
-                "train": ("foundation", "stage1")}  # fmt: skip
+                "train": ("foundation", "stage1"),
+                "export": ("conversations", "lerobot", "episodes", "hub")}  # fmt: skip
     for verb in cli.verbs():
         for words in ([verb, sub] for sub in subverbs[verb]) if verb in subverbs else [[verb]]:
             capsys.readouterr()
