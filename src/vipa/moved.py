@@ -22,6 +22,7 @@ MOVED = {
     "benchmarks.trajectories": "benchmarks.trajectories_benchmark",
     "benchmarks.translations": "benchmarks.translations_benchmark",
     "clips.fixtures": "worlds.fixtures",
+    "clips.lerobot_layout": "io.lerobot_layout",
     "clips.sources.tabletop": "worlds.source",
     "data.tokens": "data.images",
     "demo": "nano",

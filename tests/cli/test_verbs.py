@@ -56,6 +56,37 @@ def test_view_writes_one_page_that_needs_nothing_else(data):
     assert "<script" not in page
 
 
+def test_conversations_are_exported_once_a_record(data, tmp_path, capsys):
+    from vipa.hand3d.dataset.reader import Hand3D
+
+    cli.main(["export", "conversations", str(data), str(tmp_path), "--style", "internvl"])
+    assert "written" in capsys.readouterr().out
+    lines = [json.loads(line) for path in tmp_path.glob("*.jsonl") for line in path.read_text().splitlines()]
+    assert len(lines) == Hand3D(data).count("visual") + Hand3D(data).count("action")
+    images = [
+        image
+        for line in lines
+        for image in (line["image"] if isinstance(line["image"], list) else [line["image"]])
+    ]
+    assert all((tmp_path / "images" / image).is_file() for image in images)
+
+
+def test_motions_are_exported_as_a_lerobot_set_of_the_clips(data, tmp_path, capsys):
+    from vipa.hand3d.dataset.reader import Hand3D
+    from vipa.io.lerobot_layout import read_set
+
+    for _ in range(2):  # the second finds all done
+        cli.main(["export", "lerobot", str(data), str(tmp_path / "v3"), "--root", str(data.parent), "--rate", "5"])
+        assert "episodes 2" in capsys.readouterr().out
+    there = read_set(tmp_path / "v3")
+    assert (there.rate, there.robot) == (5.0, "human_hand")
+    texts = {text["text"] for clip in Hand3D(data).clips() for text in clip.texts}
+    assert {task for entry in there.episodes.values() for task in entry["tasks"]} <= texts
+    (tmp_path / "empty").mkdir()
+    line = fails(capsys, "export", "lerobot", data, tmp_path / "b", "--root", tmp_path / "empty")
+    assert "no tabletop.json below" in line
+
+
 def test_constant_baseline_is_evaluated_from_the_command_line(data, tmp_path, capsys):
     out = tmp_path / "hand3d_constant.json"
     cli.main(["evaluate", "hand3d", "constant", "--data", str(data), "--out", str(out), "--split", "train"])

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import get_dataset_config_names, load_dataset
 
+from vipa.cli import main
 from vipa.clips.example import example_clip
 from vipa.hand3d.config import AnnotateConfig, EndpointConfig, MixConfig, PointsConfig
 from vipa.hand3d.dataset.card import push_to_hub
@@ -109,6 +110,12 @@ def test_the_hub_gets_the_tables_the_card_and_the_manifest_and_nothing_else(made
     there, here = Hand3D(tmp_path), Hand3D(made)
     assert list(there.visual()) == list(here.visual())
     assert f'load_dataset("{REPO}", "visual"' in (tmp_path / "README.md").read_text()
+
+
+def test_the_verb_uploads_as_a_private_data_set(made, hub, capsys):
+    main(["export", "hub", str(made), REPO])
+    assert f"uploaded: {hub.url}/datasets/{REPO}/commit/" in capsys.readouterr().out
+    assert (hub.created[0]["visibility"], hub.commits) == ("private", 1)
 
 
 def test_nothing_of_this_machine_goes_to_the_hub(made, hub):

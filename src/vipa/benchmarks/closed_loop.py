@@ -11,18 +11,20 @@ Which simulator it is, only the `Simulation` knows (`tabletop_benchmark.py`).
 
 import importlib.metadata
 import json
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-import av
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from vipa.benchmarks.statistics import wilson_interval
+from vipa.io.files import atomic_write
+from vipa.io.json_files import read_json
+from vipa.io.json_log import JsonLog
+from vipa.io.video_writer import write_video
 from vipa.robots.contract import ActionContract
 from vipa.robots.policy import ChunkExecutor, Observation, Policy
 
@@ -163,20 +165,19 @@ def evaluate_closed_loop(policy: Policy, run: Simulation, progress: Progress | N
     """
     policy.contract.check(run.contract(policy.contract.views))
     _open_folder(run, policy.identity)
-    outcomes = {(o.task, o.seed): o for o in _read_outcomes(run.out / "episodes.jsonl")}
+    log = JsonLog(run.out / "episodes.jsonl")
+    done = (_outcome(log.path, number, row) for number, row in enumerate(log.rows, 1))
+    outcomes = {(outcome.task, outcome.seed): outcome for outcome in done}
     jobs = [(task, seed) for task in run.tasks for seed in run.seeds]
     todo = [job for job in jobs if job not in outcomes]
-    with open(run.out / "episodes.jsonl", "a") as log:
-        for outcome in _roll(policy, run, todo):
-            outcomes[outcome.task, outcome.seed] = outcome
-            log.write(json.dumps(asdict(outcome)) + "\n")
-            log.flush()
-            os.fsync(log.fileno())
-            if progress is not None:
-                progress(sum(job in outcomes for job in jobs), len(jobs))
+    for outcome in _roll(policy, run, todo):
+        outcomes[outcome.task, outcome.seed] = outcome
+        log.add(asdict(outcome))
+        if progress is not None:
+            progress(sum(job in outcomes for job in jobs), len(jobs))
     videos = tuple(sorted((run.out / "videos").glob("[!.]*.mp4")))
     result = ClosedLoopResult(run, policy.identity, tuple(outcomes[job] for job in jobs), videos)
-    _write_json(run.out / "result.json", result.to_dict())
+    atomic_write(run.out / "result.json", _json(result.to_dict()))
     return result
 
 
@@ -238,26 +239,6 @@ def _with_verdict(images: list[np.ndarray], success: bool, rate: float) -> list[
     return [*images, *[last] * round(rate)]
 
 
-def write_video(path: Path, images: Iterable[np.ndarray], rate: float) -> Path:
-    """An mp4 of (h, w, 3) uint8 images with even sizes: H.264 where this machine's FFmpeg has it, else MPEG-4.
-
-    Written beside its place and renamed.
-    """
-    codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.part")
-    with av.open(str(partial), "w", format="mp4") as container:
-        stream = container.add_stream(codec, rate=round(rate))
-        stream.pix_fmt = "yuv420p"
-        for i, image in enumerate(images):
-            if i == 0:
-                stream.height, stream.width = image.shape[:2]
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")))
-        container.mux(stream.encode())
-    partial.replace(path)
-    return path
-
-
 def _open_folder(run: Simulation, identity: dict[str, Any]) -> None:
     """Makes or continues an evaluation's folder. ValueError (or a new beginning) where it holds other episodes."""
     file = run.out / "protocol.json"
@@ -265,7 +246,7 @@ def _open_folder(run: Simulation, identity: dict[str, Any]) -> None:
     protocol = {**run.protocol(identity), "versions": {name: _version(name) for name in names}}
     protocol = json.loads(json.dumps(protocol))
     if (run.out / "episodes.jsonl").exists():
-        before = run.decisive(_read_json(file) if file.exists() else {})
+        before = run.decisive(read_json(file) if file.exists() else {})
         now = run.decisive(protocol)
         differing = [name for name in now if before.get(name) != now[name]]
         if differing and not run.anew:
@@ -275,8 +256,7 @@ def _open_folder(run: Simulation, identity: dict[str, Any]) -> None:
         if differing:
             for old in (run.out / "result.json", *(run.out / "videos").glob("*.mp4"), run.out / "episodes.jsonl"):
                 old.unlink(missing_ok=True)
-    run.out.mkdir(parents=True, exist_ok=True)
-    _write_json(file, protocol)
+    atomic_write(file, _json(protocol))
 
 
 def _version(name: str) -> str:
@@ -286,31 +266,12 @@ def _version(name: str) -> str:
         return "not installed"
 
 
-def _read_outcomes(path: Path) -> list[EpisodeOutcome]:
-    """Finished episodes; a last line that was cut short is dropped. ValueError for another broken line."""
-    if not path.exists():
-        return []
-    data = path.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
-    if whole != data:
-        os.truncate(path, len(whole))
-    outcomes = []
-    for number, line in enumerate(whole.splitlines(), 1):
-        try:
-            outcomes.append(EpisodeOutcome(**json.loads(line)))
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"{path}, line {number}: not an episode ({error}); delete that line") from None
-    return outcomes
-
-
-def _read_json(path: Path) -> dict[str, Any]:
+def _outcome(path: Path, number: int, row: dict[str, Any]) -> EpisodeOutcome:
     try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path}: not JSON ({error}); delete the folder to start over") from None
+        return EpisodeOutcome(**row)
+    except TypeError as error:
+        raise ValueError(f"{path}, line {number}: not an episode ({error}); delete that line") from None
 
 
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    partial = path.with_name(f".{os.getpid()}_{path.name}")
-    partial.write_text(json.dumps(value, indent=2) + "\n")
-    partial.replace(path)
+def _json(value: dict[str, Any]) -> str:
+    return json.dumps(value, indent=2) + "\n"

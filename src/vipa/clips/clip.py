@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Float32, UInt8
 from vipa.clips.field_of_view import FieldOfView
 from vipa.geometry import Intrinsics, transform
 from vipa.hands.skeleton import Side
+from vipa.io.frame_times import end_of
 
 Split = Literal["train", "validation", "test"]
 ActingHand = Literal["left", "right", "both"]
@@ -146,11 +147,6 @@ def acting_hand(sentence: str) -> ActingHand | None:
         return "both"
     acting = {m["side"] for m in found if m["before"] is None}
     return cast(ActingHand, acting.pop()) if acting else None
-
-
-def end_of(times: Float[np.ndarray, "frames"]) -> float:
-    """When the last of these frames is over: it lasts as long as those just before it; 1 second where it is alone."""
-    return float(times[-1] + (np.median(np.diff(times[-6:])) if len(times) > 1 else 1.0))
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from vipa.geometry import Intrinsics, project
 from vipa.hands.skeleton import BONES, FINGERS
+from vipa.io.files import whole_file
+from vipa.io.video_writer import write_video
 
 FINGER_COLOURS = dict(zip(FINGERS, ["#ff5a4f", "#ffb02e", "#3ecf6a", "#2fa8ff", "#b07bff"]))
 SIDE_COLOURS = {"left": "#2fa8ff", "right": "#ff8a3d"}
@@ -153,32 +155,15 @@ def side_by_side(pictures: Sequence[np.ndarray], gap: int = 6) -> np.ndarray:
 
 
 def save_image(image: np.ndarray, path: Path) -> Path:
-    """JPEG or PNG by the path's ending, written beside its place and renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".beside.{path.name}")
-    Image.fromarray(image).save(beside, quality=88)
-    return beside.replace(path)
+    """JPEG or PNG by the path's ending, whole or not at all."""
+    with whole_file(path) as beside:
+        Image.fromarray(image).save(beside, Image.registered_extensions()[path.suffix.lower()], quality=88)
+    return path
 
 
-def save_video(images: Sequence[np.ndarray], path: Path, rate: float) -> Path:
+def save_video(images: Iterable[np.ndarray], path: Path, rate: float) -> Path:
     """H.264 mp4 that browsers play (yuv420p, index in front). Sizes must be even and equal."""
-    from fractions import Fraction
-
-    import av
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".beside.{path.name}")
-    height, width = images[0].shape[:2]
-    with av.open(str(beside), "w", options={"movflags": "faststart"}) as container:
-        stream = container.add_stream("libx264", rate=Fraction(rate).limit_denominator(1000))
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.options = {"crf": "24", "preset": "veryfast"}
-        for image in images:
-            for packet in stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")):
-                container.mux(packet)
-        for packet in stream.encode():
-            container.mux(packet)
-    return beside.replace(path)
+    return write_video(path, images, rate, {"crf": "24", "preset": "veryfast"}, index=True)
 
 
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

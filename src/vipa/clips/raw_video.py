@@ -10,6 +10,7 @@ from vipa.clips.camera_metadata import read_camera_metadata
 from vipa.clips.clip import Hand
 from vipa.clips.field_of_view import FieldOfView, from_metadata, given, guessed
 from vipa.clips.landmarks import LandmarkFinder
+from vipa.clips.lerobot_frames import EncodedFrames
 from vipa.clips.reading import make_hand
 from vipa.clips.sources import SourceOptions, check_fov
 from vipa.clips.video import VideoFrames
@@ -27,7 +28,11 @@ TRACKING_VERSION = 2
 
 
 def camera_of(
-    video: VideoFrames, sidecar: dict, options: SourceOptions, notes: dict[str, str], guess: bool = False
+    video: VideoFrames | EncodedFrames,
+    sidecar: dict,
+    options: SourceOptions,
+    notes: dict[str, str],
+    guess: bool = False,
 ) -> tuple[Intrinsics, FieldOfView | None]:
     """The sidecar's calibration or field of view, else the option `fov_degrees`, else what the file's metadata tell,
     else, for `guess`, a guess; the field of view with its interval and origin where it is no calibration, also in
@@ -55,7 +60,9 @@ def camera_of(
     if degrees is not None:
         view = given(check_fov(float(degrees)))
     else:
-        view = from_metadata(read_camera_metadata(video.path), video.size)
+        view = (
+            from_metadata(read_camera_metadata(video.path), video.size) if isinstance(video, VideoFrames) else None
+        )
         view = guessed(video.size) if view is None and guess else view
     if view is None:
         raise ValueError(
@@ -65,10 +72,12 @@ def camera_of(
     return view.intrinsics(*video.size), view
 
 
-def _as_shown(camera: Intrinsics, video: VideoFrames, picture: str | None) -> Intrinsics:
+def _as_shown(camera: Intrinsics, video: VideoFrames | EncodedFrames, picture: str | None) -> Intrinsics:
     """The camera of the frames that `video` gives. ValueError where it is of neither picture, or could be of both."""
     if picture not in (None, "shown", "stored"):
         raise ValueError(f"intrinsics: picture must be shown or stored, it is {picture!r}")
+    if isinstance(video, EncodedFrames):
+        return camera.for_size(*video.size)
     rotation, mirrored = video.index.rotation, video.index.mirrored
     width, height = stored = video.index.square
     if picture == "stored" or (

@@ -1,4 +1,4 @@
-"""Robot demonstrations as a component of a training mixture (stage 3)."""
+"""Robot demonstrations, our own episodes or a LeRobot set, as a component of a training mixture (stage 3)."""
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -13,7 +13,8 @@ from vipa.data.spec import DataSpec
 from vipa.hands.conventions import Conventions
 from vipa.models.packing import Packer
 from vipa.robots.contract import ActionContract, Scheme
-from vipa.robots.episodes import Episode, EpisodeSet, open_episodes, read_episode
+from vipa.robots.episodes import Episode, EpisodeSet
+from vipa.robots.lerobot import open_robot_data
 from vipa.robots.transforms import Normalise, compute_statistics
 
 
@@ -29,11 +30,12 @@ class Demonstrations:
     readout = None
 
     def __init__(self, spec: DataSpec, packer: Packer):
-        opened = open_episodes(spec.path)
+        opened = open_robot_data(spec.path)
         self.spec, self.packer = spec, packer
         self.contract = normalised(opened, spec.normalisation)
-        self._paths = {path.stem: path for path in opened.paths}
-        self._episodes: dict[str, Episode] = {path.stem: read_episode(path) for path in opened.paths}
+        self._episodes: dict[str, Episode] = {episode.id: episode for episode in opened}
+        self._open = opened.open
+        self._places = dict(zip(self._episodes, opened.paths, strict=True))
         self._keys = list(self._episodes)
         self._ends = np.cumsum([len(episode) for episode in self._episodes.values()])
         self._normalise = Normalise.of(self.contract)
@@ -66,7 +68,7 @@ class Demonstrations:
         return map(self.group, range(len(self)))
 
     def _read_views(self, key: str) -> dict[str, np.ndarray]:
-        episode = read_episode(self._paths[key])
+        episode = self._open(self._places[key])  # its images are forgotten with it
         return {view: episode.views[view].read(range(len(episode))) for view in self.contract.views}
 
     def read(self, group: Group) -> list[np.ndarray]:

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from vipa.hands.skeleton import Side
+from vipa.io.files import whole_file
 from vipa.io.safe_pickle import load_pickle
 
 Convention = Literal["smplx", "manopth"]
@@ -164,11 +165,9 @@ def _flip_x(shape_directions: np.ndarray) -> np.ndarray:
 def save_mano(model: ManoModel, path: str | Path) -> Path:
     """Write a model as .npz (arrays only, no pickle)."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, Any] = {field.name: np.asarray(getattr(model, field.name)) for field in fields(model)}
-    partial = path.with_name(path.name + ".part.npz")
-    np.savez_compressed(partial, format=np.asarray(FORMAT), **arrays)
-    os.replace(partial, path)
+    with whole_file(path) as beside, beside.open("wb") as file:
+        np.savez_compressed(file, format=np.asarray(FORMAT), **arrays)
     return path
 
 

@@ -74,8 +74,19 @@ def _path_content(path: Path) -> str:
 
 @lru_cache(maxsize=4096)
 def _file_content(path: str, size: int, mtime_ns: int) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    return hash_file(Path(path))[:16]
+
+
+def tensors_content(named: Iterable[tuple[str, Any]]) -> str:
+    """Of every bit of tensors by name, whatever their order: the same on every machine, in the same dtype."""
+    import torch
+
+    bits = hashlib.sha256()
+    for name, tensor in sorted(named, key=lambda item: item[0]):
+        values = tensor.detach().cpu().contiguous()
+        bits.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+        bits.update(values.reshape(-1).view(torch.uint8).numpy())
+    return bits.hexdigest()[:16]
 
 
 def network_content(model: Any, *processors: Any) -> str:

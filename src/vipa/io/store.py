@@ -42,4 +42,4 @@ class ClipStore:
         buffer = io.BytesIO()
         arrays: dict[str, Any] = {"_": np.frombuffer(head, np.uint8), **output.arrays}
         np.savez(buffer, **arrays)
-        atomic_write(self.folder / f"{stage}.npz", buffer.getvalue())
+        atomic_write(self.folder / f"{stage}.npz", buffer.getvalue(), sync=False)

@@ -23,12 +23,12 @@ import transformers
 import vipa
 from vipa.benchmarks.report.report import Report as Page
 from vipa.benchmarks.report.report import render
-from vipa.benchmarks.resuming import write_atomically
 from vipa.clips.clip import Clip
 from vipa.clips.sources import load_source
 from vipa.hand3d.config import AnnotateConfig, FramesConfig, MotionConfig, RelationsConfig
 from vipa.hand3d.dataset.reader import Hand3D
 from vipa.hand3d.pipeline.annotate import Report, annotate, annotate_source
+from vipa.io.files import atomic_write
 from vipa.io.progress import counter
 from vipa.nano.evaluation import (
     StagesEvaluation,
@@ -284,7 +284,7 @@ def write_report(run: DemoRun, doing: str = "", reload: bool = True) -> Path:
     steps = load_steps(run.out / "pictures" / "steps.json")
     reload_after = round(REWRITTEN) if doing and reload else None
     page = render(Page(date, steps, (now, shipped), facts, doing=doing, reload_after=reload_after))
-    write_atomically(report_path(run), page)
+    atomic_write(report_path(run), page)
     return report_path(run)
 
 
@@ -298,7 +298,7 @@ def _claim(run: DemoRun) -> None:
     path, text = run.out / "demo.json", json.dumps(asdict(run), indent=1, default=str)
     if path.exists() and path.read_text() != text:
         raise ValueError(f"{run.out} holds a demo with other settings: choose another --out, or delete the folder")
-    write_atomically(path, text)
+    atomic_write(path, text)
 
 
 @contextmanager
@@ -315,8 +315,8 @@ def _step(run: DemoRun, name: str, title: str) -> Iterator[bool]:
     try:
         yield True
     except BaseException:
-        write_atomically(partial, str(before + time.monotonic() - start))
+        atomic_write(partial, str(before + time.monotonic() - start))
         raise
     seconds = before + time.monotonic() - start
-    write_atomically(marker, json.dumps({"seconds": round(seconds, 1)}))
+    atomic_write(marker, json.dumps({"seconds": round(seconds, 1)}))
     partial.unlink(missing_ok=True)

@@ -20,12 +20,12 @@ from vipa.benchmarks.answering import ModelAnswerer, Motions, Questions
 from vipa.benchmarks.hand3d_benchmark import ConstantAnswerer, evaluate_hand3d
 from vipa.benchmarks.report.comparisons import Column, Media, Success
 from vipa.benchmarks.results import Hand3DResult, TrajectoryResult
-from vipa.benchmarks.resuming import write_atomically
 from vipa.benchmarks.tabletop_benchmark import TabletopEvaluation, evaluate_tabletop
 from vipa.benchmarks.trajectories_benchmark import BASELINES, codec_of, evaluate_trajectories
 from vipa.clips.drawing import TRUTH_COLOUR, Canvas, save_image
 from vipa.geometry import Intrinsics
 from vipa.hand3d.dataset.reader import Hand3D
+from vipa.io.files import atomic_write
 from vipa.io.progress import counter
 from vipa.robots.loading import load_policy
 from vipa.robots.policy import BlankImages, Policy
@@ -156,7 +156,7 @@ def draw_motions(data: Hand3D, answers: Path, folder: Path, run: StagesEvaluatio
             canvas.label("no motion in the answer")
         save_image(canvas.array, folder / f"{number}.jpg")
         captions[f"{number}.jpg"] = record.text
-    write_atomically(folder / "captions.json", json.dumps(captions, indent=1))
+    atomic_write(folder / "captions.json", json.dumps(captions, indent=1))
 
 
 def copy_logs(runs: dict[str, Path], out: Path) -> None:

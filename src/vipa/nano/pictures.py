@@ -22,6 +22,7 @@ from vipa.clips.drawing import (
 from vipa.hand3d.dataset.reader import Hand3D
 from vipa.hand3d.dataset.records import ActionRecord, ClipRecord, VisualRecord
 from vipa.hands.skeleton import WRIST
+from vipa.io.files import atomic_write
 from vipa.worlds.film import film_clip
 
 SHOWN = 336
@@ -161,7 +162,7 @@ def save_steps(steps: Sequence[Step], path: Path) -> None:
     for step in steps:
         media = None if step.media is None else {"file": step.media.path.name, "caption": step.media.caption}
         rows.append({**step.__dict__, "media": media})
-    path.write_text(json.dumps(rows, indent=1))
+    atomic_write(path, json.dumps(rows, indent=1))
 
 
 def load_steps(path: Path) -> tuple[Step, ...]:

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoTokenizer
 
+from vipa.io.files import atomic_write
 from vipa.models import VipaForConditionalGeneration, selfcheck
 from vipa.models.cut3r import Cut3rModel
 from vipa.nano.demo import STAGE_NAMES, DemoRun, run_demo
@@ -113,7 +114,7 @@ def pack_stage(model_folder: Path, stage: str) -> None:
     save_file(tensors, NANO / f"{stage}.safetensors")
     path = NANO / CONVENTIONS
     said = json.loads(path.read_text()) | {stage: model.config.conventions}
-    path.write_text(json.dumps(said, indent=1) + "\n")
+    atomic_write(path, json.dumps(said, indent=1) + "\n")
     keep_log(model_folder.parent, stage)
     for contract in model_folder.glob("action_contract.json"):
         shutil.copy(contract, NANO / contract.name)
@@ -132,7 +133,7 @@ def keep_log(run: Path, name: str) -> None:
     (NANO / "logs").mkdir(parents=True, exist_ok=True)
     shutil.copy(run / "log.jsonl", NANO / "logs" / f"{name}.jsonl")
     settings = json.loads((run / "run.json").read_text(), object_pairs_hook=_names_of_folders)
-    (NANO / "logs" / f"{name}.json").write_text(json.dumps(settings, indent=1) + "\n")
+    atomic_write(NANO / "logs" / f"{name}.json", json.dumps(settings, indent=1) + "\n")
 
 
 def _names_of_folders(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

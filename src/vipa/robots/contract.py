@@ -8,6 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float
 
+from vipa.io.files import atomic_write
+
 Unit = Literal["metre", "radian", "none"]
 Mode = Literal["absolute", "delta"]
 RotationForm = Literal["axis_angle", "euler_xyz", "quaternion_wxyz", "matrix_6d", "none"]
@@ -166,7 +168,7 @@ class ActionContract:
         return cls(**{**data, "views": tuple(data["views"])})
 
     def save(self, path: Path) -> None:
-        Path(path).write_text(self.to_json() + "\n")
+        atomic_write(Path(path), self.to_json() + "\n")
 
     @classmethod
     def load(cls, path: Path) -> "ActionContract":

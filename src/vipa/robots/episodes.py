@@ -9,10 +9,8 @@ An episode is one file, written beside its place and renamed, so an interrupted 
 
 import io
 import json
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +21,13 @@ from jaxtyping import Float
 from PIL import Image
 
 from vipa.clips.clip import Frames
+from vipa.clips.lerobot_frames import EncodedFrames
+from vipa.io.files import whole_file
 from vipa.robots.contract import ActionContract
 from vipa.robots.transforms import Sample
 
 METADATA_KEY = b"vipa.episode"
+CONTRACT_FILE = "contract.json"
 
 
 @dataclass(frozen=True)
@@ -79,25 +80,6 @@ class Episode:
             yield {"state": self.state[t], "action": self.action[t : t + horizon]}
 
 
-@dataclass(frozen=True)
-class EncodedFrames:
-    """PNG or JPEG images, read and decoded when asked for. load: gives the list of files' bytes."""
-
-    count: int
-    load: Callable[[], list[bytes]]
-
-    def __len__(self) -> int:
-        return self.count
-
-    @cached_property
-    def _encoded(self) -> list[bytes]:
-        return self.load()
-
-    def read(self, indices: Sequence[int]) -> np.ndarray:
-        encoded = self._encoded
-        return np.stack([np.asarray(Image.open(io.BytesIO(encoded[i])).convert("RGB")) for i in indices])
-
-
 def encode_png(image: np.ndarray) -> bytes:
     """A (h, w, 3) uint8 image as PNG bytes: lossless, quick rather than small."""
     buffer = io.BytesIO()
@@ -108,7 +90,6 @@ def encode_png(image: np.ndarray) -> bytes:
 def write_episode(root: Path, episode: Episode) -> Path:
     """Writes episodes/<id>.parquet, whole or not at all. Returns its path."""
     path = Path(root) / "episodes" / f"{episode.id}.parquet"
-    path.parent.mkdir(parents=True, exist_ok=True)
     columns: dict[str, Any] = {
         "state": pa.array(list(episode.state.astype(np.float32)), pa.list_(pa.float32())),
         "action": pa.array(list(episode.action.astype(np.float32)), pa.list_(pa.float32())),
@@ -126,9 +107,8 @@ def write_episode(root: Path, episode: Episode) -> Path:
         "notes": episode.notes,
     }
     table = pa.table(columns).replace_schema_metadata({METADATA_KEY: json.dumps(metadata)})
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    pq.write_table(table, partial, compression="none")  # PNGs do not compress again
-    partial.replace(path)
+    with whole_file(path) as beside:
+        pq.write_table(table, beside, compression="none")  # PNGs do not compress again
     return path
 
 
@@ -190,9 +170,9 @@ class EpisodeSet:
 def open_episodes(root: Path) -> EpisodeSet:
     """Opens a folder of this format. FileNotFoundError where there is none, ValueError where it is empty."""
     root = Path(root)
-    if not (root / "contract.json").is_file():
+    if not (root / CONTRACT_FILE).is_file():
         raise FileNotFoundError(f"{root}: no contract.json; expected a folder of robot episodes")
     paths = tuple(sorted((root / "episodes").glob("*.parquet")))
     if not paths:
         raise ValueError(f"{root}: holds no episodes/*.parquet")
-    return EpisodeSet(ActionContract.load(root / "contract.json"), paths)
+    return EpisodeSet(ActionContract.load(root / CONTRACT_FILE), paths)

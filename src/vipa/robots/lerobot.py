@@ -1,18 +1,22 @@
 """Robot episodes in the LeRobot layout, versions 2.0, 2.1 and 3."""
 
-from collections.abc import Sequence
+import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from vipa.clips.lerobot_layout import LeRobotSet, VideoPart, column_names, numbers, paired, read_set, task_runs
-from vipa.clips.video import VideoFrames
+from vipa.clips.lerobot_frames import episode_frames
+from vipa.io.json_files import read_json
+from vipa.io.lerobot_layout import LeRobotSet, column_names, numbers, read_set, task_runs
 from vipa.robots.contract import ActionContract
-from vipa.robots.episodes import Episode, EpisodeSet
+from vipa.robots.episodes import CONTRACT_FILE, Episode, EpisodeSet, open_episodes
 
 STATE, ACTION = "observation.state", "action"
+SAID = "vipa"
+"""Column of meta/episodes in which this project's writer keeps what the layout has no place for, as JSON."""
 
 
 def read_info(root: Path) -> LeRobotSet:
@@ -22,27 +26,6 @@ def read_info(root: Path) -> LeRobotSet:
         if column not in info.features:
             raise ValueError(f"{root}: the data set has no column {column!r}")
     return info
-
-
-@dataclass(frozen=True)
-class UnopenedVideo:
-    """The frames of an episode's rows, found by time; the file is opened when a frame is read."""
-
-    part: VideoPart
-    times: tuple[float, ...]  # of the episode's rows
-    rate: float
-    rows: range  # of the episode's rows those that are read
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def read(self, indices: Sequence[int]) -> np.ndarray:
-        """RGB images (n, height, width, 3). ValueError where the file is broken, shorter or longer than its rows."""
-        video = VideoFrames(self.part.path)
-        frames, beyond = paired(np.array(self.times), video, self.part, self.rate)
-        if beyond:
-            raise ValueError(f"{self.part.path}: {beyond}: rows and video do not belong together")
-        return video.read([int(frames[self.rows[i]]) for i in indices])
 
 
 @dataclass(frozen=True)
@@ -83,14 +66,45 @@ def read_lerobot_episode(
     return Episode(
         id=place.id,
         views={
-            view: UnopenedVideo(info.video(view, place.index), tuple(times.tolist()), info.rate, rows)
+            view: episode_frames(info, view_feature(info, view), place.index, times, rows)
             for view in contract.views
         },
         state=values[STATE],
         action=values[ACTION],
         text=info.tasks[task],
         rate=info.rate,
+        **_said(info, place.index),
     )
+
+
+def _said(info: LeRobotSet, index: int) -> dict[str, Any]:
+    """What this project's own writer says of an episode beyond the layout: success, task, seed, notes."""
+    said = json.loads(info.episodes[index].get(SAID) or "{}")
+    return {name: said.get(name) for name in ("success", "task", "seed")} | {"notes": said.get("notes", {})}
+
+
+def view_feature(info: LeRobotSet, view: str) -> str:
+    """The camera feature of a contract's view: of this name, or of LeRobot's usual longer one."""
+    return view if view in info.features else f"observation.images.{view}"
+
+
+def open_robot_data(root: Path) -> EpisodeSet:
+    """A folder of this project's own episodes, or a LeRobot data set with a contract.json beside its meta/.
+
+    meta/vipa.json may name the column that indexes the instructions ({"text": "task_index"} where there is none).
+    FileNotFoundError where it is neither, or where nobody says what the numbers of a LeRobot set mean.
+    """
+    root = Path(root)
+    if not (root / "meta" / "info.json").is_file():
+        return open_episodes(root)
+    if not (root / CONTRACT_FILE).is_file():
+        raise FileNotFoundError(
+            f"{root / CONTRACT_FILE} is missing: a LeRobot data set does not say what its numbers mean; write its "
+            "ActionContract there (docs/robots.md)"
+        )
+    path = root / "meta" / "vipa.json"
+    columns = read_json(path) if path.is_file() else {}
+    return read_lerobot(root, ActionContract.load(root / CONTRACT_FILE), columns.get("text", "task_index"))
 
 
 def read_lerobot(root: Path, contract: ActionContract, text_column: str = "task_index") -> EpisodeSet:
@@ -110,7 +124,10 @@ def read_lerobot(root: Path, contract: ActionContract, text_column: str = "task_
         )
         if theirs is not None and mine != theirs
     ]
-    wrong += [f"view {v!r} is not among {', '.join(info.views)}" for v in contract.views if v not in info.views]
+    views = info.views
+    wrong += [
+        f"view {v!r} is not among {', '.join(views)}" for v in contract.views if view_feature(info, v) not in views
+    ]
     if wrong:
         raise ValueError(f"{root}: " + "; ".join(wrong))
     if missing := [p for p in map(info.data, info.episodes) if not p.is_file()]:

@@ -4,7 +4,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
+from vipa.io.hashing import digest
 from vipa.models import ActionHeadConfig, ActionRunner, VipaForConditionalGeneration, VipaProcessor
 from vipa.models.continuation import continue_actions
 from vipa.models.inference import Compile
@@ -122,7 +122,7 @@ class VipaPolicy:
         self._pipeline = Pipeline((*self.before.transforms, normalise))
         self.identity = {
             "weights": fingerprint(self.model),
-            "contract": sha256(self.contract.to_json().encode()).hexdigest()[:16],
+            "contract": digest(self.contract.to_json()),
             "transforms": self._pipeline.hash,
             "euler_steps": self.steps,
             "seed": self.seed,

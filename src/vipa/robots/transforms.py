@@ -4,7 +4,6 @@ A sample is a dict with "state" (..., s) and, in training and after inference, "
 `forward` takes the robot's numbers to the model's; `inverse` undoes it. Inference runs the reversed list.
 """
 
-import hashlib
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Protocol, cast
 import numpy as np
 from jaxtyping import Bool, Float
 
+from vipa.io.hashing import digest
 from vipa.robots.contract import ActionContract, Dimension, GripperSign, Mode, Scheme, Statistics, Unit
 
 Sample = dict[str, np.ndarray]
@@ -44,7 +44,7 @@ class Pipeline:
 
     @property
     def hash(self) -> str:
-        return hashlib.sha256(repr(self.transforms).encode()).hexdigest()[:16]
+        return digest(repr(self.transforms))
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from torch import nn
 from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.api import CheckpointException
 
-from vipa.io.files import OutputError
+from vipa.io.files import OutputError, whole_folder
 from vipa.models import VipaForConditionalGeneration, VipaProcessor, selfcheck
 from vipa.training.averaging import MovingAverage
 from vipa.training.parallel import local
@@ -192,25 +192,9 @@ def save_model(
 
     It holds a small recorded input and output, so that `vipa model check` can say whether it still computes them.
     """
-    temporary = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    model.eval().save_pretrained(temporary)
-    selfcheck.record(model, temporary)
-    processor.save_pretrained(temporary)
-    for name, content in extras.items():
-        (temporary / name).write_text(json.dumps(content, indent=1))
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.replace(folder)
-
-
-def cut_log(path: Path, steps: int) -> None:
-    """Forget log lines of steps that will be repeated, and half a line that a killed run left."""
-    if path.exists():
-        lines = []
-        for line in path.read_text().splitlines():
-            try:
-                if json.loads(line)["step"] <= steps:
-                    lines.append(line)
-            except json.JSONDecodeError:
-                break
-        path.write_text("".join(line + "\n" for line in lines))
+    with whole_folder(folder) as beside:
+        model.eval().save_pretrained(beside)
+        selfcheck.record(model, beside)
+        processor.save_pretrained(beside)
+        for name, content in extras.items():
+            (beside / name).write_text(json.dumps(content, indent=1))

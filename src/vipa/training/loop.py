@@ -1,6 +1,5 @@
 """The training loop: build, then for every step its micro-batches, the step, the log, the save."""
 
-import json
 import math
 import shutil
 import signal
@@ -15,11 +14,11 @@ from torch import nn
 
 from vipa.data.loader import steps_of
 from vipa.data.mixture import Batch, Mixture
+from vipa.io.json_log import JsonLog
 from vipa.io.progress import training_progress
 from vipa.models import VipaForConditionalGeneration
 from vipa.training.averaging import MovingAverage
 from vipa.training.checkpoints import (
-    cut_log,
     last_step,
     load_progress,
     require_finite,
@@ -116,14 +115,12 @@ def _learn(
     )
     average = MovingAverage(learned, run.average) if run.average else None
     start = load_progress(run.out, state_of(learned, optimizer, average), team)
-    if team.first:
-        cut_log(log_path, start)
+    write = _log(log_path, start, team)
     model.train()
     meters, loss = Meters(team.device), _last_loss(log_path)
     replaced: list[str] = []
     ahead = steps_of(built.mixture, start, run.steps, run.workers, pin=team.device.type == "cuda")
     with (
-        _log(log_path, team) as write,
         trackers(run, team) as track,
         training_progress(run.name, run.steps, start, shown=team.first) as progress,
         stop_when_asked() as asked,
@@ -230,19 +227,9 @@ def _diagnostics(model: VipaForConditionalGeneration) -> dict[str, float]:
     return {name: float(whole(torch.as_tensor(value))) for name, value in model.fusion_diagnostics().items()}
 
 
-@contextmanager
-def _log(path: Path, team: Processes) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Yields what appends a line; nothing in other processes than the first."""
-    if not team.first:
-        yield lambda line: None
-        return
-    with path.open("a") as log:
-
-        def write(line: dict[str, Any]) -> None:
-            log.write(json.dumps(line) + "\n")
-            log.flush()
-
-        yield write
+def _log(path: Path, start: int, team: Processes) -> Callable[[dict[str, Any]], None]:
+    """What appends a line, and nothing in other processes than the first. Later steps than `start` are repeated."""
+    return JsonLog(path, keep=lambda row: row["step"] <= start).add if team.first else lambda line: None
 
 
 @contextmanager
@@ -275,6 +262,5 @@ def _ended(run: TrainRun, what: str) -> str:
 
 
 def _last_loss(path: Path) -> float:
-    lines = path.read_text().splitlines() if path.exists() else []
-    losses = [line["loss"] for line in map(json.loads, lines) if "loss" in line]
+    losses = [row["loss"] for row in JsonLog(path).rows if "loss" in row] if path.exists() else []
     return float(losses[-1]) if losses else float("nan")

@@ -13,6 +13,7 @@ from vipa.data.spec import DataSpec
 from vipa.hand3d.dataset.reader import Hand3D
 from vipa.io.files import atomic_write
 from vipa.io.hashing import hash_files
+from vipa.io.json_log import differences
 from vipa.models.starts import start_hash
 from vipa.training.checkpoints import last_step
 from vipa.training.runs import TrainRun
@@ -48,7 +49,10 @@ def data_hash(spec: DataSpec) -> str:
         return Hand3D(spec.path).content_hash((spec.kind.removeprefix("hand3d_"), "frames"), spec.split)
     if spec.path.is_file():
         return hash_files(spec.path.parent, [spec.path])
-    files = [path for path in spec.path.rglob("*") if path.suffix in (".npz", ".parquet", ".json")]
+    kinds = (".npz", ".parquet", ".json")
+    if (spec.path / "meta" / "info.json").is_file():  # a LeRobot set
+        kinds += (".jsonl", ".mp4", ".png", ".jpg")
+    files = [path for path in spec.path.rglob("*") if path.suffix in kinds]
     if not files:
         raise ValueError(f"{spec.path}: no {spec.kind} data to train on here")
     return hash_files(spec.path, files)
@@ -72,27 +76,13 @@ def require_same(out: Path, record: dict[str, Any]) -> None:
 
 def require_equal(path: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
     """ValueError naming every field in which what `path` says differs from a new run."""
-    differences = list(_differences(there, here))
-    if differences:
+    if lines := list(differences(there, here)):
         raise ValueError(
-            f"{path}: this folder holds another run: {'; '.join(differences)}. Choose another --out, or delete the "
+            f"{path}: this folder holds another run: {'; '.join(lines)}. Choose another --out, or delete the "
             "folder to start over"
         )
 
 
 def save_record(out: Path, record: dict[str, Any]) -> None:
     """Writes `out`/run.json."""
-    atomic_write(out / "run.json", json.dumps(record, indent=1).encode())
-
-
-def _differences(there: Any, here: Any, name: str = "") -> Any:
-    """One phrase per field with another value."""
-    if isinstance(there, dict) and isinstance(here, dict):
-        for key in dict.fromkeys([*there, *here]):
-            yield from _differences(there.get(key), here.get(key), f"{name}.{key}" if name else key)
-    elif isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
-        for number, (a, b) in enumerate(zip(there, here)):
-            yield from _differences(a, b, f"{name}[{number}]")
-    elif there != here:
-        about = {"start": "other weights", "content": "the data changed"}.get(name.rpartition(".")[2], "")
-        yield f"{name} was {there}, is {here}" + (f" ({about})" if about else "")
+    atomic_write(out / "run.json", json.dumps(record, indent=1))

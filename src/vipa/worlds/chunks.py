@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from rich.progress import track
 
+from vipa.io.files import whole_file
+
 CHUNK = 250
 """Seeds in a file."""
 
@@ -30,6 +32,6 @@ def render_chunks(folder: Path, name: str, seeds: range, render: Render, workers
 
 
 def _save_chunk(render: Render, chunk: range, path: Path) -> None:
-    temporary = path.with_suffix(".tmp.npz")
-    np.savez(temporary, **render(chunk))  # type: ignore[arg-type]
-    temporary.rename(path)
+    arrays = render(chunk)
+    with whole_file(path) as beside, beside.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from vipa.clips.clip import Clip, ClipError
 from vipa.clips.sources import NO_OPTIONS, SourceOptions
+from vipa.io.files import atomic_write
 
 LICENCE = "Apache-2.0"
 DOWNLOAD = "Nothing to download: vipa.worlds.source.write_manifest(root, split, count) makes a folder."
@@ -61,10 +62,7 @@ def write_manifest(
     manifest = Manifest(VERSION, split, count, first, size[0], size[1], seconds, rate)
     path = Path(root) / "tabletop.json"
     _check(manifest, path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".json.part")
-    beside.write_text(json.dumps(asdict(manifest), indent=2) + "\n")
-    beside.replace(path)
+    atomic_write(path, json.dumps(asdict(manifest), indent=2) + "\n")
     return path
 
 

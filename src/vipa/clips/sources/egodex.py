@@ -8,13 +8,14 @@ from typing import cast
 import h5py
 import numpy as np
 
-from vipa.clips.clip import ActingHand, Clip, ClipError, Hand, ObjectTrack, Split, Text, end_of
+from vipa.clips.clip import ActingHand, Clip, ClipError, Hand, ObjectTrack, Split, Text
 from vipa.clips.mano_hands import fitted_mano
 from vipa.clips.reading import chunks, files_below, make_hand, read_each, rows
 from vipa.clips.sources import NO_OPTIONS, SourceOptions
 from vipa.clips.video import VideoFrames
 from vipa.geometry import Intrinsics, invert
 from vipa.hands.skeleton import Side
+from vipa.io.frame_times import end_of
 
 OPTIONS = ("mano", "seconds")
 LICENCE = "CC BY-NC-ND 4.0"

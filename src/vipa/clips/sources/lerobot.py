@@ -6,14 +6,16 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from vipa.clips.clip import Clip, ClipError, Hand, Text, end_of
-from vipa.clips.lerobot_layout import LeRobotSet, column_names, numbers, paired, read_set, task_runs
+from vipa.clips.clip import Clip, ClipError, Hand, Text
+from vipa.clips.lerobot_frames import EncodedFrames, episode_frames
 from vipa.clips.raw_video import camera_of
 from vipa.clips.reading import chunks, existing_root, make_hand, read_each, rows
 from vipa.clips.sources import NO_OPTIONS, SourceOptions
 from vipa.clips.video import FrameSubset, VideoFrames
 from vipa.hands.skeleton import SIDES, Side
+from vipa.io.frame_times import end_of, paired
 from vipa.io.json_files import read_json
+from vipa.io.lerobot_layout import LeRobotSet, column_names, numbers, read_set, task_runs
 
 OPTIONS = ("fov_degrees", "seconds")
 LICENCE = "the data set's own"
@@ -22,7 +24,7 @@ LAYOUT = """\
 ROOT/
   meta/info.json  and  episodes.jsonl, tasks.jsonl (v2) or episodes/, tasks.parquet (v3)
   meta/vipa.json             which columns are what, and the camera:
-                             {"video": "observation.images.ego",
+                             {"video": "observation.images.ego",  (a video or a column of images)
                               "left_joints_camera": "observation.left_joints", "right_joints_camera": "...",
                               "T_world_camera": "observation.camera_pose",
                               "intrinsics": {"fx": ..., "fy": ..., "cx": ..., "cy": ..., "width": ..., "height": ...}}
@@ -63,9 +65,13 @@ def _read(
     wanted += [c for c in ("timestamp", "task_index") if c in column_names(path)]
     table = data.rows(index, wanted)
     n, times = len(table), data.times(table)
-    part = data.video(columns["video"], index)
-    video = VideoFrames(part.path)
-    frames, beyond = paired(times, video, part, data.rate)
+    pictures = episode_frames(data, columns["video"], index, times, range(n))
+    if isinstance(pictures, EncodedFrames):
+        video, frames, beyond = pictures, pictures, None
+    else:
+        video = VideoFrames(pictures.part.path)
+        at, beyond = paired(times, video, pictures.part, data.rate)
+        frames = FrameSubset(video, tuple(at.tolist()))
     T_world_camera = None
     if "T_world_camera" in columns:
         T_world_camera = rows(_column(data, table, columns["T_world_camera"]), n, "T_world_camera", (4, 4))
@@ -77,7 +83,7 @@ def _read(
         id=name,
         source="lerobot",
         source_video=name,
-        frames=FrameSubset(video, tuple(frames.tolist())),
+        frames=frames,
         timestamps=times - times[0],
         intrinsics=intrinsics,
         field_of_view=view,

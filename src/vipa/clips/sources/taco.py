@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vipa.clips.clip import Clip, ClipError, Hand, ObjectTrack, Split, Text, end_of
+from vipa.clips.clip import Clip, ClipError, Hand, ObjectTrack, Split, Text
 from vipa.clips.depth import depth_video
 from vipa.clips.mano_hands import mano_hand, mano_layer
 from vipa.clips.meshes import add_shapes
@@ -14,6 +14,7 @@ from vipa.clips.sources import NO_OPTIONS, SourceOptions
 from vipa.clips.video import VideoFrames
 from vipa.geometry import Intrinsics, invert, matrix_from_axis_angle
 from vipa.hands.skeleton import Side
+from vipa.io.frame_times import end_of
 from vipa.io.json_files import read_json
 from vipa.io.safe_pickle import load_npy, load_pickle
 

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import openpyxl
 
-from vipa.clips.clip import Clip, ClipError, Text, end_of
+from vipa.clips.clip import Clip, ClipError, Text
 from vipa.clips.raw_video import camera_of, tracked_hands
 from vipa.clips.reading import chunks, existing_root, files_below, read_each
 from vipa.clips.sources import NO_OPTIONS, SourceOptions
 from vipa.clips.video import VideoFrames
+from vipa.io.frame_times import end_of
 
 OPTIONS = ("fov_degrees", "tracker", "hands", "seconds", "cache")
 LICENCE = "CC BY-NC 4.0"

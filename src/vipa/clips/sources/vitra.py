@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from vipa.clips.clip import Clip, ClipError, Hand, Mano, Text, end_of
+from vipa.clips.clip import Clip, ClipError, Hand, Mano, Text
 from vipa.clips.reading import files_below, make_hand, read_each, rows
 from vipa.clips.sources import NO_OPTIONS, SourceOptions
 from vipa.clips.video import FrameSubset, VideoFrames
 from vipa.geometry import Intrinsics, invert
 from vipa.hands.skeleton import SIDES, Side, mirror_rotation
+from vipa.io.frame_times import end_of
 from vipa.io.safe_pickle import load_npy
 
 LICENCE = (

@@ -79,7 +79,7 @@ def conventions_text(said: Conventions) -> str:
 
 def write_card(out: Path) -> None:
     """The card of the finished data set in folder `out`."""
-    atomic_write(out / "README.md", card_text(Hand3D(out), out.resolve().name).encode())
+    atomic_write(out / "README.md", card_text(Hand3D(out), out.resolve().name))
 
 
 def public_manifest(manifest: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from vipa.hand3d.dataset.images import all_images, holds_all, pack_images, witho
 from vipa.hand3d.dataset.mix import select_action, select_visual, splits
 from vipa.hand3d.dataset.reader import Hand3D
 from vipa.hand3d.dataset.records import FORMAT_VERSION, MANIFEST, SPLITS, TABLES, schema
-from vipa.io.files import atomic_write
+from vipa.io.files import atomic_write, output_errors
 from vipa.io.json_files import read_json
 from vipa.io.store import ClipStore
 
@@ -100,14 +100,15 @@ def build_tables(out: Path, config: AnnotateConfig) -> dict[str, Any]:
         ],
     )
     held: list[set[str]] = []
-    with _Writers(out) as writers:
+    with output_errors(out), _Writers(out) as writers:
         for clip in clips:
             held.append(set())
             for table, row in _rows(clip, config, split[clip.row["id"]], visual, action, before):
                 writers.add(table, row["split"], row)
                 if table == "frames":
                     held[-1].add(row["id"])
-    manifest = writers.publish(config)
+    with output_errors(out):
+        manifest = writers.publish(config)
     for clip, images in zip(clips, held):
         clip.drop_images(images)
     return manifest
@@ -243,7 +244,7 @@ class _Writers:
                 table: {s: self.files[table, s] for s in SPLITS if (table, s) in self.files} for table in TABLES
             },
         }
-        atomic_write(self.out / PENDING, json.dumps(manifest, indent=1, sort_keys=True).encode())
+        atomic_write(self.out / PENDING, json.dumps(manifest, indent=1, sort_keys=True))
         return _bring(self.out)
 
 

@@ -103,7 +103,7 @@ class Endpoint:
                     time.sleep(self._pause(unusable))
             else:
                 if file is not None:
-                    atomic_write(file, json.dumps({"answer": text}).encode())
+                    atomic_write(file, json.dumps({"answer": text}))
                 return answer
         raise self._exhausted(last)
 

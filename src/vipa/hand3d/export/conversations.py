@@ -29,7 +29,7 @@ def export_conversations(
     for frame in data.frames():
         image = data.encoded_image(frame.id)
         name = image_path(frame.id, image)
-        atomic_write(out / "images" / name, image)
+        atomic_write(out / "images" / name, image, sync=False)
         sizes[frame.id] = (name, int(frame.intrinsics[4]), int(frame.intrinsics[5]))
     counts, meta = {}, {}
     for table in tables:
@@ -43,7 +43,7 @@ def export_conversations(
             for name, lines in files.items():
                 file = out / (f"{name}.jsonl" if style == "internvl" else f"{name}.json")
                 text = "\n".join(lines) + "\n" if style == "internvl" else "[" + ",\n".join(lines) + "]\n"
-                atomic_write(file, text.encode())
+                atomic_write(file, text)
                 counts[name] = len(lines)
                 meta[f"hand3d_{name}"] = {
                     "root": str((out / "images").resolve()),
@@ -52,8 +52,8 @@ def export_conversations(
                     "repeat_time": 1,
                     "length": len(lines),
                 }
-    atomic_write(out / "conventions.json", json.dumps(data.conventions.to_json(), indent=1).encode())
-    atomic_write(out / "meta.json", json.dumps(meta, indent=1).encode())
+    atomic_write(out / "conventions.json", json.dumps(data.conventions.to_json(), indent=1))
+    atomic_write(out / "meta.json", json.dumps(meta, indent=1))
     return counts
 
 

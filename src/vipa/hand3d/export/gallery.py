@@ -135,7 +135,7 @@ def write_gallery(path: str | Path, out: str | Path, clips: int = 12, clip_id: s
         evenly=_evenly,
         image_url=lambda frame, motion, about: _image_url(draw_frame(data, frame, motion, about)),
     )
-    atomic_write(Path(out), page.encode())
+    atomic_write(Path(out), page)
     return Path(out)
 
 

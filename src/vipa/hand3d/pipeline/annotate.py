@@ -110,7 +110,7 @@ def annotate_source(
 def prepare(out: str | Path, config: AnnotateConfig) -> Path:
     """The output folder with the configuration in it. ValueError where it cannot be written."""
     out = Path(out)
-    atomic_write(out / "config.json", config.to_json().encode())
+    atomic_write(out / "config.json", config.to_json())
     recover(out)
     return out
 
@@ -159,6 +159,6 @@ def finish(out: Path, config: AnnotateConfig, reports: list[ClipReport], started
         left_out={what: dict(counts.most_common()) for what, counts in without.items()},
         config=json.loads(config.to_json()),
     )
-    atomic_write(out / "report.json", json.dumps(asdict(result), indent=1).encode())
+    atomic_write(out / "report.json", json.dumps(asdict(result), indent=1))
     write_card(out)  # it says what the report counts
     return result

@@ -9,6 +9,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from vipa.geometry import Intrinsics, matrix_from_quaternion_wxyz, rigid
+from vipa.io.files import atomic_write
 from vipa.models.cut3r.modeling_cut3r import Cut3rOutput
 
 
@@ -93,4 +94,4 @@ def write_ply(cloud: PointCloud, path: Path) -> None:
     kinds = {"<f4": "float", "|u1": "uchar"}
     properties = "".join(f"property {kinds[field[1]]} {field[0]}\n" for field in rows.dtype.descr)
     header = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(rows)}\n{properties}end_header\n"
-    path.write_bytes(header.encode() + rows.tobytes())
+    atomic_write(path, header.encode() + rows.tobytes())

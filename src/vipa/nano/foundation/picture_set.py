@@ -51,7 +51,6 @@ def render_pictures(folder: Path, seeds: range, frames: int, size: int = 112, wo
 def load_pictures(folder: Path, frames: int = 2) -> Pictures:
     """Every chunk of a folder, in the order of its seeds. ValueError where there is none."""
     paths = sorted(Path(folder).glob("pictures_*.npz"), key=lambda path: int(path.stem.split("_")[1]))
-    paths = [path for path in paths if not path.name.endswith(".tmp.npz")]
     if not paths:
         raise ValueError(f"{folder}: no foundation pictures; render them first")
     parts = [np.load(path) for path in paths]

@@ -1,7 +1,6 @@
 """The vision-language half of nano's foundation, made on the tabletop world from random numbers."""
 
 import json
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from vipa.data.spec import DataSpec
 from vipa.hand3d.words.motion_wordings import MOTION_WORDINGS
 from vipa.hand3d.words.visual_wordings import VISUAL_WORDINGS
 from vipa.hands.motion_codec import MotionCodec
-from vipa.io.files import atomic_write
+from vipa.io.files import atomic_write, whole_folder
 from vipa.nano.foundation.picture_questions import sample_turns
 from vipa.nano.foundation.picture_set import Pictures, render_pictures
 from vipa.nano.foundation.start import new_language_model
@@ -97,11 +96,9 @@ def train_foundation(run: FoundationRun) -> Path:
     if not (start / "config.json").exists():
         encoder = InternVLVisionModel.from_pretrained(vision)
         model = new_language_model(tokenizer, encoder, data, run.seed)
-        temporary = start.with_name("start.tmp")
-        shutil.rmtree(temporary, ignore_errors=True)
-        model.save_pretrained(temporary)
-        nano_processor(tokenizer).save_pretrained(temporary)
-        temporary.replace(start)
+        with whole_folder(start) as beside:
+            model.save_pretrained(beside)
+            nano_processor(tokenizer).save_pretrained(beside)
     return train(language_run(run, pictures, run.out / "language", start)).model
 
 
@@ -112,7 +109,7 @@ def _claim(run: FoundationRun) -> None:
     settings = {name: value for name, value in asdict(run).items() if name not in how}
     if path.exists():
         require_equal(path, json.loads(path.read_text()), settings)
-    atomic_write(path, json.dumps(settings, indent=1).encode())
+    atomic_write(path, json.dumps(settings, indent=1))
 
 
 def corpus(data: Pictures) -> list[str]:

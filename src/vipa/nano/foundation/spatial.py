@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vipa.io.files import atomic_write
+from vipa.io.json_log import JsonLog
 from vipa.io.progress import training_progress
 from vipa.models.cut3r import Cut3rConfig, Cut3rModel, Cut3rOutput
 from vipa.models.cut3r.losses import cut3r_loss, quaternion_wxyz
@@ -17,7 +19,7 @@ from vipa.models.loading import load_model
 from vipa.models.starts import start_hash
 from vipa.nano.foundation.correspondence import Correspondence
 from vipa.nano.sizes import nano_cut3r_config
-from vipa.training.checkpoints import State, cut_log, last_step, load_progress, save_progress, state_of
+from vipa.training.checkpoints import State, last_step, load_progress, save_progress, state_of
 from vipa.training.optimiser import make_optimiser
 from vipa.training.processes import Processes
 from vipa.training.schedule import warmup_cosine
@@ -99,10 +101,10 @@ def train_cut3r(run: Cut3rTraining, config: Cut3rConfig | None = None, data: Seq
 
     done = load_progress(run.out, state(), alone)
     spent = float(clock)
-    (run.out / "run.json").write_text(json.dumps(settings, indent=1) + "\n")
-    cut_log(run.out / "log.jsonl", done)
+    atomic_write(run.out / "run.json", json.dumps(settings, indent=1) + "\n")
+    log = JsonLog(run.out / "log.jsonl", keep=lambda row: row["step"] <= done)
     start, seen = time.monotonic() - spent, 0
-    with (run.out / "log.jsonl").open("a") as log, training_progress("cut3r", run.steps, done) as advance:
+    with training_progress("cut3r", run.steps, done) as advance:
         for step in range(done, run.steps):
             seconds = time.monotonic() - start
             fraction = step / run.steps
@@ -132,8 +134,7 @@ def train_cut3r(run: Cut3rTraining, config: Cut3rConfig | None = None, data: Seq
             if step % 25 == 24:
                 record = {name: round(float(value.detach()), 5) for name, value in terms.items()}
                 speed = seen / (time.monotonic() - start - spent)
-                log.write(json.dumps({"step": step + 1, **record, "images_per_second": round(speed, 1)}) + "\n")
-                log.flush()
+                log.add({"step": step + 1, **record, "images_per_second": round(speed, 1)})
             if step % run.save_every == run.save_every - 1:
                 clock.fill_(time.monotonic() - start)
                 save_progress(run.out, step + 1, state(), alone)

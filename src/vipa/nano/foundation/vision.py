@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import InternVLVisionConfig, InternVLVisionModel
 
+from vipa.io.files import atomic_write
+from vipa.io.json_log import JsonLog
 from vipa.io.progress import training_progress
 from vipa.models.pixels import semantic_pixels
 from vipa.nano.foundation.picture_set import PAINTS, THINGS, Pictures
@@ -70,10 +72,11 @@ def train_vision(run: VisionTraining, config: InternVLVisionConfig, data: Pictur
     )
     tensors = {name: torch.from_numpy(getattr(data, name)) for name in ("rgb", "thing", "paint", "box")}
     run.out.mkdir(parents=True, exist_ok=True)
-    (run.out / "run.json").write_text(json.dumps(asdict(run) | {"out": str(run.out.name)}, indent=1))
+    atomic_write(run.out / "run.json", json.dumps(asdict(run) | {"out": str(run.out.name)}, indent=1))
     generator = torch.Generator().manual_seed(run.seed)
     start = time.monotonic()
-    with (run.out / "log.jsonl").open("w") as log, training_progress("vision", run.steps) as progress:
+    log = JsonLog(run.out / "log.jsonl", keep=lambda row: False)
+    with training_progress("vision", run.steps) as progress:
         for step in range(run.steps):
             rows = torch.randint(len(data), (run.batch,), generator=generator)
             batch = {name: tensor[rows] for name, tensor in tensors.items()}
@@ -92,11 +95,10 @@ def train_vision(run: VisionTraining, config: InternVLVisionConfig, data: Pictur
             if step % 20 == 19:
                 rate = (step + 1) * run.batch / (time.monotonic() - start)
                 record = {"step": step + 1, "loss": float(loss.detach()), **terms, "samples_per_second": rate}
-                log.write(json.dumps(record) + "\n")
-                log.flush()
+                log.add(record)
             progress(float(loss.detach()), run.batch)
         summary = _evaluate(run, model, heads, held)
-        log.write(json.dumps({"held_out": summary}) + "\n")
+        log.add({"held_out": summary})
     model.save_pretrained(run.out)
     return run.out
 

@@ -1,4 +1,4 @@
-"""The LeRobot layout, v2.0, v2.1 and v3: what meta/ says, an episode's rows, and the frames that belong to them."""
+"""The LeRobot layout, v2.0, v2.1 and v3: what meta/ says, an episode's rows, where its pictures are, its statistics."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -11,21 +11,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from vipa.clips.clip import end_of
-from vipa.clips.video import VideoFrames
+from vipa.io.frame_times import VideoPart
 from vipa.io.json_files import read_json, read_json_lines
+from vipa.io.lerobot_statistics import STATISTICS, ColumnStatistics, combined, from_entry
 
-
-@dataclass(frozen=True)
-class VideoPart:
-    """Where an episode's pictures are. start, end: seconds on the file's clock; end None: to the file's end."""
-
-    path: Path
-    start: float = 0.0
-    end: float | None = None
+DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
+"""Where version 3 keeps rows and videos."""
 
 
 @dataclass(frozen=True)
@@ -41,18 +35,24 @@ class LeRobotSet:
     chunk_size: int
     episodes: dict[int, dict[str, Any]]
     tasks: dict[int, str]
+    robot: str | None = None  # its type, as info.json says it
 
     @property
     def views(self) -> tuple[str, ...]:
-        """Camera features for which the first episode has a video (a data set may declare others)."""
-        first = min(self.episodes)
-        names = [k for k, f in self.features.items() if f.get("dtype") == "video"]
-        return tuple(name for name in names if self._has_video(name, first))
+        """Camera features that the first episode has as a video or as a column of images (a data set may declare
+        others)."""
+        return tuple(name for name in self.features if self._has_pictures(name, min(self.episodes)))
 
-    def _has_video(self, view: str, episode: int) -> bool:
+    def kept_as(self, view: str) -> str:
+        """`video` or `image` for a camera feature, else what the feature's numbers are."""
+        return str(self.features.get(view, {}).get("dtype"))
+
+    def _has_pictures(self, name: str, episode: int) -> bool:
         try:
-            return self.video(view, episode).path.is_file()
-        except ValueError:
+            if self.kept_as(name) == "image":
+                return name in column_names(self.data(episode))
+            return self.kept_as(name) == "video" and self.video(name, episode).path.is_file()
+        except (ValueError, FileNotFoundError):
             return False
 
     def width(self, column: str) -> int | None:
@@ -81,7 +81,7 @@ class LeRobotSet:
             raise ValueError(f"{path} has no column {missing[0]!r}; it has {', '.join(sorted(there))}")
         table = _columns(path, tuple(dict.fromkeys([*columns, *keys])))
         if keys:
-            mine = table.filter(pc.equal(table["episode_index"], episode))
+            mine = table.filter(pa.array(table["episode_index"].to_numpy() == episode))
             if not len(mine):
                 raise ValueError(f"episode {episode} has no rows in {path}")
             if len(mine) < len(table) and not self.third:
@@ -97,6 +97,31 @@ class LeRobotSet:
         if "timestamp" in table.column_names:
             return numbers(table, "timestamp", "the table")[:, 0]
         return np.arange(len(table)) / self.rate
+
+    def images(self, view: str, episode: int) -> list[bytes]:
+        """The image files (PNG, JPEG) of an episode's rows. ValueError where a row has none."""
+        out = []
+        for i, value in enumerate(self.rows(episode, [view])[view].to_pylist()):
+            data, name = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, None)
+            if data is None and name and (self.root / name).is_file():
+                data = (self.root / name).read_bytes()
+            if not isinstance(data, bytes):
+                raise ValueError(f"{self.data(episode)}: column {view!r} has no image in row {i}")
+            out.append(data)
+        return out
+
+    def statistics(self, episode: int | None = None) -> dict[str, ColumnStatistics]:
+        """By column, of an episode (v2.1 and v3) or of the whole set, as meta/ says them; {} where it does not."""
+        if episode is None:
+            path = self.root / "meta" / "stats.json"
+            if path.is_file():
+                return {name: _arrays(values) for name, values in read_json(path).items()}
+            return combined([self.statistics(index) for index in self.episodes])
+        if not self.third:
+            return {
+                name: _arrays(values) for name, values in _episode_statistics(self.root).get(episode, {}).items()
+            }
+        return from_entry(self.episodes[episode])
 
     def video(self, view: str, episode: int) -> VideoPart:
         """ValueError where meta/ does not say where it is."""
@@ -143,6 +168,9 @@ def read_set(root: Path) -> LeRobotSet:
     episodes = _keyed(_episodes(root, third), "episode_index", root / "meta" / "episodes")
     if not episodes:
         raise ValueError(f"{root}: meta/ names no episodes")
+    lengths = [int(entry["length"]) for entry in episodes.values() if entry.get("length") is not None]
+    if third and len(lengths) == len(episodes) and info.get("total_frames", sum(lengths)) != sum(lengths):
+        raise ValueError(f"{path}: total_frames is {info['total_frames']}, the episodes have {sum(lengths)} rows")
     tasks = _keyed(_tasks(root), "task_index", root / "meta" / "tasks")
     return LeRobotSet(
         root=root,
@@ -153,6 +181,7 @@ def read_set(root: Path) -> LeRobotSet:
         video_path=info.get("video_path"),
         chunk_size=int(info.get("chunks_size", 1000)),
         episodes=episodes,
+        robot=info.get("robot_type"),
         # v3 keeps the words in the table's index
         tasks={i: str(t.get("task") or t.get("__index_level_0__") or "") for i, t in tasks.items()},
     )
@@ -169,6 +198,18 @@ def _tasks(root: Path) -> list[dict[str, Any]]:
     if (path := root / "meta" / "tasks.parquet").is_file():
         return _columns(path, None).to_pylist()
     return read_json_lines(path) if (path := root / "meta" / "tasks.jsonl").is_file() else []
+
+
+@lru_cache(maxsize=4)
+def _episode_statistics(root: Path) -> dict[int, dict[str, Any]]:
+    """v2.1."""
+    path = root / "meta" / "episodes_stats.jsonl"
+    entries = _keyed(read_json_lines(path), "episode_index", path) if path.is_file() else {}
+    return {index: entry.get("stats", {}) for index, entry in entries.items()}
+
+
+def _arrays(values: dict[str, Any]) -> ColumnStatistics:
+    return {name: np.asarray(values[name]) for name in STATISTICS if values.get(name) is not None}
 
 
 def _keyed(entries: list[dict[str, Any]], key: str, place: Path) -> dict[int, dict[str, Any]]:
@@ -207,7 +248,8 @@ def _columns(path: Path, columns: tuple[str, ...] | None) -> pa.Table:
 
 @lru_cache(maxsize=2)
 def _read_table(path: Path, modified: int, columns: tuple[str, ...] | None) -> pa.Table:
-    return pq.read_table(path, columns=None if columns is None else list(columns), partitioning=None)
+    with pq.ParquetFile(path) as file:
+        return file.read(columns=None if columns is None else list(columns))
 
 
 @contextmanager
@@ -239,56 +281,6 @@ def numbers(table: pa.Table, column: str, origin: object) -> np.ndarray:
         if len(row) not in (0, width):
             raise ValueError(f"{origin}: column {column!r} has {len(row)} numbers in row {i}, {width} in others")
     return np.stack([row if len(row) else np.full(width, np.nan) for row in rows])
-
-
-def paired(times: np.ndarray, video: VideoFrames, part: VideoPart, rate: float) -> tuple[np.ndarray, str | None]:
-    """(the frame of each row, how far the video goes beyond the rows in words, or None).
-
-    times: of the rows, seconds, on whatever clock: they are looked for on the file's own clock, from its first frame
-    on, and from the first row on, and the first that fits all rows counts. ValueError where none does within half a
-    frame, or where a row lies beyond the episode's part of the file.
-    """
-    steps = np.diff(times)
-    if not (np.isfinite(times).all() and (steps > 0).all()):
-        raise ValueError("the rows' timestamps must be finite and increase")
-    step = float(np.median(steps)) if len(steps) else 1 / rate
-    frames = video.timestamps
-    frame_step = float(np.median(np.diff(frames))) if len(frames) > 1 else step
-    half = 0.5 * min(step, frame_step)
-    fits = []
-    for rows, origin in ((times, video.start), (times, 0.0), (times - times[0], 0.0)):
-        wanted = part.start + rows - origin
-        nearest = _nearest(frames, wanted)
-        off = np.abs(frames[nearest] - wanted)
-        fits.append((float(off.max()), int(off.argmax()), nearest, wanted, origin))
-    worst, row, nearest, wanted, origin = next(
-        (fit for fit in fits if fit[0] <= 1.001 * half + 1e-4), min(fits, key=lambda fit: fit[0])
-    )
-    if worst > 1.001 * half + 1e-4:
-        raise ValueError(
-            f"row {row} at {times[row]:.3f} s has no frame in {video.path}: the nearest is {worst:.3f} s away "
-            f"(the video lasts {end_of(frames):.3f} s, the rows {times[-1] - times[0] + step:.3f} s)"
-        )
-    end = end_of(frames) if part.end is None else part.end - origin
-    if part.end is not None and wanted[-1] > end - step / 4:
-        raise ValueError(
-            f"row {len(times) - 1} at {times[-1]:.3f} s lies beyond the episode's part of {video.path} "
-            f"({part.start:.3f} to {part.end:.3f} s)"
-        )
-    beyond = {
-        "after the last row": end - wanted[-1] - step,
-        "before the first row": wanted[0] - part.start + origin,
-    }
-    notes = [f"{over:.2f} s {where}" for where, over in beyond.items() if over > 0.75 * step]
-    return nearest, f"the video goes on {' and '.join(notes)}" if notes else None
-
-
-def _nearest(sorted_times: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    if len(sorted_times) == 1:
-        return np.zeros(len(wanted), int)
-    after = np.searchsorted(sorted_times, wanted).clip(1, len(sorted_times) - 1)
-    nearer = wanted - sorted_times[after - 1] <= sorted_times[after] - wanted
-    return np.where(nearer, after - 1, after)
 
 
 def task_runs(indices: np.ndarray) -> list[tuple[int, int, int]]:

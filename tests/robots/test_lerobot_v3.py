@@ -1,0 +1,361 @@
+"""Robot episodes from every form into LeRobot v3 and back, through `vipa export episodes`."""
+
+import importlib.util
+import json
+import shutil
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from vipa.cli import main
+from vipa.clips.video import ArrayFrames
+from vipa.io.lerobot_layout import numbers, read_set
+from vipa.io.lerobot_statistics import column_statistics
+from vipa.robots.contract import ActionContract, Dimension
+from vipa.robots.episodes import Episode, write_episode
+from vipa.robots.lerobot import open_robot_data
+from vipa.robots.lerobot_export import EpisodeWriter, export_episodes
+
+REAL = Path(__file__).resolve().parents[2].parent / "shared" / "real" / "gr00t_robot_sim_PickNPlace"
+FRONT, WRIST = "observation.images.front", "observation.images.wrist"
+ROWS, FPS = 24, 10
+AV1 = next((name for name in ("libsvtav1", "libaom-av1") if name in av.codecs_available), None)
+
+
+def contract(views: tuple[str, ...] = ("front", "wrist")) -> ActionContract:
+    dimensions = tuple(Dimension(name, "metre", "absolute") for name in "xyz")
+    return ActionContract("toy", dimensions, dimensions[:2], "base", "none", "none", float(FPS), 4, views)
+
+
+def demonstration(seed: int) -> Episode:
+    rng = np.random.default_rng(seed)
+    n = 6 + seed
+    views = {v: ArrayFrames(rng.integers(0, 256, (n, 32, 32, 3), dtype=np.uint8)) for v in ("front", "wrist")}
+    state, action = (rng.normal(size=(n, k)).astype(np.float32) for k in (2, 3))
+    return Episode(
+        f"push_{seed}", views, state, action, f"push {seed % 2}", FPS, True, "push", seed, {"noise": 0.5}
+    )
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A folder of three of this project's own episodes."""
+    root = tmp_path / "own"
+    for seed in range(3):
+        write_episode(root, demonstration(seed))
+    contract().save(root / "contract.json")
+    return root
+
+
+def same(a: Episode, b: Episode) -> None:
+    for name in ("text", "rate", "success", "task", "seed", "notes"):
+        assert getattr(a, name) == getattr(b, name), name
+    np.testing.assert_array_equal(a.state, b.state)
+    np.testing.assert_array_equal(a.action, b.action)
+
+
+def test_our_episodes_come_back_from_version_3_with_exact_images(own, tmp_path, capsys):
+    main(["export", "episodes", str(own), str(tmp_path / "v3"), "--pictures", "image"])
+    assert "(3 episodes)" in capsys.readouterr().out
+    there = open_robot_data(tmp_path / "v3")
+    assert there.contract == contract()
+    for a, b in zip(open_robot_data(own), there, strict=True):
+        same(a, b)
+        for view in ("front", "wrist"):
+            every = range(len(a))
+            np.testing.assert_array_equal(a.views[view].read(every), b.views[view].read(every))
+
+
+def test_training_asks_for_the_same_numbers_and_images_of_either_form(own, tmp_path):
+    from vipa.data.demonstrations import Demonstrations
+    from vipa.data.spec import DataSpec
+    from vipa.training.record import data_hash
+
+    class Prompts:
+        def prompts(self, pairs):
+            return {"pairs": pairs}
+
+    export_episodes(own, tmp_path / "v3", "image")
+    specs = [DataSpec("episodes", folder, batch=4) for folder in (own, tmp_path / "v3")]
+    ours, theirs = (Demonstrations(spec, Prompts()) for spec in specs)
+    assert len(ours) == len(theirs) == 6 + 7 + 8
+    (a, groups_a, _), (b, groups_b, _) = (
+        d.inputs(np.random.default_rng(0), np.arange(21)) for d in (ours, theirs)
+    )
+    assert a["pairs"] == b["pairs"]
+    for name in ("actions", "state", "action_mask"):
+        np.testing.assert_allclose(a[name].float(), b[name].float(), atol=1e-6)
+    for left, right in zip(groups_a, groups_b, strict=True):
+        np.testing.assert_array_equal(ours.read(left), theirs.read(right))
+    before = data_hash(specs[1])
+    video = next((tmp_path / "v3").rglob("*.parquet"))
+    video.write_bytes(video.read_bytes() + b" ")
+    assert data_hash(specs[1]) != before
+
+
+def test_a_recorder_goes_on_and_writes_no_episode_twice(tmp_path):
+    for until in (1, 3):
+        writer = EpisodeWriter(tmp_path, contract())
+        for seed in range(until):
+            writer.add(demonstration(seed))
+        writer.finish()
+    there = open_robot_data(tmp_path)
+    assert [e.seed for e in there] == [0, 1, 2]
+    for seed, episode in enumerate(there):
+        same(demonstration(seed), episode)
+        assert episode.views["wrist"].read([0]).shape == (1, 32, 32, 3)
+    with pytest.raises(ValueError, match="rate"):
+        EpisodeWriter(tmp_path, ActionContract(**{**contract().__dict__, "rate": 5.0}))
+
+
+# -- other versions ---------------------------------------------------------------------------------------------------
+
+
+def grey(count: int) -> np.ndarray:
+    return np.broadcast_to((20 + 8 * np.arange(count, dtype=np.uint8))[:, None, None, None], (count, 64, 64, 3))
+
+
+def video(path: Path, images: np.ndarray, codec: str, rate: float = FPS) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=Fraction(rate).limit_denominator(1000))
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for image in images:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def write_v21(root: Path, codec: str = "libx264", start: float = 0.0) -> Path:
+    """Two episodes of two cameras, the second's task changes; per-episode statistics; start: of the rows' clock."""
+    feature = {"dtype": "float32", "shape": [2], "names": {"motors": ["a", "b"]}}
+    camera = {"dtype": "video", "shape": [64, 64, 3], "names": ["height", "width", "channel"]}
+    info = {
+        "codebase_version": "v2.1", "robot_type": "toy", "fps": FPS, "chunks_size": 1000,
+        "total_episodes": 2, "total_frames": 2 * ROWS,
+        "features": {"observation.state": feature, "action": feature, FRONT: camera, WRIST: camera},
+        "data_path": "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet",
+        "video_path": "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4",
+    }  # fmt: skip
+    lines, statistics = [], []
+    for e in range(2):
+        rng = np.random.default_rng(e)
+        values = {name: rng.normal(size=(ROWS, 2)).astype(np.float32) for name in ("observation.state", "action")}
+        rows = {name: list(v) for name, v in values.items()}
+        rows |= {"timestamp": start + np.arange(ROWS) / FPS, "episode_index": [e] * ROWS}
+        rows |= {"task_index": [0] * (ROWS - 9) + [e] * 9}
+        path = root / f"data/chunk-000/episode_{e:06d}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table(rows), path)
+        for k, view in enumerate((FRONT, WRIST)):
+            images = grey(ROWS)[:: 1 - 2 * k]
+            video(root / f"videos/chunk-000/{view}/episode_{e:06d}.mp4", images, codec)
+        lines.append({"episode_index": e, "tasks": ["reach", "lift"][: e + 1], "length": ROWS})
+        of = {c: {n: np.ravel(x).tolist() for n, x in column_statistics(v).items()} for c, v in values.items()}
+        statistics.append({"episode_index": e, "stats": of})
+    meta = root / "meta"
+    meta.mkdir()
+    (meta / "info.json").write_text(json.dumps(info))
+    (meta / "episodes.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (meta / "episodes_stats.jsonl").write_text("".join(json.dumps(line) + "\n" for line in statistics))
+    tasks = [{"task_index": i, "task": word} for i, word in enumerate(("reach", "lift"))]
+    (meta / "tasks.jsonl").write_text("".join(json.dumps(task) + "\n" for task in tasks))
+    dimensions = tuple(Dimension(name, "radian", "absolute") for name in "ab")
+    made = ActionContract("toy", dimensions, dimensions, "joints", "none", "none", float(FPS), 4, ("front", WRIST))
+    made.save(root / "contract.json")
+    return root
+
+
+def levels(frames) -> list[int]:
+    return [round((float(image.mean()) - 20) / 8) for image in frames.read(range(len(frames)))]
+
+
+@pytest.mark.parametrize(
+    "codec", ["libx264", pytest.param(AV1, marks=pytest.mark.skipif(AV1 is None, reason="no AV1"))]
+)
+@pytest.mark.parametrize("start", [0.0, 1.7e9])
+def test_version_21_of_two_cameras_and_two_tasks_becomes_version_3_with_its_videos_bit_by_bit(
+    tmp_path, codec, start
+):
+    root, out = write_v21(tmp_path / "v21", codec, start), tmp_path / "v3"
+    main(["export", "episodes", str(root), str(out)])
+    before, after = open_robot_data(root), open_robot_data(out)
+    assert [e.text for e in after] == [e.text for e in before] == ["reach", "reach", "lift"]
+    for a, b in zip(before, after, strict=True):
+        np.testing.assert_array_equal(a.state, b.state)
+        np.testing.assert_array_equal(a.action, b.action)
+        for view in ("front", WRIST):
+            assert levels(a.views[view]) == levels(b.views[view])
+    assert levels(after[2].views["front"]) == list(range(ROWS - 9, ROWS))
+    assert levels(after[2].views[WRIST]) == list(range(8, -1, -1))
+    for view in (FRONT, WRIST):
+        for e in range(2):
+            copy = out / f"videos/{view}/chunk-000/file-{e:03d}.mp4"
+            assert copy.read_bytes() == (root / f"videos/chunk-000/{view}/episode_{e:06d}.mp4").read_bytes()
+    old, new = read_set(root), read_set(out)
+    for e in (0, 1, None):
+        for name, value in old.statistics(e)["action"].items():
+            np.testing.assert_allclose(new.statistics(e)["action"][name], value, atol=1e-7, err_msg=name)
+    again = tmp_path / "again"  # version 3 is read and written too
+    assert export_episodes(out, again) == 2
+    assert (again / "data/chunk-000/file-001.parquet").read_bytes() == (
+        out / "data/chunk-000/file-001.parquet"
+    ).read_bytes()
+
+
+def test_a_video_whose_frames_do_not_stand_at_the_rows_times_is_encoded_anew(tmp_path):
+    root = write_v21(tmp_path / "v21")
+    path = root / f"videos/chunk-000/{FRONT}/episode_000000.mp4"
+    video(path, grey(ROWS), "libx264", rate=FPS * 1.001)
+    export_episodes(root, tmp_path / "v3")
+    copy = tmp_path / f"v3/videos/{FRONT}/chunk-000/file-000.mp4"
+    assert copy.read_bytes() != path.read_bytes()
+    assert levels(open_robot_data(tmp_path / "v3")[0].views["front"]) == list(range(ROWS))
+
+
+def lengthen(root: Path) -> None:
+    lines = (root / "meta/episodes.jsonl").read_text().replace(f'"length": {ROWS}', f'"length": {ROWS + 1}')
+    (root / "meta/episodes.jsonl").write_text(lines)
+
+
+def version(number: str):
+    def change(root: Path) -> None:
+        path = root / "meta/info.json"
+        path.write_text(path.read_text().replace("v2.1", number))
+
+    return change
+
+
+def late(root: Path) -> None:
+    path = root / "data/chunk-000/episode_000001.parquet"
+    table = pq.read_table(path)
+    times = table["timestamp"].to_numpy().copy()
+    times[-1] += 0.06
+    pq.write_table(table.set_column(table.column_names.index("timestamp"), "timestamp", pa.array(times)), path)
+
+
+FAULTS = {
+    "a missing table": (
+        lambda r: (r / "data/chunk-000/episode_000001.parquet").unlink(),
+        "episode_000001.parquet",
+    ),
+    "a wrong number of rows": (lengthen, f"{ROWS} rows of episode 0, meta/ says {ROWS + 1}"),
+    "a short video": (
+        lambda r: video(r / f"videos/chunk-000/{WRIST}/episode_000001.mp4", grey(ROWS - 4), "libx264"),
+        f"row {ROWS - 1} at 2.300 s has no frame in",
+    ),
+    "a long video": (
+        lambda r: video(r / f"videos/chunk-000/{WRIST}/episode_000001.mp4", grey(ROWS + 4), "libx264"),
+        "the video goes on 0.40 s after the last row: rows and video do not belong together",
+    ),
+    "a row at another time": (late, f"row {ROWS - 1} "),
+    "version 1": (version("v1.6"), "LeRobot v1.6 is not read here"),
+    "version 4": (version("v4.0"), "LeRobot v4.0 is not read here"),
+    "a task without words": (
+        lambda r: (r / "meta/tasks.jsonl").write_text(""),
+        "task_index is 0, which has no words",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_one_line_that_names_it(tmp_path, capsys, fault):
+    root = write_v21(tmp_path / "v21")
+    spoil, words = FAULTS[fault]
+    spoil(root)
+    with pytest.raises(SystemExit) as stopped:
+        main(["export", "episodes", str(root), str(tmp_path / "v3")])
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert words in error
+
+
+def test_a_version_3_set_whose_counts_disagree_is_refused(tmp_path):
+    export_episodes(write_v21(tmp_path / "v21"), tmp_path / "v3")
+    path = tmp_path / "v3/meta/info.json"
+    path.write_text(path.read_text().replace(f'"total_frames": {2 * ROWS}', f'"total_frames": {2 * ROWS - 1}'))
+    with pytest.raises(ValueError, match=f"total_frames is {2 * ROWS - 1}, the episodes have {2 * ROWS} rows"):
+        read_set(tmp_path / "v3")
+
+
+def test_a_set_without_a_contract_says_what_is_missing(tmp_path):
+    root = write_v21(tmp_path / "v21")
+    (root / "contract.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"contract\.json is missing: a LeRobot data set does not say"):
+        open_robot_data(root)
+
+
+# -- the lerobot package itself, and a real set -----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    if not REAL.exists():
+        pytest.skip("the real data set is not here")
+    out = tmp_path_factory.mktemp("real") / "v3"
+    main(["export", "episodes", str(REAL), str(out)])
+    return out
+
+
+@pytest.mark.slow
+def test_a_real_version_20_set_is_the_same_in_version_3(real):
+    old, new = read_set(REAL), read_set(real)
+    assert new.tasks == old.tasks
+    shipped, ours = json.loads((REAL / "meta/stats.json").read_text()), new.statistics()
+    for column in ("observation.state", "action", "next.reward", "annotation.human.action.task_description"):
+        for name in ("min", "max", "mean", "std", "q01", "q99"):
+            np.testing.assert_allclose(
+                ours[column][name], shipped[column][name], atol=2e-5, err_msg=f"{column} {name}"
+            )
+    same = [c for c in new.features if c in old.features and c != "timestamp" and new.kept_as(c) != "video"]
+    assert {"observation.state", "action", "next.done", "annotation.human.validity", "task_index"} <= set(same)
+    for e in old.episodes:
+        a, b = old.rows(e, [*same, "timestamp"]), new.rows(e, [*same, "timestamp"])
+        for column in set(same) - {"index"}:
+            np.testing.assert_array_equal(numbers(a, column, ""), numbers(b, column, ""))
+        np.testing.assert_allclose(new.times(b), old.times(a) - old.times(a)[0], atol=1e-4)
+        path = new.video("observation.images.ego_view", e).path
+        assert path.read_bytes() == old.video("observation.images.ego_view", e).path.read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("lerobot") is None, reason="the lerobot package is not here")
+@pytest.mark.parametrize("form", ["real", "video", "image"])
+def test_the_lerobot_package_reads_the_same_values(form, request, own, tmp_path):
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+    root = request.getfixturevalue("real") if form == "real" else tmp_path / "v3"
+    if form != "real":
+        export_episodes(own, root, form)
+    theirs, ours = LeRobotDataset("made/here", root=root, video_backend="pyav"), read_set(root)
+    from vipa.clips.lerobot_frames import episode_frames
+
+    assert theirs.meta.total_episodes == len(ours.episodes)
+    for column, of in ours.statistics().items():
+        for name, value in of.items():
+            np.testing.assert_allclose(
+                theirs.meta.stats[column][name], value, rtol=1e-6, err_msg=f"{column} {name}"
+            )
+    first = 0
+    for e, entry in ours.episodes.items():
+        n = entry["length"]
+        columns = [c for c in ours.features if ours.kept_as(c) not in ("video", "image")]
+        table = ours.rows(e, [*columns, "timestamp"])
+        for column in columns:
+            got = np.array([np.ravel(v) for v in theirs.hf_dataset.with_format(None)[first : first + n][column]])
+            np.testing.assert_array_equal(got.astype(float), numbers(table, column, ""), err_msg=column)
+        for i in range(0, n, max(1, n // 8)):
+            item = theirs[first + i]
+            assert item["task"] == ours.tasks[int(numbers(table, "task_index", "")[i, 0])]
+            for view in ours.views:
+                seen = episode_frames(ours, view, e, ours.times(table), range(n)).read([i])[0]
+                got = (item[view].permute(1, 2, 0) * 255).round().numpy()
+                assert np.abs(got - seen).max() <= 1
+        first += n
+    assert first == len(theirs)
+    shutil.rmtree(tmp_path / "v3", ignore_errors=True)
