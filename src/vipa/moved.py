@@ -81,7 +81,7 @@ MOVED = {
     "training.features": "data.images",
     "training.foundation": "nano.foundation",
     "training.foundation.chunks": "worlds.chunks",
-    "training.foundation.conversations": "nano.foundation.conversations",
+    "training.foundation.conversations": "nano.foundation.questions_data",
     "training.foundation.correspondence": "nano.foundation.correspondence",
     "training.foundation.cut3r": "nano.foundation.spatial",
     "training.foundation.pictures": "nano.foundation.picture_set",

@@ -145,7 +145,7 @@ def test_another_video_under_the_same_name_is_tracked_and_annotated_again(kitche
     annotate(kitchen, kitchen / "out", *options)
     image = Hand3D(kitchen / "out").image(next(Hand3D(kitchen / "out").frames()).id)
     from vipa.clips.video import VideoFrames
-    from vipa.worlds.fixtures.files import write_video
+    from vipa.worlds.fixtures.writing import write_video
 
     video = VideoFrames(kitchen / "kitchen.mp4")
     write_video(kitchen / "other.mp4", 255 - video.read(range(len(video))), 30)

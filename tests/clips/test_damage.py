@@ -13,7 +13,7 @@ from vipa.clips import Clip, ClipError
 from vipa.clips.depth import DepthImages, depth_images, depth_video
 from vipa.clips.sources import load_source
 from vipa.io.safe_pickle import load_npy
-from vipa.worlds.fixtures.files import write_depth_video, write_video
+from vipa.worlds.fixtures.writing import write_depth_video, write_video
 
 HANDS = {
     "hoi4d": "refinehandpose_right/**/N0/**/2.pickle",

@@ -15,7 +15,7 @@ from vipa.clips.landmarks import LandmarkFinder
 from vipa.clips.sources import SourceOptions, read_source
 from vipa.geometry import project
 from vipa.hands.trackers.mediapipe import MODEL, Landmarks, LandmarkTracker, installed
-from vipa.worlds.fixtures.files import write_video
+from vipa.worlds.fixtures.writing import write_video
 
 EGODEX = Path(__file__).resolve().parents[2].parent / "shared" / "real" / "egodex_sample"
 needs_mediapipe = pytest.mark.skipif(

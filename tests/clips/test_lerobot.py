@@ -8,8 +8,8 @@ import pytest
 from vipa.clips import Clip, ClipError
 from vipa.clips.sources import load_source
 from vipa.geometry import transform
-from vipa.worlds.fixtures.files import write_text, write_video
 from vipa.worlds.fixtures.lerobot import VIDEO
+from vipa.worlds.fixtures.writing import write_text, write_video
 
 
 @pytest.fixture

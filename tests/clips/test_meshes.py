@@ -12,7 +12,7 @@ from vipa.clips.clip import Clip, ObjectTrack
 from vipa.clips.meshes import add_shapes, mesh_shape, read_mesh
 from vipa.clips.sources import load_source
 from vipa.geometry import rigid
-from vipa.worlds.fixtures.files import write_glb, write_npy, write_obj, write_ply
+from vipa.worlds.fixtures.writing import write_glb, write_npy, write_obj, write_ply
 
 HOT3D = Path(__file__).resolve().parents[2].parent / "shared" / "real" / "hot3d_sample"
 

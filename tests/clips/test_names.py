@@ -13,7 +13,7 @@ from vipa.clips.reading import distinct
 from vipa.clips.sources import SourceOptions, load_source
 from vipa.hand3d.dataset.reader import Hand3D
 from vipa.hand3d.pipeline.annotate import annotate
-from vipa.worlds.fixtures.files import write_video
+from vipa.worlds.fixtures.writing import write_video
 
 CAMERA = {"fov_degrees": 60, "static_camera": True}
 

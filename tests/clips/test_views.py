@@ -10,9 +10,9 @@ import pytest
 from vipa.clips import Clip
 from vipa.clips.sources import SourceOptions, load_source
 from vipa.geometry import invert, rigid, transform
-from vipa.worlds.fixtures.files import write_image, write_pickle
 from vipa.worlds.fixtures.hoi4d import CAMERA, RATE
 from vipa.worlds.fixtures.truth import BOTH_HANDS, angles48, film, layers, rest_wrist, with_mano
+from vipa.worlds.fixtures.writing import write_image, write_pickle
 
 T_CAMERA_WORLD = rigid(np.array([[0.6, 0, -0.8], [0, 1, 0], [0.8, 0, 0.6]]), np.array([0.05, -0.02, 0.7]))
 """A camera fixed in the room."""

@@ -11,9 +11,9 @@ from vipa.data.spec import DataSpec
 from vipa.hands.motion_codec import MotionCodec
 from vipa.models.packing import IGNORE, Packer
 from vipa.models.pixels import semantic_pixels
-from vipa.nano.foundation.conversations import FoundationQuestions, _distance
 from vipa.nano.foundation.picture_questions import NOMINAL_DEPTH, Picture, Seen, sample_turns
 from vipa.nano.foundation.picture_set import PAINTS, THINGS
+from vipa.nano.foundation.questions_data import FoundationQuestions, _distance
 from vipa.nano.foundation.start import new_language_model
 from vipa.nano.foundation.vision import _mirrored
 from vipa.nano.sizes import nano_processor, nano_vlm_config

@@ -12,6 +12,7 @@ from pathlib import Path
 from vipa.clips.clip import Clip, ClipError
 from vipa.clips.sources import NO_OPTIONS, SourceOptions
 from vipa.io.files import atomic_write
+from vipa.worlds.seeds import seeds_of
 
 LICENCE = "Apache-2.0"
 DOWNLOAD = "Nothing to download: vipa.worlds.source.write_manifest(root, split, count) makes a folder."
@@ -56,8 +57,6 @@ def write_manifest(
 
     offset: seeds to leave out at the split's beginning. ValueError where a value is wrong.
     """
-    from vipa.worlds.seeds import seeds_of
-
     first = seeds_of(split).start + offset
     manifest = Manifest(VERSION, split, count, first, size[0], size[1], seconds, rate)
     path = Path(root) / "tabletop.json"
@@ -82,8 +81,6 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def _check(m: Manifest, path: Path) -> None:
-    from vipa.worlds.seeds import seeds_of
-
     if m.version != VERSION:
         raise ValueError(f"{path}: version {m.version} of the world, this is version {VERSION}: write it again")
     if m.split not in ("train", "validation", "test"):
@@ -120,7 +117,9 @@ def read_clips(root: Path, options: SourceOptions = NO_OPTIONS) -> Iterator[Clip
 
 
 def _film(manifests: list[Manifest]) -> Iterator[Clip | ClipError]:
-    from vipa.worlds.film import film_clip
+    from vipa.worlds.film import (
+        film_clip,  # finds out how this machine renders, which a list of sources need not wait for
+    )
 
     for m in manifests:
         for seed in range(m.first_seed, m.first_seed + m.count):

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 import vipa
 from vipa.hand3d.config import AnnotateConfig
-from vipa.hand3d.dataset.images import all_images, holds_all, pack_images, without
+from vipa.hand3d.dataset.image_store import all_images, holds_all, pack_images, without
 from vipa.hand3d.dataset.mix import select_action, select_visual, splits
 from vipa.hand3d.dataset.reader import Hand3D
 from vipa.hand3d.dataset.records import FORMAT_VERSION, MANIFEST, SPLITS, TABLES, schema

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
-from transformers import AutoModelForDepthEstimation, BatchFeature
+from transformers import AutoImageProcessor, AutoModelForDepthEstimation, BatchFeature, ImageProcessingMixin
 
 from vipa.clips.clip import Clip
 from vipa.clips.field_of_view import FieldOfView
@@ -16,7 +16,7 @@ from vipa.hand3d.config import PointsConfig
 from vipa.hand3d.estimators.pointmaps import DepthMaps
 from vipa.hand3d.measure.relative_depth import depth_by_hands
 from vipa.io.hashing import network_content
-from vipa.models.loading import load_model
+from vipa.models.loading import load_model, load_processor
 
 LONGER_SIDE = 512
 """Pixels of the maps that are kept."""
@@ -130,10 +130,6 @@ class SquarePictures:
 
 
 def _processor(config: Any, weights: str) -> Any:
-    from transformers import AutoImageProcessor, ImageProcessingMixin
-
-    from vipa.models.loading import load_processor
-
     if config.model_type != "depth_pro":
         return load_processor(AutoImageProcessor, weights)
     own, _ = ImageProcessingMixin.get_image_processor_dict(weights)

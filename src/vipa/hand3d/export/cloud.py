@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from jaxtyping import Float, UInt8
 
+from vipa.clips.video import VideoFrames
 from vipa.hand3d.dataset.reader import Hand3D
-
-if TYPE_CHECKING:
-    from vipa.models.cut3r import PointCloud
+from vipa.models.cut3r import Cut3rModel, Cut3rProcessor, PointCloud, camera_trajectory, fused_cloud
+from vipa.models.loading import load_model
 
 MOST_FRAMES = 32
 
@@ -21,7 +21,7 @@ class FusedCloud:
     """cloud: in the first frame's camera, in the network's unit (metres where its training was metric).
     T_world_camera: of each frame, in the same unit; the world is the first frame's camera."""
 
-    cloud: "PointCloud"
+    cloud: PointCloud
     T_world_camera: Float[np.ndarray, "n 4 4"]
 
 
@@ -30,11 +30,6 @@ def fuse(images: Sequence[UInt8[np.ndarray, "height width 3"]], weights: str | P
 
     ValueError for no images or images of several sizes.
     """
-    import torch
-
-    from vipa.models.cut3r import Cut3rModel, Cut3rProcessor, camera_trajectory, fused_cloud
-    from vipa.models.loading import load_model
-
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = load_model(Cut3rModel, weights, expected="cut3r")
     torch.nn.Module.to(model, device)
@@ -59,8 +54,6 @@ def clip_images(path: str | Path, clip_id: str) -> list[np.ndarray]:
 
 def video_images(path: str | Path) -> list[np.ndarray]:
     """At most MOST_FRAMES frames of a video file, evenly spread. ValueError for a file that is no video."""
-    from vipa.clips.video import VideoFrames
-
     frames = VideoFrames(Path(path))
     return list(frames.read(_spread(len(frames))))
 

@@ -11,7 +11,7 @@ from PIL import Image
 from vipa.clips.clip import Clip
 from vipa.geometry import Intrinsics
 from vipa.hand3d.config import FramesConfig
-from vipa.hand3d.dataset.images import pack_images
+from vipa.hand3d.dataset.image_store import pack_images
 from vipa.hand3d.dataset.records import FrameRecord, make_row
 from vipa.hand3d.pipeline.draft import Draft
 from vipa.hands.skeleton import Side
