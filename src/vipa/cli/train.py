@@ -1,5 +1,6 @@
 """Trainings: the foundation of nano, and the three stages."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,15 @@ def main(args: list[str]) -> None:
             )
             return
         raise ValueError(f"say what to train; {known}")
-    if args[0] == "foundation":
+    if "--dry-run" in args:
+        _stage(args[0], [arg for arg in args[1:] if arg != "--dry-run"], _estimate)
+    elif args[0] == "foundation":
         _foundation(args[1:])
     else:
-        _stage(args[0], args[1:])
+        _stage(args[0], args[1:], _train)
 
 
-def _stage(stage: str, args: list[str]) -> None:
+def _stage(stage: str, args: list[str], do: Callable[[Any], None]) -> None:
     """`--preset`, `--data`, `--out` and `--start` make the run; any of its fields may then be given."""
     from vipa.training.runs import STAGES, Preset
 
@@ -35,7 +38,8 @@ def _stage(stage: str, args: list[str]) -> None:
     show_help = len(wanted) < len(args)
     if show_help:
         print(
-            f"usage: vipa train {stage} --data FOLDER --out FOLDER [--preset nano|vipa-2b] [any field of the run]"
+            f"usage: vipa train {stage} --data FOLDER --out FOLDER [--preset nano|vipa-1b|vipa-2b] [--dry-run] [any "
+            "field of the run]"
         )
         wanted = ["--data", "DATA", "--out", "OUT"]
     (data, out, preset, begin), rest = tyro.cli(
@@ -43,7 +47,14 @@ def _stage(stage: str, args: list[str]) -> None:
     )
     run = STAGES[stage](preset, data, out, begin)
     run = tyro.cli(type(run), default=run, args=["--help"] if show_help else rest, prog=f"vipa train {stage}")
-    _train(run)
+    do(run)
+
+
+def _estimate(run: Any) -> None:
+    """What the run would be and cost (`--dry-run`); nothing is written."""
+    from vipa.training.estimate import estimate
+
+    print(estimate(run).text())
 
 
 def _foundation(args: list[str]) -> None:

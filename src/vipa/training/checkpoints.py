@@ -30,6 +30,8 @@ from vipa.training.parallel import local
 from vipa.training.processes import Processes
 
 COMPLETE = "complete.json"
+SHARD = "2GB"
+"""Largest file of a model's weights."""
 State = dict[str, torch.Tensor]
 
 log = logging.getLogger(__name__)
@@ -194,7 +196,7 @@ def save_model(
     """
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    model.eval().save_pretrained(temporary)
+    model.eval().save_pretrained(temporary, max_shard_size=SHARD)
     selfcheck.record(model, temporary)
     processor.save_pretrained(temporary)
     for name, content in extras.items():

@@ -45,6 +45,12 @@ def hold(model: VipaForConditionalGeneration, frozen: str, device: torch.device)
             setattr(module, name, buffer.to(device))
 
 
+def cast(model: nn.Module, dtype: torch.dtype) -> None:
+    """All parameters to `dtype`; buffers stay (rotary frequencies need float32)."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+
+
 def add_lora(model: VipaForConditionalGeneration, lora: Lora) -> Any:
     """Adapters on every linear layer of the language model, whose own weights are frozen; returns what
     `merge_lora` takes."""

@@ -110,7 +110,7 @@ def stage1(preset: Preset, data: Path, out: Path, start: str | None = None) -> T
     if preset == "nano":
         spec = DataSpec("hand3d_visual", data, batch=20, turns=8)  # about 8 image prefixes a step
         run = replace(_nano(run), data=(spec,), trained=NANO_STAGE1_PARTS, steps=1_200, learning_rate=7e-4)
-    return run
+    return on_gpus(run, preset)
 
 
 def stage2(preset: Preset, data: Path, out: Path, start: str | None = None) -> TrainRun:
@@ -129,7 +129,7 @@ def stage2(preset: Preset, data: Path, out: Path, start: str | None = None) -> T
     if preset == "nano":
         spec = DataSpec("hand3d_action", data, batch=22, turns=4)  # likewise
         run = replace(_nano(run), data=(spec,), steps=1_400, learning_rate=7e-4)
-    return run
+    return on_gpus(run, preset)
 
 
 def stage3(preset: Preset, data: Path, out: Path, start: str | None = None) -> TrainRun:
@@ -148,7 +148,7 @@ def stage3(preset: Preset, data: Path, out: Path, start: str | None = None) -> T
     if preset == "nano":
         spec = DataSpec("episodes", data, batch=32, noise_draws=8)
         run = replace(_nano(run), data=(spec,), steps=2_200, learning_rate=5e-4)
-    return run
+    return on_gpus(run, preset)
 
 
 def foundation_language(pictures: Path, out: Path, start: str) -> TrainRun:
@@ -172,6 +172,14 @@ def _nano(run: TrainRun) -> TrainRun:
     return replace(run, frozen="fp32", images="tokens")
 
 
+def on_gpus(run: TrainRun, preset: Preset) -> TrainRun:
+    """How the larger presets are computed. vipa-1b is for one GPU of 24 GB: eight samples at a time, activations
+    recomputed (docs/training.md has the estimates)."""
+    if preset == "vipa-1b":
+        run = replace(run, accumulate=run.data[0].batch // 8, recompute=True)
+    return run if preset == "nano" else replace(run, workers=4)
+
+
 STAGES = {"stage1": stage1, "stage2": stage2, "stage3": stage3}
 
 
@@ -180,5 +188,5 @@ def _start(preset: Preset, stage: str) -> str:
         return f"nano:{stage}"
     raise ValueError(
         f"preset {preset!r} needs --start: a folder made by `VipaForConditionalGeneration.from_parts` "
-        f"(stage 1) or by the stage before (see docs/model.md)"
+        f"(stage 1) or by the stage before (see docs/model.md). For --dry-run its sizes are enough: --start {preset}"
     )
