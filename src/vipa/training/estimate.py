@@ -204,7 +204,7 @@ def _embedded(model: Any, sample: Sample, turns: int, acts: bool) -> Tensor:
     inner, config = model.model, model.config
     height, width = config.vision_config.image_size
     reads = config.spatial_fusion_config.reads_spatial
-    size = SPATIAL_SIZE[height] if height in SPATIAL_SIZE else height
+    size: Any = SPATIAL_SIZE.get(height, height)
     with torch.no_grad():
         features = inner.encode_images(
             torch.empty(sample.images, 3, height, width, **META),
