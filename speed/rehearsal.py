@@ -222,7 +222,7 @@ def stage_command(work: Path, stage: str, number: int) -> list[str]:
     command += ["--data", str(work / ("hand3d" if number < 3 else "episodes")), "--out", str(work / stage)]
     command += ["--steps", "2", "--data.0.batch", "2", "--accumulate", "2", "--recompute", "--threads", "2"]
     command += ["--save-every", "1", "--log-every", "1", "--device", "cpu", "--workers", "1"]
-    return command + (["lora:lora", "--lora.rank", "32"] if number > 1 else [])
+    return command + (["--lora.rank", "32"] if number > 1 else [])
 
 
 def train_stage(work: Path, number: int, results: dict[str, Any]) -> None:

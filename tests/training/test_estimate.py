@@ -133,7 +133,7 @@ def test_the_large_presets_are_the_papers(tmp_path):
         assert first.trained == ("fusion",)
         assert second.trained == ("fusion", "language")
         assert third.trained == ("language", "action_queries", "action_head")
-        assert all(run.lora is None and run.average == 0 for run in (first, second, third))
+        assert all(run.lora.rank == 0 and run.average == 0 for run in (first, second, third))
 
 
 def test_recomputing_and_smaller_micro_batches_hold_less_and_packing_computes_less(start, tmp_path):

@@ -114,7 +114,7 @@ def estimate(run: TrainRun, world: int | None = None) -> Estimate:
     with torch.device("meta"):
         model = VipaForConditionalGeneration(config_of(run.start))
     freeze_all_but(model, run.trained)
-    if run.lora:
+    if run.lora.rank:
         add_lora(model, run.lora)
     hold(model, run.frozen, torch.device("meta"))
     parameters = {name: _counts(part) for name, part in model.parts().items()}

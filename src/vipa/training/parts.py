@@ -17,10 +17,13 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 @dataclass(frozen=True)
 class Lora:
     """Low-rank adapters in the place of the language model's own linear layers (arXiv 2106.09685). They are merged into
-    the weights when the training ends. rank; alpha: of the scale alpha / rank."""
+    the weights when the training ends. rank: 0 is none. alpha: of the scale alpha / rank."""
 
-    rank: int = 32
+    rank: int = 0
     alpha: int = 64
+
+
+NO_LORA = Lora()
 
 
 def freeze_all_but(model: VipaForConditionalGeneration, parts: tuple[str, ...]) -> list[nn.Parameter]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from vipa.data.spec import DataSpec
-from vipa.training.parts import Lora
+from vipa.training.parts import NO_LORA, Lora
 
 Preset = Literal["nano", "vipa-2b", "vipa-1b"]
 Precision = Literal["fp32", "bf16"]
@@ -50,7 +50,7 @@ class TrainRun:
     gradient_clip: float = 1.0
     precision: Precision = "bf16"
     frozen: Precision = "bf16"
-    lora: Lora | None = None
+    lora: Lora = NO_LORA
     average: float = 0.0
     seed: int = 0
     accumulate: int = 1

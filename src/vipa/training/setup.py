@@ -77,7 +77,7 @@ def _start(run: TrainRun) -> tuple[VipaForConditionalGeneration, VipaProcessor]:
 def _prepare(run: TrainRun, model: VipaForConditionalGeneration, device: torch.device) -> Any:
     """What learns and what does not, each as the run holds it; returns the adapters."""
     freeze_all_but(model, run.trained)
-    adapters = add_lora(model, run.lora) if run.lora else None
+    adapters = add_lora(model, run.lora) if run.lora.rank else None
     hold(model, run.frozen, device)
     return adapters
 
