@@ -142,7 +142,6 @@ def answer(work: Path, _: Path | None) -> None:
     from vipa.robots.episodes import open_episodes
     from vipa.robots.transforms import Normalise
 
-    torch.set_num_threads(2)
     folder = work / "stage3" / "model"
     model, processor = load_start(folder, dtype="auto")
     data = Hand3D(work / "hand3d")
@@ -215,20 +214,20 @@ def measured(command: list[str], log: Path, stop: Callable[[], bool] = lambda: F
     return Measured(time.monotonic() - began, usage.ru_maxrss * 1024 / 1e9, log.read_text()[-3000:])
 
 
-def stage_command(work: Path, stage: str, number: int) -> list[str]:
+def stage_command(work: Path, stage: str, number: int, threads: int) -> list[str]:
     """What a user types. The language model learns by LoRA: whole it needs 28 GB for weights, gradients and AdamW."""
     start = work / "start" if number == 1 else work / f"stage{number - 1}" / "model"
     command = [sys.executable, "-m", "vipa", "train", stage, "--preset", "vipa-2b", "--start", str(start)]
     command += ["--data", str(work / ("hand3d" if number < 3 else "episodes")), "--out", str(work / stage)]
-    command += ["--steps", "2", "--data.0.batch", "2", "--accumulate", "2", "--recompute", "--threads", "2"]
+    command += ["--steps", "2", "--data.0.batch", "2", "--accumulate", "2", "--recompute", "--threads", str(threads)]
     command += ["--save-every", "1", "--log-every", "1", "--device", "cpu", "--workers", "1"]
     return command + (["--lora.rank", "32"] if number > 1 else [])
 
 
-def train_stage(work: Path, number: int, results: dict[str, Any]) -> None:
+def train_stage(work: Path, number: int, threads: int, results: dict[str, Any]) -> None:
     """Killed after the save of its first step, then gone on with."""
     stage = f"stage{number}"
-    command = stage_command(work, stage, number)
+    command = stage_command(work, stage, number, threads)
     saved = work / stage / "progress" / "step-00000001" / "complete.json"
     log = work / f"{stage}.log"
     if not (work / stage / "log.jsonl").exists():
@@ -248,6 +247,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--tokenizer", type=Path)
+    parser.add_argument("--threads", type=int, default=2, help="of the trainings")
     parser.add_argument("--part", choices=sorted(PARTS), help="one part alone, in this process")
     parser.add_argument("--until", help="the last thing to do")
     given = parser.parse_args()
@@ -278,7 +278,7 @@ def main() -> None:
         if not results.get(name, {}).get("done"):
             print(f"{name} ...", flush=True)
             if isinstance(what, int):
-                train_stage(work, what, results)
+                train_stage(work, what, given.threads, results)
             else:
                 done = measured(what, work / f"{name}.log")
                 results[name] = {"seconds": done.seconds, "memory_gb": done.memory_gb, "output": done.output}
