@@ -29,7 +29,7 @@ import numpy as np
 import tyro
 from websockets.sync.client import connect
 
-from vipa.benchmarks.closed_loop import TabletopEvaluation, evaluate_tabletop
+from vipa.benchmarks.tabletop_benchmark import TabletopEvaluation, evaluate_tabletop
 from vipa.robots.contract import ActionContract
 from vipa.robots.policy import Observation, VipaPolicy
 from vipa.robots.serving.arrays import pack, unpack

@@ -69,3 +69,9 @@ def own_cache(tmp_path_factory):
     import os
 
     os.environ["VIPA_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def no_tracker(monkeypatch):
+    """As on a machine without MediaPipe: videos of which no hands are known stay without."""
+    monkeypatch.setattr("vipa.hands.trackers.mediapipe.installed", lambda: False)

@@ -72,7 +72,7 @@ def test_what_an_installation_for_the_tests_brings_is_pinned(kind):
     pinned = dict(line.split("==") for line in lines if line and not line.startswith("#"))
     todo = [Requirement(line) for line in PROJECT["dependencies"]]
     if kind == "dev":
-        for extra in ("sources", "video", "serve", "endpoint", "lora", "dev"):
+        for extra in ("sources", "video", "serve", "endpoint", "lora", "trackers", "dev"):
             todo += [Requirement(line) for line in PROJECT["optional-dependencies"][extra]]
     seen: set[tuple[str, str]] = set()
     while todo:

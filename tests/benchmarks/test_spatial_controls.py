@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from vipa import cli
+from vipa.benchmarks import answering
 from vipa.benchmarks.answering import ModelAnswerer, Questions
-from vipa.data.tokens import EncodedImages
+from vipa.data.images import encoded
 from vipa.hand3d.dataset.reader import Hand3D
 
 
@@ -37,8 +38,7 @@ def test_shuffled_tokens_are_those_of_another_clip_whatever_else_is_asked(hand3d
         assert len(frames) == len(record.frame_ids)
         assert {clip_of[f] for f in frames}.isdisjoint({record.clip_id})
         assert len({clip_of[f] for f in frames}) == 1
-    encoded = EncodedImages.of(answerer.model, answerer.processor, donors, answerer._read)
-    expected = encoded.inputs(donors, torch.device("cpu"))["spatial_features"]
+    expected = encoded(answerer.model, answerer.processor, donors, answerer._read)["spatial_features"]
     torch.testing.assert_close(spatial_features(answerer, some), expected, atol=1e-4, rtol=1e-4)
     one_by_one = torch.cat([spatial_features(answerer, [record]) for record in some])
     torch.testing.assert_close(one_by_one, expected, atol=1e-4, rtol=1e-4)
@@ -46,10 +46,9 @@ def test_shuffled_tokens_are_those_of_another_clip_whatever_else_is_asked(hand3d
 
 def test_zeroed_and_none_do_not_depend_on_the_images_3d_tokens(hand3d_path, some, monkeypatch):
     """Noise in the place of the 3D tokens changes answers with the real ones, and none of these."""
-    inputs = EncodedImages.inputs
 
-    def noisy(self, *args):
-        found = inputs(self, *args)
+    def noisy(*args):
+        found = encoded(*args)
         spatial = found["spatial_features"]
         return found | {
             "spatial_features": 5 * torch.randn(spatial.shape, generator=torch.Generator().manual_seed(0))
@@ -59,7 +58,7 @@ def test_zeroed_and_none_do_not_depend_on_the_images_3d_tokens(hand3d_path, some
         asked = Questions(ModelAnswerer("nano:stage1", hand3d_path, "cpu", spatial=spatial))
         before = asked(some)
         with monkeypatch.context() as patched:
-            patched.setattr(EncodedImages, "inputs", noisy)
+            patched.setattr(answering, "encoded", noisy)
             assert (asked(some) != before) == changes, spatial
 
 

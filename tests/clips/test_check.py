@@ -141,7 +141,7 @@ def test_two_exchanged_hands_are_one_problem(clip):
     assert problems(replace(clip, hands=exchanged)).count("both hands have the shape of the other one") == 1
 
 
-def test_where_there_are_no_hands_the_report_does_not_say_that_all_is_well(fixture_of):
+def test_where_there_are_no_hands_the_report_does_not_say_that_all_is_well(fixture_of, no_tracker):
     fixture = fixture_of("tasterob")
     text = check_source("tasterob", fixture.root, options=fixture.options).text()
     assert "3 of 3 clips have no hands" in text

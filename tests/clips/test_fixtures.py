@@ -18,7 +18,7 @@ def test_every_source_of_a_data_set_has_a_fixture():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_reading_a_fixture_gives_the_truth_it_was_written_from(name, fixture_of, read):
+def test_reading_a_fixture_gives_the_truth_it_was_written_from(name, fixture_of, read, no_tracker):
     fixture = fixture_of(name)
     got = read(name, fixture)
     assert set(got) == set(fixture.truth) | set(fixture.broken)

@@ -110,7 +110,7 @@ def test_contacts_and_all_categories_of_pose_sources_are_the_films(name, tmp_pat
     assert "task_completion" in seen
 
 
-def test_videos_without_hands_are_refused_and_a_trackers_results_give_them(tmp_path):
+def test_videos_without_hands_are_refused_and_a_trackers_results_give_them(tmp_path, no_tracker):
     fixture = write_fixture("tasterob", tmp_path / "files")
     report = annotate_source("tasterob", fixture.root, tmp_path / "without", options=fixture.options)
     reasons = [reason for _, reason in report.refused]

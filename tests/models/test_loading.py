@@ -189,3 +189,11 @@ def test_auto_maps_of_models_tokenizers_and_processors_are_not_followed(tmp_path
         with pytest.raises(ValueError, match="model type"):
             load_model(Cut3rModel, tmp_path / "spatial")
     assert not marker.exists()
+
+
+def test_parts_of_two_precisions_become_a_model_of_one(tmp_path):
+    """CUT3R is imported in float32, InternVL is released in bfloat16."""
+    cut3r().save_pretrained(tmp_path / "spatial")
+    internvl().bfloat16().save_pretrained(tmp_path / "vlm")
+    model = VipaForConditionalGeneration.from_parts(tmp_path / "vlm", tmp_path / "spatial", dtype="auto")
+    assert {p.dtype for p in model.parameters()} == {torch.bfloat16}

@@ -87,7 +87,7 @@ def test_mentioned_things_are_marked_in_prompts_alone(pictures, tokenizer):
     questions = FoundationQuestions(
         DataSpec("foundation", Path(), batch=4, turns=6), data, Packer(nano_processor(tokenizer)), 8
     )
-    inputs, groups, _ = questions.inputs(np.random.default_rng(0), np.arange(len(data)))
+    inputs, groups, _ = questions.inputs(range(len(data)), [np.random.default_rng(i) for i in range(len(data))])
     marked = ~inputs["mentions"].isnan().any(-1)
     assert marked.any()
     assert (inputs["labels"][marked] == IGNORE).all()
@@ -101,7 +101,7 @@ def test_mentioned_things_are_marked_in_prompts_alone(pictures, tokenizer):
 
 def test_questions_that_ask_for_no_place_still_have_a_loss():
     read = torch.ones(3, 4, requires_grad=True)
-    loss = _distance(read, torch.full((3, 4), torch.nan))
+    loss = _distance(read, torch.full((3, 4), torch.nan), 0.0)
     loss.backward()
     assert float(loss.detach()) == 0
     assert read.grad is not None

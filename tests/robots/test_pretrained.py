@@ -128,7 +128,7 @@ def test_missing_views_are_refused_unless_they_are_to_be_masked(nano, two):
 def test_a_masked_view_is_as_if_its_tokens_were_cut_out_and_the_rest_stayed_in_place(two, there):
     """The oracle removes the tokens and the picture, and keeps every other token's position."""
     chunk = two.infer(look(**{there: IMAGES[0]}))
-    whole = two.inputs([look(agent=IMAGES[0], wrist=IMAGES[0])])
+    whole, _ = two.inputs([look(agent=IMAGES[0], wrist=IMAGES[0])])
     absent = 1 - ("agent", "wrist").index(there)
     ids = whole["input_ids"][0]
     places = (ids == two.processor.image_token_id).nonzero()[:, 0].chunk(2)[absent]
@@ -144,7 +144,7 @@ def test_a_masked_view_is_as_if_its_tokens_were_cut_out_and_the_rest_stayed_in_p
         "spatial_pixel_values": whole["spatial_pixel_values"][image],
     }
     cut = VipaPolicy(two.model, two.processor, two.contract)
-    cut.inputs = lambda observations: inputs
+    cut.inputs = lambda observations: (inputs, False)
     np.testing.assert_allclose(chunk, cut.infer(look()), rtol=0, atol=1e-5)
 
 

@@ -26,6 +26,5 @@ def run(start, pictures, tmp_path) -> TrainRun:
         warmup=0.1,
         log_every=1,
         save_every=3,
-        frozen="fp32",
         threads=1,
     )

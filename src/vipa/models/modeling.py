@@ -75,7 +75,7 @@ class VipaForConditionalGeneration(VipaWeights, InternVLForConditionalGeneration
 
         vlm: InternVL in the `-HF` flavour, such as `OpenGVLab/InternVL3_5-2B-HF`, or a local folder, or a model.
         spatial: folder of an imported CUT3R, hub name, or a model; None where the fusion does not read it.
-        dtype: of the loaded parts; "auto" is what is stored. revisions: branch, tag or commit on the hub.
+        dtype: of the loaded parts; "auto" is what the VLM is stored in. revisions: branch, tag or commit on the hub.
         fusion: fields of FusionConfig to change. action: or None.
         Motion tokens are added afterwards (`add_motion_tokens`), with the checkpoint's tokenizer.
         """
@@ -87,6 +87,7 @@ class VipaForConditionalGeneration(VipaWeights, InternVLForConditionalGeneration
             spatial = load_model(AutoModel, spatial, dtype=dtype, revision=spatial_revision)
             if not hasattr(spatial.config, "decoder_width"):
                 raise ValueError(f"spatial: a {spatial.config.model_type!r} is no spatial encoder; give a CUT3R")
+            spatial = spatial.to(vlm.dtype)  # imported weights are float32
         config = vipa_config_of(vlm.config, None if spatial is None else spatial.config, fusion, action)
         config.encoder_precision = "bf16" if vlm.dtype == torch.bfloat16 else "fp32"
         with torch.device("meta"):

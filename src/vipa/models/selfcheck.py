@@ -63,7 +63,7 @@ def verify(
     start: a folder, or a shipped model (nano:stage1). model: the one there, as stored, unless given. tolerance: by the
     dtype (TOLERANCES) unless given. ValueError where nothing was recorded, or where a file is damaged.
     """
-    path = beside(start, FILE)
+    path = beside(start, FILE) if ":" in str(start) else Path(start) / FILE
     if not path.exists():
         raise ValueError(
             f"{path}: missing; it is the recorded input and output that training writes into its `model` folder"

@@ -38,6 +38,8 @@ def open_checkpoint(
     shipped = str(source).partition(":")[0] in preset_names()
     start = source if shipped else _folder(source, revision)
     contract, record = beside(start, CONTRACT), beside(start, FILE)
+    if shipped and not contract.exists():
+        raise ValueError(f"{source}: its action head is not trained; a policy comes from stage 3 (nano:stage3)")
     if not contract.exists():
         raise ValueError(f"{model_name(source)}: no {CONTRACT} beside the model; a policy comes from stage 3")
     read_json(contract)  # names the file where it is damaged

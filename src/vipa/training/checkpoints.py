@@ -30,6 +30,8 @@ from vipa.training.parallel import local
 from vipa.training.processes import Processes
 
 COMPLETE = "complete.json"
+SHARD = "2GB"
+"""Largest file of a model's weights."""
 State = dict[str, torch.Tensor]
 
 log = logging.getLogger(__name__)
@@ -193,7 +195,7 @@ def save_model(
     It holds a small recorded input and output, so that `vipa model check` can say whether it still computes them.
     """
     with whole_folder(folder) as beside:
-        model.eval().save_pretrained(beside)
+        model.eval().save_pretrained(beside, max_shard_size=SHARD)
         selfcheck.record(model, beside)
         processor.save_pretrained(beside)
         for name, content in extras.items():

@@ -133,8 +133,9 @@ def _learn(
                 raise ValueError(_ended(run, f"{len(replaced)} of {rows} rows could not be read: {replaced[-1]}"))
             tokens = sum(int(b.inputs["input_ids"].numel()) for batches in parts for b in batches)
             if step == start and not run.compile:  # apart, for what counts operations changes their rounding
-                with meters.counting_operations(tokens, DTYPES[run.precision]):
-                    _gradients(run, called, built.mixture, parts, team, step, False)
+                of_one = sum(int(b.inputs["input_ids"].numel()) for b in parts[0])
+                with meters.counting_operations(of_one, DTYPES[run.precision]):
+                    _gradients(run, called, built.mixture, parts[:1], team, step, False)
                 optimizer.zero_grad(set_to_none=True)
             loss, terms, samples, stop = _gradients(run, called, built.mixture, parts, team, step, asked())
             norm = clip(learned.values(), run.gradient_clip)

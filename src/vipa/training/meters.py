@@ -35,7 +35,8 @@ class Meters:
 
     @contextmanager
     def counting_operations(self, tokens: int, dtype: torch.dtype) -> Iterator[None]:
-        """Of one step, forward and backward; the device's own rate is measured beside it. The time is not counted."""
+        """Of one micro-batch, forward and backward; the device's own rate is measured beside it. The time is not
+        counted."""
         began = time.monotonic()
         self.rate = matrix_rate(self.device, dtype)
         with FlopCounterMode(display=False) as counter:

@@ -17,10 +17,13 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 @dataclass(frozen=True)
 class Lora:
     """Low-rank adapters in the place of the language model's own linear layers (arXiv 2106.09685). They are merged into
-    the weights when the training ends. rank; alpha: of the scale alpha / rank."""
+    the weights when the training ends. rank: 0 is none. alpha: of the scale alpha / rank."""
 
-    rank: int = 32
+    rank: int = 0
     alpha: int = 64
+
+
+NO_LORA = Lora()
 
 
 def freeze_all_but(model: VipaForConditionalGeneration, parts: tuple[str, ...]) -> list[nn.Parameter]:
@@ -36,13 +39,20 @@ def freeze_all_but(model: VipaForConditionalGeneration, parts: tuple[str, ...]) 
 
 
 def hold(model: VipaForConditionalGeneration, frozen: str, device: torch.device) -> None:
-    """What learns in float32, the frozen parts in `frozen` (a part that is both, such as tied embeddings, learns)."""
+    """What learns in float32, the frozen parts in `frozen`, or as they are for `start`. A part that is both, such as
+    tied embeddings, learns."""
     for parameter in model.parameters():
-        dtype = torch.float32 if parameter.requires_grad else DTYPES[frozen]
+        dtype = torch.float32 if parameter.requires_grad else DTYPES.get(frozen, parameter.dtype)
         parameter.data = parameter.data.to(device=device, dtype=dtype)
     for module in model.modules():
         for name, buffer in module.named_buffers(recurse=False):
             setattr(module, name, buffer.to(device))
+
+
+def cast(model: nn.Module, dtype: torch.dtype) -> None:
+    """All parameters to `dtype`; buffers stay (rotary frequencies need float32)."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
 
 
 def add_lora(model: VipaForConditionalGeneration, lora: Lora) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from vipa.data.spec import DataSpec
-from vipa.training.parts import Lora
+from vipa.training.parts import NO_LORA, Lora
 
 Preset = Literal["nano", "vipa-1b", "vipa-2b"]
 Precision = Literal["fp32", "bf16"]
@@ -23,9 +23,9 @@ class TrainRun:
     (`VipaForConditionalGeneration.parts`); everything else is frozen. steps: optimiser steps. warmup: fraction of
     the steps. betas, eps: of AdamW; only matrices decay (`training.optimiser`). gradient_clip: largest norm of the
     gradient. precision: of the language model's and the heads' arithmetic; weights learn in fp32, and the encoders'
-    precision is the start's (`VipaConfig.encoder_precision`). frozen: how frozen parts are held. lora: adapters
-    instead of the language model's own weights. average: decay of a moving average of what learns, which becomes the
-    model (0: none).
+    precision is the start's (`VipaConfig.encoder_precision`). frozen: how frozen parts are held; `start`: as the start
+    stores them. lora: adapters instead of the language model's own weights. average: decay of a moving average of what
+    learns, which becomes the model (0: none).
 
     How it is computed, which changes rounding at most: accumulate: micro-batches of a step in each process. images:
     `pixels` are encoded in every step, `tokens` once, below `cache` (None: below `out`, until the run ends). workers:
@@ -50,8 +50,8 @@ class TrainRun:
     eps: float = 1e-8
     gradient_clip: float = 1.0
     precision: Precision = "bf16"
-    frozen: Precision = "bf16"
-    lora: Lora | None = None
+    frozen: Literal["start", "fp32", "bf16"] = "start"
+    lora: Lora = NO_LORA
     average: float = 0.0
     seed: int = 0
     accumulate: int = 1
@@ -95,8 +95,16 @@ STAGE3_PARTS = ("language", "action_queries", "action_head")
 
 
 def as_nano(run: TrainRun) -> TrainRun:
-    """Encoders as they ship, each picture through them once: on two cores their passes would be half of a step."""
-    return replace(run, frozen="fp32", images="tokens")
+    """Each picture through the frozen encoders once: on two cores their passes would be half of a step."""
+    return replace(run, images="tokens")
+
+
+def on_gpus(run: TrainRun, preset: Preset) -> TrainRun:
+    """How the larger presets are computed. vipa-1b is for one GPU of 24 GB: eight samples at a time, activations
+    recomputed (docs/training.md has the estimates)."""
+    if preset == "vipa-1b":
+        run = replace(run, accumulate=run.data[0].batch // 8, recompute=True)
+    return run if preset == "nano" else replace(run, workers=4)
 
 
 def start_of(preset: Preset, stage: str) -> str:
@@ -105,5 +113,5 @@ def start_of(preset: Preset, stage: str) -> str:
         return f"nano:{stage}"
     raise ValueError(
         f"preset {preset!r} needs --start: a folder made by `VipaForConditionalGeneration.from_parts` "
-        f"(stage 1) or by the stage before (see docs/model.md)"
+        f"(stage 1) or by the stage before (see docs/model.md). For --dry-run its sizes are enough: --start {preset}"
     )

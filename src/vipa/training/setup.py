@@ -18,7 +18,7 @@ from vipa.models.packed_attention import PACKED_TURNS
 from vipa.models.packing import Packer
 from vipa.models.starts import load_start
 from vipa.robots.contract import CONTRACT, ActionContract
-from vipa.training.parts import add_lora, compile_regions, freeze_all_but, hold, merge_lora, recompute
+from vipa.training.parts import add_lora, cast, compile_regions, freeze_all_but, hold, merge_lora, recompute
 from vipa.training.processes import Processes
 from vipa.training.record import data_hash
 from vipa.training.runs import TrainRun
@@ -30,7 +30,7 @@ TOKENS = "encoder_tokens"
 @dataclass(frozen=True)
 class Built:
     """Model on the run's device, processor, mixtures, and the JSON files that are saved with the model. adapters: what
-    `merge_lora` takes, or None."""
+    `merge_lora` takes, or None. dtype: of the start's weights."""
 
     model: VipaForConditionalGeneration
     processor: VipaProcessor
@@ -38,11 +38,14 @@ class Built:
     validation: Mixture | None
     extras: dict[str, Any]
     adapters: Any
+    dtype: torch.dtype
 
 
 def build(run: TrainRun, team: Processes) -> Built:
     """ValueError where data and model do not fit."""
     model, processor = _start(run)
+    model, processor = _start(run)
+    dtype = model.dtype
     packer = Packer(processor)
     extras: dict[str, Any] = {}
     components: list[Component] = []
@@ -64,7 +67,7 @@ def build(run: TrainRun, team: Processes) -> Built:
     learned, held_out = fed[: len(run.data)], fed[len(run.data) :]
     mixture = Mixture(learned, run.seed, Share(team.rank, team.world, run.accumulate))
     validation = Mixture(held_out, run.seed, Share(team.rank, team.world)) if held_out else None
-    return Built(model, processor, mixture, validation, extras, adapters)
+    return Built(model, processor, mixture, validation, extras, adapters, dtype)
 
 
 def _start(run: TrainRun) -> tuple[VipaForConditionalGeneration, VipaProcessor]:
@@ -75,13 +78,14 @@ def _start(run: TrainRun) -> tuple[VipaForConditionalGeneration, VipaProcessor]:
 def _prepare(run: TrainRun, model: VipaForConditionalGeneration, device: torch.device) -> Any:
     """What learns and what does not, each as the run holds it; returns the adapters."""
     freeze_all_but(model, run.trained)
-    adapters = add_lora(model, run.lora) if run.lora else None
+    adapters = add_lora(model, run.lora) if run.lora.rank else None
     hold(model, run.frozen, device)
     return adapters
 
 
 def finish(run: TrainRun, built: Built, learned: dict[str, torch.Tensor] | None) -> VipaForConditionalGeneration:
-    """The model as it is saved: adapters merged. learned: its parameters, where the model's own are shared out."""
+    """The model as it is saved: adapters merged, all of it in the start's precision, in which what was frozen is what
+    it was, and which `dtype="auto"` reads back. learned: its parameters, where the model's own are shared out."""
     model, adapters = built.model, built.adapters
     if learned is not None:
         model, _ = _start(run)
@@ -93,6 +97,7 @@ def finish(run: TrainRun, built: Built, learned: dict[str, torch.Tensor] | None)
                     parameter.copy_(learned[name])
     if adapters is not None:
         merge_lora(model, adapters)
+    cast(model, built.dtype)
     return model
 
 

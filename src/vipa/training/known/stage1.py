@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vipa.data.spec import DataSpec
-from vipa.training.runs import NANO_STAGE1_PARTS, STAGE1_PARTS, Preset, TrainRun, as_nano, start_of
+from vipa.training.runs import NANO_STAGE1_PARTS, STAGE1_PARTS, Preset, TrainRun, as_nano, on_gpus, start_of
 
 
 def make(data: Path, out: Path, preset: Preset = "nano", start: str | None = None) -> TrainRun:
@@ -23,4 +23,4 @@ def make(data: Path, out: Path, preset: Preset = "nano", start: str | None = Non
     if preset == "nano":
         spec = DataSpec("hand3d_visual", data, batch=20, turns=8)  # about 8 image prefixes a step
         run = replace(as_nano(run), data=(spec,), trained=NANO_STAGE1_PARTS, steps=1_200, learning_rate=7e-4)
-    return run
+    return on_gpus(run, preset)

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vipa.data.spec import DataSpec
-from vipa.training.runs import STAGE2_PARTS, Preset, TrainRun, as_nano, start_of
+from vipa.training.runs import STAGE2_PARTS, Preset, TrainRun, as_nano, on_gpus, start_of
 
 
 def make(data: Path, out: Path, preset: Preset = "nano", start: str | None = None) -> TrainRun:
@@ -23,4 +23,4 @@ def make(data: Path, out: Path, preset: Preset = "nano", start: str | None = Non
     if preset == "nano":
         spec = DataSpec("hand3d_action", data, batch=22, turns=4)  # likewise
         run = replace(as_nano(run), data=(spec,), steps=1_400, learning_rate=7e-4)
-    return run
+    return on_gpus(run, preset)

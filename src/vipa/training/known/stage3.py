@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vipa.data.spec import DataSpec
-from vipa.training.runs import STAGE3_PARTS, Preset, TrainRun, as_nano, start_of
+from vipa.training.runs import STAGE3_PARTS, Preset, TrainRun, as_nano, on_gpus, start_of
 
 
 def make(data: Path, out: Path, preset: Preset = "nano", start: str | None = None) -> TrainRun:
@@ -23,4 +23,4 @@ def make(data: Path, out: Path, preset: Preset = "nano", start: str | None = Non
     if preset == "nano":
         spec = DataSpec("episodes", data, batch=32, noise_draws=8)
         run = replace(as_nano(run), data=(spec,), steps=2_200, learning_rate=5e-4)
-    return run
+    return on_gpus(run, preset)
