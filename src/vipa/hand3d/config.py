@@ -63,7 +63,7 @@ class ObjectsConfig:
     positions: Literal["auto", "poses", "points"] = "auto"
     names: str = "clip"
     boxes: str = "clip"
-    detector: str = "IDEA-Research/grounding-dino-tiny"  # weights of grounding-dino
+    detector: str = "IDEA-Research/grounding-dino-tiny"  # weights of zero-shot
     threshold: float = 0.35  # least score of its boxes
     confidence: float = 0.3  # least confidence of an object's position: of a known pose, the share that is seen
 
