@@ -204,9 +204,9 @@ class EndpointConfig:
 
 @dataclass(frozen=True)
 class WordsConfig:
-    """texts: "auto" (the clip's own, else from contacts by template), "clip", or "endpoint" (where the clip has
-    none). reworded: share of the questions that the endpoint says in other words. chunk: seconds of video the
-    endpoint describes at once."""
+    """texts: "auto" (the clip's own, else from contacts by template, else one without words for each action, see
+    `segments`), "clip", or "endpoint" (where the clip has none). reworded: share of the questions that the endpoint
+    says in other words. chunk: seconds of video the endpoint describes at once."""
 
     texts: Literal["auto", "clip", "endpoint"] = "auto"
     reworded: float = 0.0

@@ -68,8 +68,9 @@ STAGES = (
         stage_contacts.make, stage_contacts.take, needed=stage_contacts.missing,
     ),
     Stage(
-        "words", 2, "object names and texts: the clip's, an endpoint's, or from contacts by template",
-        lambda c, e: (asdict(c.words), content_at(e.names, c.objects.names), _endpoint(c, e)), ("contacts",),
+        "words", 3, "object names and texts: the clip's, an endpoint's, from contacts by template, or without words",
+        lambda c, e: (asdict(c.words), asdict(c.hands), content_at(e.names, c.objects.names), _endpoint(c, e)),
+        ("contacts",),
         stage_words.make, stage_words.take,
     ),
     Stage(
