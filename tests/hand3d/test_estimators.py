@@ -111,7 +111,7 @@ def test_maps_of_another_unit_than_the_estimator_says_are_refused(tmp_path, thei
     [
         (
             AnnotateConfig(points=PointsConfig("sonar")),
-            "point map estimator 'sonar' is unknown; known: cut3r, depth",
+            "point map estimator 'sonar' is unknown; known: cut3r, depth, transformers",
         ),
         (
             AnnotateConfig(objects=ObjectsConfig(boxes="yolo")),

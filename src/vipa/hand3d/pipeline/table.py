@@ -106,14 +106,19 @@ STAGES = (
 )  # fmt: skip
 
 
-def stage_keys(clip: Clip, config: AnnotateConfig, estimators: Estimators) -> dict[str, str]:
-    """What each stage's file must have been made from. Networks count by their content, not by where it lies; of the
-    clip everything, the files of its pictures and depth images included, but its notes, which no stage reads."""
+def stage_keys(
+    clip: Clip, config: AnnotateConfig, estimators: Estimators, until: str | None = None
+) -> dict[str, str]:
+    """What each stage's file must have been made from, up to the stage `until`. Networks count by their content, not by
+    where it lies; of the clip everything, the files of its pictures and depth images included, but its notes, which no
+    stage reads."""
     keys: dict[str, str] = {}
     fingerprint = content_of(replace(clip, notes={}))
     for stage in STAGES:
         made_of = [*stage.parts(config, estimators), *(keys[name] for name in stage.after)]
         keys[stage.name] = digest(f"{stage.name} {stage.version} {fingerprint} {made_of}")
+        if stage.name == until:
+            break
     return keys
 
 
