@@ -1,4 +1,5 @@
 import csv
+import json
 import shutil
 from pathlib import Path
 
@@ -144,3 +145,93 @@ def test_pictures_made_smaller_keep_the_lens_and_turned_ones_are_refused(fixture
             assert clip.frames.read([0]).shape == (1, 128, 160, 3)
         else:
             assert "320 x 256 pixels, the pictures have 256 x 320" in str(clip)
+
+
+def drifting(fixture_of, tmp_path, shift_us: int = 0, zoom: float = 1.0) -> Path:
+    """The fixture with an online calibration: the camera as it is in the first three frames, then moved and zoomed."""
+    root = Path(shutil.copytree(fixture_of("hot3d").root, tmp_path / "aria"))
+    folder = root / "P0001_fixture"
+    (camera,) = json.loads((folder / "camera_models.json").read_text())
+    pose, times = camera["T_Device_Camera"], sorted(int(p.stem) for p in (folder / "frames/1201-1").glob("*.jpg"))
+    lines = []
+    for k, time in enumerate(times):
+        later = k >= 3
+        fx, fy, *rest = camera["projectionParams"]
+        factor = zoom * (1.02 if later else 1.0)
+        x, y, z = pose["translation_xyz"]
+        w, *xyz = pose["quaternion_wxyz"]
+        own = {
+            "Label": "camera-slam-left",
+            "Projection": {"Name": "FisheyeRadTanThinPrism", "Params": [fx * factor, fy * factor, *rest]},
+            "T_Device_Camera": {"Translation": [x + 0.001 * later, y, z], "UnitQuaternion": [w, xyz]},
+        }
+        record = {
+            "tracking_timestamp_us": time // 1000 + shift_us,
+            "utc_timestamp_ns": 5,
+            "CameraCalibrations": [own],
+        }
+        lines.append(json.dumps(record))
+    (folder / "mps" / "slam").mkdir(parents=True)
+    (folder / "mps/slam/online_calibration.jsonl").write_text("\n".join(lines))
+    return root
+
+
+def read_first(root: Path, fixture_of) -> Clip:
+    return next(iter(load_source("hot3d").read_clips(root, fixture_of("hot3d").options)))
+
+
+def test_each_frame_has_the_camera_of_its_time(fixture_of, tmp_path):
+    plain = read_first(fixture_of("hot3d").root, fixture_of)
+    clip = read_first(drifting(fixture_of, tmp_path), fixture_of)
+    assert clip.notes["calibration"] == "online, by time" and clip.intrinsics == plain.intrinsics
+    moved = np.linalg.norm(clip.T_world_camera[:, :3, 3] - plain.T_world_camera[:, :3, 3], axis=-1)
+    np.testing.assert_allclose(moved, [0, 0, 0, 0.001, 0.001, 0.001], atol=1e-9)
+    world = [transform(c.T_world_camera, c.hands[0].joints_camera) for c in (clip, plain)]
+    np.testing.assert_allclose(*world, atol=1e-9)  # hands stay where they are in the world
+    ours, theirs = (c.frames.read(range(6)).astype(int) for c in (clip, plain))
+    assert (ours[:3] == theirs[:3]).all() and (ours[3:] != theirs[3:]).any(axis=(1, 2, 3)).all()
+    assert (clip.frames.read([4, 1])[0] == ours[4]).all()
+
+
+def test_a_pixel_is_seen_where_its_own_lens_has_it(fixture_of, tmp_path):
+    """A point of the picture of frame 4, through the lens of its time, against the pinhole's."""
+    clip = read_first(drifting(fixture_of, tmp_path), fixture_of)
+    frames = clip.frames
+    (raw,) = frames.frames.read([4])
+    u, v = 200, 90
+    ray = np.array(
+        [(u - clip.intrinsics.cx) / clip.intrinsics.fx, (v - clip.intrinsics.cy) / clip.intrinsics.fy, 1]
+    )
+    x, y = frames.lenses[4].project(ray)
+    corners = raw[int(y) : int(y) + 2, int(x) : int(x) + 2].reshape(4, 3).astype(int)
+    shown = frames.read([4])[0, v, u].astype(int)
+    assert (corners.min(0) - 1 <= shown).all() and (shown <= corners.max(0) + 1).all()
+    assert frames.lenses[4].fx == pytest.approx(1.02 * frames.lenses[0].fx)
+
+
+def test_records_of_another_clock_or_of_larger_pictures_are_said(fixture_of, tmp_path):
+    clip = read_first(drifting(fixture_of, tmp_path / "clock", shift_us=-40_000_000), fixture_of)
+    assert "of the middle of the recording" in clip.notes["calibration"]
+    plain = read_first(fixture_of("hot3d").root, fixture_of)
+    moved = np.linalg.norm(clip.T_world_camera[:, :3, 3] - plain.T_world_camera[:, :3, 3], axis=-1)
+    np.testing.assert_allclose(moved, 0.001, atol=1e-9)
+    clip = read_first(drifting(fixture_of, tmp_path / "size", zoom=2.0), fixture_of)
+    assert clip.notes["calibration"] == "the factory's: online_calibration.jsonl is of pictures of another size"
+    np.testing.assert_array_equal(clip.T_world_camera, plain.T_world_camera)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda text: text[:-30], "line 6: not a calibration record of MPS"),
+        (lambda text: text.replace('"Params": [', '"Params": ["x", '), "line 1: not a calibration record of MPS"),
+        (lambda text: text.replace("slam-left", "slam-right"), "no record of camera-slam-left"),
+        (lambda text: "", "no record of camera-slam-left"),
+    ],
+)
+def test_a_damaged_online_calibration_is_one_line(fixture_of, tmp_path, damage, said):
+    root = drifting(fixture_of, tmp_path)
+    path = root / "P0001_fixture/mps/slam/online_calibration.jsonl"
+    path.write_text(damage(path.read_text()))
+    message = str(read_first(root, fixture_of))
+    assert said in message and "online_calibration.jsonl" in message and "\n" not in message

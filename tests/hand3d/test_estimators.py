@@ -115,7 +115,7 @@ def test_maps_of_another_unit_than_the_estimator_says_are_refused(tmp_path, thei
         ),
         (
             AnnotateConfig(objects=ObjectsConfig(boxes="yolo")),
-            "boxes: 'yolo' is unknown; known: clip, grounding_dino",
+            "boxes: 'yolo' is unknown; known: clip, grounding_dino, zero_shot",
         ),
         (
             AnnotateConfig(objects=ObjectsConfig(names="me")),
@@ -130,6 +130,10 @@ def test_an_unknown_name_lists_the_known_ones(config, message):
 
 
 def test_the_names_that_users_have_are_known():
-    for plugins, names in ((POINTS, ("depth", "cut3r")), (BOXES, ("clip", "grounding-dino")), (NAMES, ("clip",))):
+    for plugins, names in (
+        (POINTS, ("depth", "cut3r")),
+        (BOXES, ("clip", "grounding-dino", "zero-shot")),
+        (NAMES, ("clip",)),
+    ):
         for name in names:
             plugins.check(name)

@@ -5,7 +5,7 @@ import torch
 from vipa.clips.example import example_clip
 from vipa.hand3d.config import ObjectsConfig
 from vipa.hand3d.estimators.base import open_boxes
-from vipa.hand3d.estimators.grounding_dino_boxes import best_boxes, prompt_of, token_spans
+from vipa.hand3d.estimators.zero_shot_boxes import best_boxes, prompt_of, token_spans
 
 LETTERS = [chr(c) for c in range(ord("a"), ord("z") + 1)]
 WORDS = [

@@ -1,6 +1,8 @@
 """Annotation on a real Ray: a clip that ends its worker is refused, the others are as in one process."""
 
 import os
+import resource
+import signal
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,12 +10,14 @@ from pathlib import Path
 import pytest
 
 from vipa.clips.example import example_clip
-from vipa.hand3d.config import AnnotateConfig, PointsConfig
+from vipa.hand3d.config import AnnotateConfig, ObjectsConfig, PointsConfig
 from vipa.hand3d.estimators.base import Estimators
 from vipa.hand3d.estimators.depth_points import DepthPoints
 from vipa.hand3d.pipeline import engine
 from vipa.hand3d.pipeline.annotate import annotate
 from vipa.io.files import OutputError
+from vipa.worlds.film import film_clip
+from vipa.worlds.seeds import TRAIN
 
 ray = pytest.importorskip("ray")
 
@@ -94,31 +98,115 @@ def test_a_clip_that_cannot_be_unpacked_costs_no_other(tmp_path):
     assert "RuntimeError: module 'theirs' is not installed here" in report.refused[0][1]
 
 
-def test_the_actors_with_the_network_are_replaced_too(tmp_path, monkeypatch):
-    class Network:
-        cached, metric, content = True, None, "1"
-
-        def __call__(self, clip, frames):
-            clip.frames.read(frames)
-            return DepthPoints()(clip, frames)
-
-    estimators = replace(Estimators.of(AnnotateConfig()), points=Network())
-    monkeypatch.setattr(Estimators, "of", classmethod(lambda cls, config: estimators))
-    monkeypatch.setattr(engine._Points, "__init__", _with_network(Network), raising=True)
-    monkeypatch.setattr(engine._Stages, "__init__", _with_network(Network), raising=True)
-    unposed = [replace(clip(i, "killed" if i == 1 else None), T_world_camera=None) for i in range(3)]
-    report = annotate(unposed, tmp_path, AnnotateConfig(points=PointsConfig("theirs")), engine="ray", workers=1)
-    reasons = dict(report.refused)
-    assert "it ended its process 3 times" in reasons["made/clip_1"]
-    assert not any("ended" in reason for clip_id, reason in reasons.items() if clip_id != "made/clip_1")
+NETWORK = AnnotateConfig(points=PointsConfig("cut3r", "theirs"), objects=ObjectsConfig(positions="points"))
+"""A configuration with a network; `networked` says which."""
 
 
-def _with_network(network):
-    def init(self, out, config):
-        self.out, self.config = Path(out), config
-        self.estimators = replace(engine.Estimators.of(AnnotateConfig()), points=network())
+class Network:
+    """The clip's own depth, as a network would give it. once: it fails where this file is not there, and makes it."""
 
-    return init
+    cached, metric, content = True, None, "1"
+
+    def __init__(self, once=None):
+        self.once = once
+
+    def __call__(self, clip, frames):
+        clip.frames.read(frames)
+        if self.once is not None and clip.id == "clip_1" and not self.once.exists():
+            self.once.touch()
+            raise RuntimeError("CUDA error: an illegal memory access")
+        return DepthPoints()(clip, frames)
+
+
+@pytest.fixture
+def networked(tmp_path, monkeypatch):
+    """Puts a network in the place of the configuration's. Each process that loads it leaves a file in this folder."""
+
+    def use(once=None) -> Path:
+        loads = tmp_path / "loads"
+        loads.mkdir()
+        of = Estimators.of
+
+        def init(self, out, config):
+            (loads / f"points {os.getpid()}").open("x")  # an error where one process loads it twice
+            self.out, self.config = Path(out), config
+            self.estimators = engine.Estimators.of(config, points=Network(once), boxes=engine.Elsewhere())
+
+        def here(config, points=None, boxes=None):
+            return of(config, points=Network(once) if points is None else points, boxes=boxes)
+
+        monkeypatch.setattr(engine._Points, "__init__", init)
+        monkeypatch.setattr(Estimators, "of", here)  # of this process: the local engine's
+        return loads
+
+    return use
+
+
+def deep(i, **how):
+    """A clip that has depth images and whose objects are only in boxes, so that its point map is needed."""
+    whole = film_clip(TRAIN[i], seconds=2.0)
+    whole = replace(whole, id=f"clip_{i}", objects=tuple(replace(t, T_world_object=None) for t in whole.objects))
+    return replace(whole, frames=Ending(whole.frames, **how)) if how else whole
+
+
+def test_the_actors_with_the_network_are_replaced_too(tmp_path, networked):
+    loads = networked()
+    clips = [deep(i, **({"how": "killed"} if i == 1 else {})) for i in range(3)]
+    report = annotate(clips, tmp_path / "ray", NETWORK, engine="ray", workers=1)
+    assert [(name, "it ended its process 3 times" in why) for name, why in report.refused] == [
+        ("tabletop/clip_1", True)
+    ]
+    assert len(list(loads.iterdir())) in (
+        3,
+        4,
+    )  # one, and one for each that was ended, the last where it was needed
+    annotate([deep(0), deep(2)], tmp_path / "local", NETWORK)
+    assert tables(tmp_path / "ray") == tables(tmp_path / "local")
+
+
+def test_a_network_is_loaded_once_where_it_runs_and_one_failure_costs_one_clip(tmp_path, networked):
+    loads = networked(once=tmp_path / "failed")
+    clips = [deep(i) for i in range(4)]
+    report = annotate(clips, tmp_path / "ray", NETWORK, engine="ray", workers=2)
+    ((name, why),) = report.refused
+    assert name == "tabletop/clip_1" and "RuntimeError: CUDA error" in why
+    assert len(list(loads.iterdir())) == 1
+    annotate([clip for clip in clips if clip.id != "clip_1"], tmp_path / "local", NETWORK)
+    assert tables(tmp_path / "ray") == tables(tmp_path / "local")
+    again = annotate(clips, tmp_path / "ray", NETWORK, engine="ray", workers=2)
+    assert again.refused == ()
+    annotate(clips, tmp_path / "local", NETWORK)
+    assert tables(tmp_path / "ray") == tables(tmp_path / "local")
+
+
+@dataclass(frozen=True)
+class Filling:
+    """Pictures whose reading fills the disk of the process that reads them, as often as it takes to fill `once`."""
+
+    frames: object
+    once: Path
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def read(self, indices):
+        if not self.once.exists():
+            self.once.touch()
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        return self.frames.read(indices)
+
+
+def test_a_full_disk_ends_the_run_and_the_next_one_finishes_it(tmp_path):
+    clips = [clip(i) for i in range(6)]
+    clips[2] = replace(clips[2], frames=Filling(clips[2].frames, tmp_path / "full"))
+    with pytest.raises((OutputError, ValueError), match="cannot be written"):
+        annotate(clips, tmp_path / "ray", engine="ray", workers=2)
+    assert not (tmp_path / "ray" / "hand3d.json").exists()
+    report = annotate(clips, tmp_path / "ray", engine="ray", workers=2)
+    assert report.refused == () and report.done == 6
+    annotate([clip(i) for i in range(6)], tmp_path / "local")
+    assert tables(tmp_path / "ray") == tables(tmp_path / "local")
 
 
 def test_a_folder_that_cannot_be_written_ends_the_run(tmp_path):
@@ -129,7 +217,7 @@ def test_a_folder_that_cannot_be_written_ends_the_run(tmp_path):
 
 @pytest.mark.parametrize("how", ["raises", "ends"])
 def test_workers_that_do_not_start_end_the_run(tmp_path, monkeypatch, how):
-    def init(self, out, config):
+    def init(self, out, config, network):
         if how == "ends":
             os._exit(1)
         raise ValueError("weights are not on this machine")

@@ -1,5 +1,6 @@
 """The checks of `vipa doctor`: each looks at one topic and says what to do about what is missing."""
 
+import json
 import os
 import platform
 import shutil
@@ -14,6 +15,8 @@ from typing import Literal
 from packaging.requirements import Requirement
 
 import vipa
+from vipa.hands.mano_files import mano_folder
+from vipa.hands.trackers import TRACKERS
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,9 @@ class Finding:
     found: str
     advice: str = ""
 
+
+FORMATS = {"h264": "H.264", "hevc": "H.265", "vp9": "VP9", "libdav1d": "AV1"}
+"""What phones, headsets and data sets write: FFmpeg's decoder -> the name that people know."""
 
 RENDER_ONE_FRAME = """
 import mujoco
@@ -71,11 +77,38 @@ def check_video() -> Iterator[Finding]:
         codec = "libx264" if "libx264" in av.codecs_available else "no libx264"
         state = "ok" if codec == "libx264" else "missing"
         yield Finding("video (PyAV)", state, f"av {av.__version__}, FFmpeg inside, {codec}")
+        absent = [name for codec, name in FORMATS.items() if codec not in av.codecs_available]
+        found = f"without {', '.join(absent)}" if absent else ", ".join(FORMATS.values())
+        advice = "pip install --force-reinstall --no-deps av" if absent else ""
+        yield Finding("reads video in", "optional" if absent else "ok", found, advice)
     except ImportError as error:
         yield Finding("video (PyAV)", "missing", str(error), "make install")
     program = shutil.which("ffmpeg")
     found = program or "not installed; nothing here needs it"
     yield Finding("ffmpeg program", "ok" if program else "optional", found)
+
+
+def check_hands() -> Iterator[Finding]:
+    """What finds hands in a video, and MANO's files, which some data sets need. Nothing is loaded."""
+    model = Path(vipa.__file__).parent / "weights" / "mediapipe" / "hand_landmarker.task"
+    if not _installed("mediapipe"):
+        yield Finding("tracker mediapipe", "optional", "MediaPipe is not installed", "pip install 'vipa[video]'")
+    elif not model.is_file():
+        advice = "pip install --force-reinstall --no-deps vipa"
+        yield Finding("tracker mediapipe", "missing", f"its model is not at {model}", advice)
+    else:
+        size = model.stat().st_size / 1e6
+        yield Finding("tracker mediapipe", "ok", f"mediapipe {version('mediapipe')}, model of {size:.1f} MB")
+    others = [name for name in TRACKERS.names() if name != "mediapipe"]
+    yield Finding("results of trackers", "ok", f"read of {', '.join(others)}: --tracker NAME --hands FILES")
+    folder = mano_folder()
+    absent = [side for side in ("left", "right") if not (folder / f"mano_{side}.npz").is_file()]
+    if absent:
+        found = f"no {' and no '.join(absent)} hand in {folder}"
+        advice = "vipa import-weights mano mano_v1_2.zip (from mano.is.tue.mpg.de)"
+        yield Finding("MANO", "optional", found, advice)
+    else:
+        yield Finding("MANO", "ok", f"both hands in {folder}")
 
 
 def check_gpu() -> Iterator[Finding]:
@@ -124,6 +157,7 @@ def check_weights() -> Iterator[Finding]:
     for folder in folders:
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
         yield Finding(f"shipped {folder.relative_to(root)}", "ok", f"{size / 1e6:.1f} MB at {folder}")
+    yield _cut3r()
     yield _hub()
 
 
@@ -141,6 +175,24 @@ def _installed(package: str) -> bool:
     return True
 
 
+def _cut3r() -> Finding:
+    """Where `import-weights` is told to put them in the documents: a folder of ./weights."""
+    for config in sorted(Path("weights").glob("*/config.json")):
+        try:
+            found = json.loads(config.read_text(encoding="utf-8")).get("model_type") == "cut3r"
+        except (OSError, ValueError, AttributeError):
+            continue
+        if found:
+            weights = config.with_name("model.safetensors")
+            if weights.is_file():
+                return Finding("CUT3R", "ok", f"{weights.stat().st_size / 1e6:.0f} MB at {config.parent}")
+            return Finding("CUT3R", "optional", f"{config.parent} has no {weights.name}", _IMPORT_CUT3R)
+    return Finding("CUT3R", "optional", "none in ./weights; only large models need it", _IMPORT_CUT3R)
+
+
+_IMPORT_CUT3R = "vipa import-weights cut3r cut3r_512_dpt_4_64.pth --out weights/cut3r-512"
+
+
 def _hub() -> Finding:
     import socket
     from urllib.parse import urlparse
@@ -152,7 +204,7 @@ def _hub() -> Finding:
         return Finding("hub", "optional", "HF_HUB_OFFLINE is set", advice)
     host = urlparse(constants.ENDPOINT).hostname or constants.ENDPOINT
     try:
-        socket.create_connection((host, 443), timeout=3).close()
+        socket.create_connection((host, 443), timeout=1).close()
     except OSError:
         return Finding("hub", "optional", f"{host} cannot be reached from here", advice)
     return Finding("hub", "ok", f"{host} can be reached")
@@ -162,6 +214,7 @@ CHECKS: dict[str, Callable[[], Iterator[Finding]]] = {
     "python": check_python,
     "rendering": check_rendering,
     "video": check_video,
+    "hands": check_hands,
     "gpu": check_gpu,
     "optional": check_optional,
     "weights": check_weights,

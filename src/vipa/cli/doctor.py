@@ -7,7 +7,7 @@ import tyro
 
 from vipa.cli._checks import CHECKS
 
-Topic = Literal["python", "rendering", "video", "gpu", "optional", "weights", "disk"]
+Topic = Literal["python", "rendering", "video", "hands", "gpu", "optional", "weights", "disk"]
 
 
 def doctor(only: tuple[Topic, ...] = ()) -> None:

@@ -96,6 +96,29 @@ class UndistortedFrames:
 
 
 @dataclass(frozen=True)
+class UndistortedEach:
+    """`UndistortedFrames` of a camera that was calibrated again and again: each frame has its own of `lenses`."""
+
+    frames: Frames
+    lenses: tuple[Lens, ...]
+    size: tuple[int, int]
+    pinhole: Intrinsics
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def read(self, indices: Sequence[int]) -> np.ndarray:
+        pictures = self.frames.read(indices)
+        undistorters = [_undistorter(self.lenses[i], self.size, self.pinhole) for i in indices]
+        return np.stack([undistort(picture[None])[0] for undistort, picture in zip(undistorters, pictures)])
+
+
+@lru_cache(maxsize=4)
+def _undistorter(lens: Lens, size: tuple[int, int], pinhole: Intrinsics) -> Undistorter:
+    return Undistorter(lens, size, pinhole)
+
+
+@dataclass(frozen=True)
 class VideoFrames:
     """Frames of a video file as players show them. Opening reads its index only; `read` seeks to key frames and decodes
     what it must.

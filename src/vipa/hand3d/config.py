@@ -63,7 +63,7 @@ class ObjectsConfig:
     positions: Literal["auto", "poses", "points"] = "auto"
     names: str = "clip"
     boxes: str = "clip"
-    detector: str = "IDEA-Research/grounding-dino-tiny"  # weights of grounding-dino
+    detector: str = "IDEA-Research/grounding-dino-tiny"  # weights of zero-shot
     threshold: float = 0.35  # least score of its boxes
     confidence: float = 0.3  # least confidence of an object's position: of a known pose, the share that is seen
 
@@ -204,9 +204,9 @@ class EndpointConfig:
 
 @dataclass(frozen=True)
 class WordsConfig:
-    """texts: "auto" (the clip's own, else from contacts by template), "clip", or "endpoint" (where the clip has
-    none). reworded: share of the questions that the endpoint says in other words. chunk: seconds of video the
-    endpoint describes at once."""
+    """texts: "auto" (the clip's own, else from contacts by template, else one without words for each action, see
+    `segments`), "clip", or "endpoint" (where the clip has none). reworded: share of the questions that the endpoint
+    says in other words. chunk: seconds of video the endpoint describes at once."""
 
     texts: Literal["auto", "clip", "endpoint"] = "auto"
     reworded: float = 0.0

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from vipa.clips.aria_calibration import LABELS, PLACES, read_online_calibration
 from vipa.clips.clip import Clip, ClipError, Frames, Hand, ObjectTrack
 from vipa.clips.mano_hands import have_mano, mano_hand, mano_layer
 from vipa.clips.meshes import add_shapes
 from vipa.clips.reading import chunks, existing_root, make_hand, read_each, sound_images
 from vipa.clips.sources import NO_OPTIONS, SourceOptions
-from vipa.clips.video import AbsentFrames, ImageFrames, UndistortedFrames
+from vipa.clips.video import AbsentFrames, ImageFrames, UndistortedEach, UndistortedFrames
 from vipa.geometry import Intrinsics, invert, matrix_from_quaternion_wxyz, rigid, transform
 from vipa.geometry.distortion import Fisheye624
 from vipa.hands.skeleton import Side
@@ -30,6 +31,7 @@ ROOT/
     headset_trajectory.csv  dynamic_objects.csv
     umetrack_hand_pose_trajectory.jsonl  umetrack_hand_user_profile.json  mano_hand_pose_trajectory.jsonl
     camera_models.json                      Quest 3; for Aria write the same from the recording's calibration
+    mps/slam/online_calibration.jsonl       optional, Aria: the cameras as they were while it was recorded
     frames/<stream id>/<timestamp in ns>.jpg|png   images of a stream, exported from recording.vrs, not turned
     masks/mask_qa_pass.csv  mask_hand_pose_available.csv  mask_object_pose_available.csv
           mask_object_pose_quality.csv  mask_headset_pose_available.csv    optional: what they mark is unknown
@@ -70,6 +72,7 @@ def read_clips(root: Path, options: SourceOptions = NO_OPTIONS) -> Iterator[Clip
 
 def _read(name: str, root: Path, folder: Path, options: SourceOptions) -> Iterator[Clip | ClipError]:
     camera = read_camera(folder / "camera_models.json", options.view)
+    own = camera.size  # of the calibration; the pictures may be smaller
     headset = read_poses(folder / "headset_trajectory.csv")
     trajectory = next(iter(headset.values()))
     files = _images(folder, camera.stream)
@@ -83,7 +86,8 @@ def _read(name: str, root: Path, folder: Path, options: SourceOptions) -> Iterat
         sound, size = sound_images([files[t] for t in wanted], notes)
         wanted = wanted[sound]
         camera = camera.for_size(size)
-    T_world_camera = _at(trajectory, wanted) @ camera.T_device_camera
+    cameras = _online(folder, camera, own, wanted, notes)
+    T_world_camera = _at(trajectory, wanted) @ np.stack([c.T_device_camera for c in cameras])
     lens, (width, height) = camera.lens, camera.size
     pinhole = Intrinsics(lens.fx, lens.fy, lens.cx, lens.cy, width, height, "calibrated")
     frames: Frames = AbsentFrames(
@@ -91,7 +95,11 @@ def _read(name: str, root: Path, folder: Path, options: SourceOptions) -> Iterat
         f"{folder}: no images; export stream {camera.stream} of recording.vrs to frames/{camera.stream}/",
     )
     if files:
-        frames = UndistortedFrames(ImageFrames(tuple(files[t] for t in wanted)), lens, camera.size, pinhole)
+        frames, lenses = ImageFrames(tuple(files[t] for t in wanted)), tuple(c.lens for c in cameras)
+        if len(set(lenses)) == 1:
+            frames = UndistortedFrames(frames, lenses[0], camera.size, pinhole)
+        else:
+            frames = UndistortedEach(frames, lenses, camera.size, pinhole)
     good = _marked_good(folder, HAND_MASKS, camera.stream, wanted, notes)
     hands, kind = _hands(folder, wanted, invert(T_world_camera), good, options)
     notes |= {"hands": kind, "images": "undistorted to a pinhole of the lens's focal length"}
@@ -116,6 +124,39 @@ def _read(name: str, root: Path, folder: Path, options: SourceOptions) -> Iterat
             + (f" that masks/ leaves: {marks}" if marks else "")
         )
     yield from chunks(clip, options.seconds)
+
+
+def _online(
+    folder: Path, camera: Camera, own: tuple[int, int], wanted: np.ndarray, notes: dict[str, str]
+) -> list[Camera]:
+    """The camera of each frame: as MPS calibrated it at that time; where frames and records are timed by two clocks
+    (HOT3D's tables have the timecode, MPS the device's clock), as it was halfway; without MPS as the factory did.
+
+    own: width and height in pixels that the calibrations are of.
+    """
+    path = next((folder / place for place in PLACES if (folder / place).is_file()), None)
+    if path is None:
+        return [camera] * len(wanted)
+    label = LABELS.get(camera.stream)
+    if label is None:
+        raise ValueError(f"{path}: stream {camera.stream} is no camera of an Aria ({', '.join(LABELS)})")
+    online = read_online_calibration(path, label)
+    records = online.records_at(wanted)
+    notes["calibration"] = "online, by time"
+    if records is None:
+        notes["calibration"] = "online, of the middle of the recording: the frames are timed by another clock"
+        records = np.full(len(wanted), len(online.lenses) // 2)
+    scale = own[0] / camera.size[0]
+    found = {}
+    for r in np.unique(records):
+        lens = online.lenses[r]
+        if abs(lens.fx / (camera.lens.fx * scale) - 1) > 0.05:
+            notes["calibration"] = f"the factory's: {path.name} is of pictures of another size"
+            return [camera] * len(wanted)
+        found[r] = replace(camera, lens=lens, size=own, T_device_camera=online.T_device_camera[r]).for_size(
+            camera.size
+        )
+    return [found[r] for r in records]
 
 
 def read_camera(path: Path, stream: str | None = None) -> Camera:

@@ -9,7 +9,7 @@ They are files of this folder, or entry points of other packages (here "theirs" 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Float
@@ -65,19 +65,54 @@ class Estimators:
     endpoint: Endpoint | None  # a vision-language model, where one is configured
 
     @classmethod
-    def of(cls, config: AnnotateConfig) -> "Estimators":
-        """ValueError for a name that is not known, listing those that are, and for an endpoint that is needed and
-        not given."""
-        for plugins, name in (
-            (NAMES, config.objects.names),
-            (BOXES, config.objects.boxes),
-            (POINTS, config.points.estimator),
-        ):
-            plugins.check(name)  # before anything is loaded
+    def of(
+        cls,
+        config: AnnotateConfig,
+        points: PointMapEstimator | None = None,
+        boxes: BoxDetector | None = None,
+    ) -> "Estimators":
+        """points, boxes: stand for those of the configuration, which are not opened then (`Elsewhere`).
+
+        ValueError for a name that is not known, listing those that are, and for an endpoint that is needed and not
+        given."""
+        check_names(config)
         asked = "endpoint" in (config.objects.names, config.words.texts) or config.words.reworded > 0
         endpoint = Endpoint(config.endpoint) if asked else None
         names = NAMES.load(config.objects.names).open_names(endpoint)
-        return cls(open_points(config.points), open_boxes(config.objects), names, endpoint)
+        points = open_points(config.points) if points is None else points
+        return cls(points, open_boxes(config.objects) if boxes is None else boxes, names, endpoint)
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """Stands for an estimator whose network another process holds: what stages must know of it where its results are
+    read from their files."""
+
+    content: str | None = None
+    cached: bool = True
+    metric: bool | None = None
+
+    @classmethod
+    def of(cls, points: PointMapEstimator, config: AnnotateConfig) -> "Elsewhere":
+        return cls(content_at(points, config.points.weights), points.cached, points.metric)
+
+    def __call__(self, *given: object) -> Any:
+        raise RuntimeError("this network is held by another process, which should have left its result in a file")
+
+
+def check_names(config: AnnotateConfig) -> None:
+    """ValueError for a name that is not known, listing those that are; nothing is loaded."""
+    for plugins, name in (
+        (NAMES, config.objects.names),
+        (BOXES, config.objects.boxes),
+        (POINTS, config.points.estimator),
+    ):
+        plugins.check(name)
+
+
+def has_network(config: PointsConfig) -> bool:
+    """Whether point maps may come from a network. A module whose estimator has none says NETWORK = False."""
+    return getattr(POINTS.load(config.estimator), "NETWORK", True)
 
 
 def open_points(config: PointsConfig) -> PointMapEstimator:

@@ -8,6 +8,8 @@ from vipa.clips.clip import Clip
 from vipa.hand3d.config import PointsConfig
 from vipa.hand3d.estimators.pointmaps import DepthMaps
 
+NETWORK = False
+
 
 class DepthPoints:
     """The clip's depth images; nothing for a clip without."""

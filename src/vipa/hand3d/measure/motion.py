@@ -12,7 +12,7 @@ from vipa.geometry import invert, transform
 from vipa.hand3d.config import HandsConfig, MotionConfig
 from vipa.hand3d.measure.visibility import Sight
 from vipa.hand3d.measure.wrists import REASONS, LocatedHand, WristPath, locate_hands
-from vipa.hand3d.words.motion_wordings import MOTION_WORDINGS
+from vipa.hand3d.words.motion_wordings import CONTINUATION, MOTION_WORDINGS
 from vipa.hand3d.words.questions import plain_task
 from vipa.hands.motion_codec import MotionCodec
 from vipa.hands.skeleton import Side
@@ -117,13 +117,16 @@ def wrists_in_camera(
 
 
 def motion_task(motion: Motion, task: str, codec: MotionCodec, seed: int) -> tuple[str, str] | None:
-    """(prompt, response) of one task; None where the motion does not support it (no past to continue)."""
+    """(prompt, response) of one task; None where the motion does not support it: no past to continue, or no words
+    for what it does, where only its continuation can be asked for."""
+    if not motion.text and task != "contextual_prediction":
+        return None
     sides = list(motion.future)
     hands = "both hands" if len(sides) == 2 else f"the {sides[0]} hand"
     past = {side: path for side, path in motion.past.items() if np.isfinite(path).all()}
     if task == "contextual_prediction" and (set(past) != set(sides) or min(map(len, past.values())) < 2):
         return None
-    wordings = MOTION_WORDINGS[task]
+    wordings = MOTION_WORDINGS[task] if motion.text else CONTINUATION
     wording = wordings[int(np.random.default_rng(seed).integers(len(wordings)))]
     spoken = past if task == "contextual_prediction" else motion.future
     prompt = wording.format(

@@ -107,7 +107,7 @@ def task_completions(clip: Clip, geometry: ClipGeometry, config: RelationsConfig
     for hand in geometry.hands:
         wrists, stretch, wrist_world = hand.wrists, hand.path.stretch, goals.wrists[hand.side]
         seen = np.asarray(np.isfinite(wrists).all(-1))
-        for text in clip.texts:
+        for text in filter(lambda text: text.text, clip.texts):  # without words there is no task to ask about
             for end in np.flatnonzero(seen):
                 frame = int(geometry.frames[end])
                 if not text.start - LEAD <= clip.timestamps[frame] - clip.timestamps[0] < text.end:

@@ -15,12 +15,10 @@ from typing import Any
 
 from vipa.clips.clip import Clip, ClipError
 from vipa.hand3d.config import AnnotateConfig
-from vipa.hand3d.estimators.base import Estimators
-from vipa.hand3d.pipeline.draft import Draft
-from vipa.hand3d.pipeline.table import STAGES, run_stages, stage_keys
-from vipa.hand3d.pipeline.work import ClipReport, annotate_clip, clip_folder, refuse
+from vipa.hand3d.estimators.base import Elsewhere, Estimators, check_names, has_network
+from vipa.hand3d.pipeline.table import STAGES
+from vipa.hand3d.pipeline.work import ClipReport, annotate_clip, annotate_until, refuse
 from vipa.io.files import OutputError
-from vipa.io.store import ClipStore
 
 Clips = Iterable[Clip | ClipError]
 Engine = Callable[[Clips, Path, AnnotateConfig, int], Iterator[ClipReport]]
@@ -46,25 +44,31 @@ def local(clips: Clips, out: Path, config: AnnotateConfig, workers: int) -> Iter
 
 
 def on_ray(clips: Clips, out: Path, config: AnnotateConfig, workers: int) -> Iterator[ClipReport]:
-    """Ray: `workers` actors, each with its own estimators and one clip at a time; the network that makes point maps in
-    actors of its own, on the GPUs there are. `out` must be seen by every machine. A cluster is found by RAY_ADDRESS.
+    """Ray: `workers` actors, each with one clip at a time; the network that makes point maps in actors of its own, on
+    the GPUs there are. Each network is loaded once in each actor that runs it, for the whole run, and nowhere else.
+    `out` must be seen by every machine. A cluster is found by RAY_ADDRESS.
 
     A clip whose process ends `TRIES` times (out of memory, a crash) is refused and the others go on.
     ModuleNotFoundError where Ray is not installed (the extra `ray`); ValueError where no worker starts.
     """
     import ray
 
-    estimators = Estimators.of(config)  # a wrong name is an error here, not in a worker
+    check_names(config)  # an error here, not in a worker
     if not ray.is_initialized():
         ray.init(log_to_driver=False, include_dashboard=False, num_cpus=None if _cluster() else workers + 1)
     gpus = int(ray.cluster_resources().get("GPU", 0))
-    pools = [_Pool(_Stages, workers, out, config, num_cpus=1)]
-    if estimators.points.cached:
-        pools.insert(
-            0, _Pool(_Points, max(gpus, 1), out, config, num_cpus=0 if gpus else 1, num_gpus=1 if gpus else 0)
-        )
+    pools: list[_Pool] = []
     source, on_the_way = iter(clips), 0
     try:
+        network = None
+        if has_network(config.points):
+            held = {"num_cpus": 0, "num_gpus": 1} if gpus else {"num_cpus": 1}
+            pools.append(_Pool(_Points, max(gpus, 1), (str(out), config), **held))
+            network = pools[0].first()
+            if not network.cached:
+                pools.pop().close()
+                network = None
+        pools.append(_Pool(_Stages, workers, (str(out), config, network), num_cpus=1))
         while True:
             while on_the_way < CLIPS_AT_ONCE * workers and (clip := next(source, None)) is not None:
                 pools[0].queue.append(_Job(clip, _pack(clip)))
@@ -75,7 +79,7 @@ def on_ray(clips: Clips, out: Path, config: AnnotateConfig, workers: int) -> Ite
                 pool.hand_out()
             done, _ = ray.wait([task for pool in pools for task in pool.tasks], timeout=1.0)
             for i, pool in enumerate(pools):
-                for job, report in pool.collect(done):
+                for job, report in pool.collect(done, out):
                     if report is None:
                         pools[i + 1].queue.append(job)
                     else:
@@ -101,12 +105,13 @@ class _Job:
 class _Pool:
     """Actors of one kind, each with one clip at a time, so that a clip that ends its process takes no other with it."""
 
-    def __init__(self, kind: type, size: int, out: Path, config: AnnotateConfig, **resources: float):
+    def __init__(self, kind: type, size: int, given: tuple[Any, ...], **resources: float):
         import ray
 
         remote = ray.remote(max_restarts=0, max_task_retries=0, **resources)(kind)
-        self.make: Callable[[], Any] = lambda: remote.remote(str(out), config)
-        self.kind, self.out, self.resources = kind.__name__.strip("_").lower(), out, resources
+        self.make: Callable[[], Any] = lambda: remote.remote(*given)
+        self.kind, self.resources = kind.__name__.strip("_").lower(), resources
+        self.said: Any = None  # by the actor that started last, of itself
         self.queue: deque[_Job] = deque()
         self.idle: list[Any] = []
         self.tasks: dict[Any, tuple[Any, _Job | None]] = {}  # task -> actor and its clip; None: the actor starts
@@ -118,6 +123,16 @@ class _Pool:
         actor = self.make()
         self.tasks[actor.ready.remote()] = actor, None
 
+    def first(self) -> Any:
+        """What the first actor to start says of itself. ValueError where none starts."""
+        import ray
+
+        while self.said is None:
+            started, _ = ray.wait(list(self.tasks), timeout=1.0)
+            list(self.collect(started, Path()))
+            self._refuse_to_wait()
+        return self.said
+
     def hand_out(self) -> None:
         """Clips to idle actors. ValueError where clips wait and no actor has been there for too long."""
         while self.queue and self.idle:
@@ -125,13 +140,16 @@ class _Pool:
             self.tasks[actor.work.remote(job.packed)] = actor, job
         if not self.queue or self.idle or any(job for _, job in self.tasks.values()):
             self.alive_at = time.monotonic()
-        elif time.monotonic() - self.alive_at > START_SECONDS:
+        self._refuse_to_wait()
+
+    def _refuse_to_wait(self) -> None:
+        if time.monotonic() - self.alive_at > START_SECONDS:
             raise ValueError(
                 f"ray: no worker for {self.kind} started in {START_SECONDS:g} s; it needs {self.resources}, and Ray "
                 "has no free machine with that: give --workers fewer, or a larger cluster"
             )
 
-    def collect(self, done: list[Any]) -> Iterator[tuple[_Job, ClipReport | None]]:
+    def collect(self, done: list[Any], out: Path) -> Iterator[tuple[_Job, ClipReport | None]]:
         """Of the tasks that are done: clips with what became of them, None where the next kind of actor goes on."""
         import ray
         from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
@@ -147,7 +165,7 @@ class _Pool:
                     raise ValueError(f"ray: a worker failed: {error.cause}") from error
                 self.idle.append(actor)
                 reason = f"its worker raised {type(error.cause).__name__}: {error.cause}"
-                yield job, refuse(job.clip, self.out, reason)
+                yield job, refuse(job.clip, out, reason)
             except RayError as error:  # the process is gone
                 with suppress(Exception):
                     ray.kill(actor)
@@ -164,11 +182,12 @@ class _Pool:
                         why = (
                             "out of memory" if isinstance(error, OutOfMemoryError) else "out of memory, or a crash"
                         )
-                        yield job, refuse(job.clip, self.out, f"it ended its process {TRIES} times ({why})")
+                        yield job, refuse(job.clip, out, f"it ended its process {TRIES} times ({why})")
             else:
                 self.idle.append(actor)
-                self.failed_starts = 0
-                if job is not None:
+                if job is None:
+                    self.failed_starts, self.said = 0, report
+                else:
                     yield job, None if report is None else ClipReport(**report)
 
     def close(self) -> None:
@@ -184,27 +203,25 @@ class _Points:
     """The stages of a clip up to the last one with a network, on its GPU; they are left in their files."""
 
     def __init__(self, out: str, config: AnnotateConfig):
-        self.out, self.config, self.estimators = Path(out), config, Estimators.of(config)
+        self.out, self.config, self.estimators = Path(out), config, Estimators.of(config, boxes=Elsewhere())
 
-    def ready(self) -> None: ...
+    def ready(self) -> Elsewhere:
+        return Elsewhere.of(self.estimators.points, self.config)
 
-    def work(self, packed: bytes) -> None:
-        clip = _unpack(packed)
-        if isinstance(clip, Clip):
-            draft, store = Draft(clip, self.config, self.estimators), ClipStore(clip_folder(self.out, clip))
-            with suppress(Exception):  # the next step meets the same and reports it
-                for stage, _ in run_stages(draft, stage_keys(clip, self.config, self.estimators), store):
-                    if stage.name == LAST_NETWORK:
-                        return
+    def work(self, packed: bytes) -> dict[str, Any] | None:
+        """None: the other stages can go on; else the report that ends the clip."""
+        report = annotate_until(LAST_NETWORK, _unpack(packed), self.out, self.config, self.estimators)
+        return None if report is None else asdict(report)
 
 
 class _Stages:
-    """Every stage of a clip."""
+    """Every stage of a clip. network: stands for the one of `_Points`; None: there is none."""
 
-    def __init__(self, out: str, config: AnnotateConfig):
-        self.out, self.config, self.estimators = Path(out), config, Estimators.of(config)
+    def __init__(self, out: str, config: AnnotateConfig, network: Elsewhere | None):
+        self.out, self.config, self.estimators = Path(out), config, Estimators.of(config, points=network)
 
-    def ready(self) -> None: ...
+    def ready(self) -> bool:
+        return True
 
     def work(self, packed: bytes) -> dict[str, Any]:
         return asdict(annotate_clip(_unpack(packed), self.out, self.config, self.estimators))

@@ -38,7 +38,8 @@ class Told:
 
     @property
     def id(self) -> str:
-        return f"{self.draft.clip_id}/{self.task}/{self.motion.frame}/{digest(self.motion.text)[:4]}"
+        said = self.motion.text or " ".join(self.motion.future)
+        return f"{self.draft.clip_id}/{self.task}/{self.motion.frame}/{digest(said)[:4]}"
 
     @property
     def frame_id(self) -> str:

@@ -68,8 +68,9 @@ STAGES = (
         stage_contacts.make, stage_contacts.take, needed=stage_contacts.missing,
     ),
     Stage(
-        "words", 2, "object names and texts: the clip's, an endpoint's, or from contacts by template",
-        lambda c, e: (asdict(c.words), content_at(e.names, c.objects.names), _endpoint(c, e)), ("contacts",),
+        "words", 3, "object names and texts: the clip's, an endpoint's, from contacts by template, or without words",
+        lambda c, e: (asdict(c.words), asdict(c.hands), content_at(e.names, c.objects.names), _endpoint(c, e)),
+        ("contacts",),
         stage_words.make, stage_words.take,
     ),
     Stage(
@@ -105,14 +106,19 @@ STAGES = (
 )  # fmt: skip
 
 
-def stage_keys(clip: Clip, config: AnnotateConfig, estimators: Estimators) -> dict[str, str]:
-    """What each stage's file must have been made from. Networks count by their content, not by where it lies; of the
-    clip everything, the files of its pictures and depth images included, but its notes, which no stage reads."""
+def stage_keys(
+    clip: Clip, config: AnnotateConfig, estimators: Estimators, until: str | None = None
+) -> dict[str, str]:
+    """What each stage's file must have been made from, up to the stage `until`. Networks count by their content, not by
+    where it lies; of the clip everything, the files of its pictures and depth images included, but its notes, which no
+    stage reads."""
     keys: dict[str, str] = {}
     fingerprint = content_of(replace(clip, notes={}))
     for stage in STAGES:
         made_of = [*stage.parts(config, estimators), *(keys[name] for name in stage.after)]
         keys[stage.name] = digest(f"{stage.name} {stage.version} {fingerprint} {made_of}")
+        if stage.name == until:
+            break
     return keys
 
 

@@ -41,6 +41,16 @@ def clip_folder(out: Path, clip: Clip) -> Path:
 
 def annotate_clip(clip: Clip | ClipError, out: Path, config: AnnotateConfig, estimators: Estimators) -> ClipReport:
     """All stages of one clip. Whatever is wrong with the clip becomes the report's reason."""
+    report = annotate_until(None, clip, out, config, estimators)
+    assert report is not None
+    return report
+
+
+def annotate_until(
+    last: str | None, clip: Clip | ClipError, out: Path, config: AnnotateConfig, estimators: Estimators
+) -> ClipReport | None:
+    """The stages of one clip up to `last`, left in their files, and None; or its report where that was the end of it:
+    something was wrong, or all is done."""
     if isinstance(clip, ClipError):
         return refuse(clip, out, "")
     folder, draft = clip_folder(out, clip), Draft(clip, config, estimators)
@@ -48,12 +58,14 @@ def annotate_clip(clip: Clip | ClipError, out: Path, config: AnnotateConfig, est
     cpu: dict[str, float] = {}
     try:
         start, cpu_start = time.perf_counter(), time.process_time()
-        keys = stage_keys(clip, config, estimators)
+        keys = stage_keys(clip, config, estimators, last)
         for stage, computed in run_stages(draft, keys, ClipStore(folder)):
             now, cpu_now = time.perf_counter(), time.process_time()
             if computed:
                 seconds[stage.name], cpu[stage.name] = now - start, cpu_now - cpu_start
             start, cpu_start = now, cpu_now
+            if stage.name == last:
+                return None
         summary = {"row": make_row(ClipRecord, draft), "keys": keys, "config": config.hash}
         atomic_write(folder / DONE, json.dumps(summary, sort_keys=True).encode())
         (folder / REFUSED).unlink(missing_ok=True)

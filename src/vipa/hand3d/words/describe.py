@@ -1,6 +1,8 @@
 """Texts and wordings for clips that bring none: from a vision-language model, or from templates."""
 
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -40,14 +42,25 @@ TEXTS = (
     'the plate"), start and end (seconds), and hand (left, right or both). The first is the whole video; then one for '
     "each thing done."
 )
+ACTIONS = (
+    " The movements of the hands begin and end at these seconds, as they were measured; take these times where they "
+    "fit: {said}."
+)
+SNAP = 0.5
 REWORD = (
     "Say this question in other words, in one sentence of at most 30 words. Keep the names of objects and the words "
     "left and right as they are. Do not answer it. Question: {question}"
 )
 
 
-def texts_by_model(endpoint: Endpoint, clip: Clip, chunk: float) -> tuple[Text, ...]:
-    """Chunk-level and second-level texts, chunk by chunk (seconds), two frames a second at most sixteen."""
+def texts_by_model(
+    endpoint: Endpoint, clip: Clip, chunk: float, segments: Sequence[Text] = ()
+) -> tuple[Text, ...]:
+    """Chunk-level and second-level texts, chunk by chunk (seconds), two frames a second at most sixteen.
+
+    segments: what hands do, without words (see `measure.segments`); the model is told when each begins and ends, and a
+    time that it gives is moved to the nearest of theirs of that hand that is within `SNAP` seconds.
+    """
     times, texts = clip.timestamps - clip.timestamps[0], []
     for begin in np.arange(0.0, times[-1], chunk):
         inside = np.flatnonzero((times >= begin) & (times < begin + chunk))
@@ -57,12 +70,31 @@ def texts_by_model(endpoint: Endpoint, clip: Clip, chunk: float) -> tuple[Text, 
         count = int(np.clip(length * 2, 2, 16))
         frames = inside[np.linspace(0, len(inside) - 1, count).astype(int)].tolist()
         prompt = TEXTS.format(count=count, seconds=length, step=length / (count - 1))
+        prompt += _actions(segments, float(begin), length)
 
         def check(answer: str, begin: float = float(begin), length: float = length) -> list[Text]:
-            return [_text(item, begin, length) for item in _list(json_answer(answer))]
+            said = [_text(item, begin, length) for item in _list(json_answer(answer))]
+            return [_snapped(text, segments) for text in said]
 
         texts += endpoint.ask(prompt, clip.frames.read(frames), check, tokens=512)
     return tuple(texts)
+
+
+def _actions(segments: Sequence[Text], begin: float, length: float) -> str:
+    """The segments of a chunk for the prompt, seconds since it began; "" where there are none."""
+    inside = [s for s in segments if begin <= (s.start + s.end) / 2 < begin + length]
+    said = "; ".join(f"{s.hand} {max(s.start - begin, 0):.1f} to {min(s.end - begin, length):.1f}" for s in inside)
+    return ACTIONS.format(said=said) if said else ""
+
+
+def _snapped(text: Text, segments: Sequence[Text]) -> Text:
+    """With its start and end moved to those of a segment of its hand, where one is near."""
+    own = [s for s in segments if text.hand in (None, "both", s.hand)]
+    start = min((s.start for s in own), key=lambda t: abs(t - text.start), default=text.start)
+    end = min((s.end for s in own), key=lambda t: abs(t - text.end), default=text.end)
+    start = start if abs(start - text.start) <= SNAP else text.start
+    end = end if abs(end - text.end) <= SNAP else text.end
+    return replace(text, start=start, end=end) if start < end else text
 
 
 def texts_by_template(clip: Clip) -> tuple[Text, ...]:

@@ -76,6 +76,18 @@ MOTION_TRANSLATION = (
     "Look at the motion {motion}. Name the task.",
 )
 
+CONTINUATION = (
+    "The motion so far: {motion}. Give the next motion of {hands}.",
+    "The motion so far: {motion}. Predict what comes next.",
+    "So far {hands} moved: {motion}. What comes next?",
+    "So far: {motion}. Continue the motion of {hands}.",
+    "{Hands} moved: {motion}. Continue the motion.",
+    "The past motion: {motion}. Predict the next motion of {hands}.",
+    "Continue this motion of {hands}: {motion}",
+    "Predict what comes after this motion of {hands}: {motion}",
+)
+"""Of contextual prediction where no words say what is done."""
+
 MOTION_WORDINGS: dict[str, tuple[str, ...]] = {
     "instructional_generation": INSTRUCTIONAL_GENERATION,
     "contextual_prediction": CONTEXTUAL_PREDICTION,
