@@ -102,7 +102,7 @@ def test_everything_below_nano_works_without_it(start):
     run = subprocess.run([sys.executable, "-c", WITHOUT_NANO, str(start)], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-2000:]
     first, second = run.stdout.splitlines()
-    assert first == "['vipa-1b', 'vipa-2b'] ['episodes', 'hand3d_action', 'hand3d_visual']"
+    assert first == "['vipa-1b', 'vipa-2b'] ['conversations', 'episodes', 'hand3d_action', 'hand3d_visual']"
     assert second == "<|im_start|>user"
 
 

@@ -184,7 +184,7 @@ class VipaPolicy:
         state, noise = torch.from_numpy(sample["state"]).float().to(self.model.device), self._noise(observations)
         inputs, whole = self.inputs(observations)
         if whole:
-            chunk = self._runner(tuple(o.text for o in observations))(
+            chunk = self._runner(tuple(o.text for o in observations), self.model.device)(
                 state=state,
                 noise=noise,
                 pixel_values=inputs["pixel_values"],
@@ -215,12 +215,12 @@ class VipaPolicy:
         rows = [np.random.default_rng([self.seed, *o.key]).standard_normal(shape) for o in observations]
         return torch.from_numpy(np.stack(rows)).float().to(self.model.device)
 
-    def _new_runner(self, texts: tuple[str, ...]) -> ActionRunner:
+    def _new_runner(self, texts: tuple[str, ...], device: torch.device) -> ActionRunner:
         """For these instructions, with every view."""
         prompts = self.processor.prompts([(len(self.contract.views), text) for text in texts])
         return ActionRunner(
             self.model,
-            **{name: value.to(self.model.device) for name, value in prompts.items()},
+            **{name: value.to(device) for name, value in prompts.items()},
             embodiment=self.contract.robot,
             steps=self.steps,
             compile=self.compile,
