@@ -219,7 +219,17 @@ def stage_command(work: Path, stage: str, number: int, threads: int) -> list[str
     start = work / "start" if number == 1 else work / f"stage{number - 1}" / "model"
     command = [sys.executable, "-m", "vipa", "train", stage, "--preset", "vipa-2b", "--start", str(start)]
     command += ["--data", str(work / ("hand3d" if number < 3 else "episodes")), "--out", str(work / stage)]
-    command += ["--steps", "2", "--data.0.batch", "2", "--accumulate", "2", "--recompute", "--threads", str(threads)]
+    command += [
+        "--steps",
+        "2",
+        "--data.0.batch",
+        "2",
+        "--accumulate",
+        "2",
+        "--recompute",
+        "--threads",
+        str(threads),
+    ]
     command += ["--save-every", "1", "--log-every", "1", "--device", "cpu", "--workers", "1"]
     return command + (["--lora.rank", "32"] if number > 1 else [])
 
