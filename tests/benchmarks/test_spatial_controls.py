@@ -4,10 +4,10 @@ import json
 
 import pytest
 import torch
+from vipa.data.tokens import EncodedImages
 
 from vipa import cli
 from vipa.benchmarks.answering import ModelAnswerer, Questions
-from vipa.data.tokens import EncodedImages
 from vipa.hand3d.dataset.reader import Hand3D
 
 
