@@ -81,6 +81,7 @@ def _preset_head(model: VipaForConditionalGeneration) -> ActionHeadConfig:
         known = find_preset(name).config()
         text = known.text_config
         if (text.hidden_size, text.num_hidden_layers) == (own.hidden_size, own.num_hidden_layers):
+            assert isinstance(known.action_config, ActionHeadConfig)
             return known.action_config
     return ActionHeadConfig()
 

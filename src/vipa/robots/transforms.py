@@ -240,6 +240,9 @@ class Normalise:
             out["action"] = self.action.restore(sample["action"])
         return out
 
+    def dimensions(self, state: Dimensions, action: Dimensions) -> tuple[Dimensions, Dimensions]:
+        return state, action
+
 
 def compute_statistics(samples: Iterable[Sample], before: Pipeline | None = None) -> tuple[Statistics, Statistics]:
     """(action, state) statistics of samples run through the transforms that precede the normaliser.

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Protocol
 
 from vipa.io.plugins import Plugins
-from vipa.robots.contract import ActionContract
+from vipa.robots.contract import ActionContract, Dimension, Mode, Unit
 from vipa.robots.episodes import EpisodeSet, write_episode
 
 
@@ -23,6 +23,11 @@ class Robot(Protocol):
 
 
 ROBOTS = Plugins("robot", "vipa.robots.known", "vipa.robots")
+
+
+def dimensions(names: str, unit: Unit, mode: Mode = "absolute", scale: float = 1.0) -> tuple[Dimension, ...]:
+    """Of names with spaces between them."""
+    return tuple(Dimension(name, unit, mode, scale) for name in names.split())
 
 
 def convert(robot: Robot, root: Path, out: Path) -> int:
