@@ -85,7 +85,7 @@ def test_training_asks_for_the_same_numbers_and_images_of_either_form(own, tmp_p
     ours, theirs = (Demonstrations(spec, Prompts()) for spec in specs)
     assert len(ours) == len(theirs) == 6 + 7 + 8
     (a, groups_a, _), (b, groups_b, _) = (
-        d.inputs(np.random.default_rng(0), np.arange(21)) for d in (ours, theirs)
+        d.inputs(range(21), [np.random.default_rng(i) for i in range(21)]) for d in (ours, theirs)
     )
     assert a["pairs"] == b["pairs"]
     for name in ("actions", "state", "action_mask"):

@@ -15,7 +15,7 @@ from vipa.models.fit import Embodiment
 from vipa.models.packing import Packer
 from vipa.robots.contract import ActionContract, Scheme
 from vipa.robots.episodes import Episode, EpisodeSet
-from vipa.robots.known import ROBOTS
+from vipa.robots.known import find
 from vipa.robots.lerobot import open_robot_data
 from vipa.robots.transforms import Normalise, Pipeline, compute_statistics, pipeline_of
 
@@ -33,7 +33,7 @@ class Demonstrations:
     readout = None
 
     def __init__(self, spec: DataSpec, packer: Packer):
-        opened = ROBOTS.load(spec.robot).read(spec.path) if spec.robot else open_robot_data(spec.path)
+        opened = find(spec.robot).read(spec.path) if spec.robot else open_robot_data(spec.path)
         self.spec, self.packer = spec, packer
         self.contract = normalised(opened, spec.normalisation)
         self._episodes: dict[str, Episode] = {episode.id: episode for episode in opened}
