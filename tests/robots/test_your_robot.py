@@ -1,6 +1,7 @@
 """From a LeRobot folder to a policy through one new file, on a small set and a real one."""
 
 import re
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -24,32 +25,34 @@ REAL = Path(__file__).resolve().parents[2].parent / "shared" / "real" / "gr00t_r
 pytestmark = pytest.mark.filterwarnings("ignore:hardly any spread")
 
 
-def walk(data: Path, tmp_path: Path, steps: int) -> tuple[VipaPolicy, EpisodeSet]:
-    """The commands of docs/your-robot.md."""
-    file, out = tmp_path / "my_arm.py", tmp_path / "run"
-    main(["robots", "template", str(data), "--out", str(file), "--horizon", "8"])
-    main(["robots", "check", str(file), str(data), "--plot", str(tmp_path / "numbers.png")])
+DOCUMENT = Path(__file__).parents[2] / "docs" / "your-robot.md"
+
+
+def documented() -> list[list[str]]:
+    """The commands of the document's first block, without `vipa`."""
+    block = DOCUMENT.read_text().split("```bash\n")[1].split("```")[0]
+    return [shlex.split(line)[1:] for line in block.splitlines()]
+
+
+def walk(data: Path, tmp_path: Path, steps: int, monkeypatch) -> tuple[VipaPolicy, EpisodeSet]:
+    """The commands of the document, the training a short one; of the last, what it serves."""
+    monkeypatch.chdir(tmp_path)
+    *commands, serve = documented()
+    short = ["--steps", str(steps), "--images", "pixels", "--data.0.batch", "2", "--data.0.noise-draws", "1"]
+    for command in commands:
+        words = [str(data) if word == "DATA" else word for word in command]
+        try:
+            main([*words, *short, "--threads", "1"] if words[0] == "train" else words)
+        except SystemExit as ended:
+            assert not ended.code, words  # noqa: PT017
     assert (tmp_path / "numbers.png").read_bytes().startswith(b"\x89PNG")
-    train = [
-        "train",
-        "stage3",
-        "--data",
-        str(data),
-        "--robot",
-        str(file),
-        "--out",
-        str(out),
-        "--steps",
-        str(steps),
-    ]
-    how = ["--images", "pixels", "--data.0.batch", "2", "--data.0.noise-draws", "1", "--threads", "1"]
-    main([*train, *how])
-    return VipaPolicy.from_pretrained(out / "model", device="cpu"), find(str(file)).read(data)
+    assert serve[0] == "serve"
+    return VipaPolicy.from_pretrained(tmp_path / serve[1], device="cpu"), find("my_arm.py").read(data)
 
 
-def test_a_small_set_becomes_a_policy_through_a_template(tmp_path, capsys):
+def test_a_small_set_becomes_a_policy_through_a_template(tmp_path, capsys, monkeypatch):
     data = write_demonstrations(tmp_path / "data", small_contract("My Arm", 5, 4), 2, rows=9, still=3)
-    policy, episodes = walk(data, tmp_path, 1)
+    policy, episodes = walk(data, tmp_path, 1, monkeypatch)
     said = capsys.readouterr().out
     assert "2 episodes of 9 to 9 rows, 18 in all, at 10 Hz; 2 instructions" in said
     assert "view front: 32 x 32 pixels" in said and "no problems" in said
@@ -69,8 +72,8 @@ def test_a_small_set_becomes_a_policy_through_a_template(tmp_path, capsys):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not REAL.exists(), reason="the real data set is not here")
-def test_a_real_set_of_44_joints_becomes_a_policy_through_a_template(tmp_path):
-    policy, episodes = walk(REAL, tmp_path, 2)
+def test_a_real_set_of_44_joints_becomes_a_policy_through_a_template(tmp_path, monkeypatch):
+    policy, episodes = walk(REAL, tmp_path, 2, monkeypatch)
     assert policy.contract.robot == "GR1ArmsOnly"
     assert [d.name for d in policy.contract.action][22] == "right_arm_0"
     assert episodes[1].text == "pick the sweet potato from the counter and place it in the plate"
