@@ -1,11 +1,16 @@
-"""List the robots that are known and what their numbers mean, or bring demonstrations into the form of stage 3."""
+"""The robots that are known: list them, check data against one, write a first file of yours, convert demonstrations."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
+from vipa.io.files import atomic_write
 from vipa.robots import known
+from vipa.robots.inspection import inspect_robot_data, plot_dimensions
+from vipa.robots.template import file_name
+from vipa.robots.template import template as robot_template
 
 Positional = tyro.conf.Positional
 
@@ -16,7 +21,7 @@ def list_robots(name: Annotated[str | None, Positional] = None) -> None:
     name: only this one, with its whole contract.
     """
     for robot in [name] if name else known.ROBOTS.names():
-        contract = known.ROBOTS.load(robot).contract()
+        contract = known.find(robot).contract()
         print(f"{robot}\n  {contract.summary()}")
         if name:
             print(contract.to_json())
@@ -27,9 +32,38 @@ def convert(name: Annotated[str, Positional], root: Annotated[Path, Positional],
 
     name: of the robot. root: folder of its demonstrations. out: folder; episodes that are there are kept.
     """
-    print(f"{known.convert(known.ROBOTS.load(name), root, out)} episodes: {out}")
+    print(f"{known.convert(known.find(name), root, out)} episodes: {out}")
+
+
+def check(name: Annotated[str, Positional], data: Annotated[Path, Positional], plot: Path | None = None) -> None:
+    """Compares demonstrations with what the robot's contract says of them; ends with 1 where something does not fit.
+
+    name: of the robot, or its .py file. data: folder of its demonstrations. plot: PNG of every number with its
+    normaliser's bounds.
+    """
+    episodes = known.find(name).read(data)
+    found = inspect_robot_data(episodes)
+    print(found)
+    if plot is not None:
+        plot_dimensions(episodes, found.contract, plot)
+        print(f"plot: {plot}")
+    if found.problems:
+        sys.exit(1)
+
+
+def template(data: Annotated[Path, Positional], out: Path | None = None, horizon: int = 16) -> None:
+    """Writes a first file of a robot from a LeRobot data set; units and forms in it are to be checked by you.
+
+    data: the data set's folder. out: the .py file; left out, of the robot's name in the current folder. horizon:
+    actions in a chunk.
+    """
+    text, path = robot_template(data, horizon), out or Path(file_name(data))
+    if path.exists():
+        raise FileExistsError(f"{path} is there already; give another --out")
+    atomic_write(path, text)
+    print(f"{path}: correct its units, frame and forms, then vipa robots check {path} {data}")
 
 
 def main(args: list[str]) -> None:
-    verbs = {"list": list_robots, "convert": convert}
+    verbs = {"list": list_robots, "convert": convert, "check": check, "template": template}
     tyro.extras.subcommand_cli_from_dict(verbs, args=args or ["list"], prog="vipa robots")

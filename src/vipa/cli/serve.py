@@ -15,10 +15,11 @@ class Serve:
 
     model: a folder after stage 3, a name on the hub, or nano:stage3. protocol: openpi (websocket and msgpack, as
     openpi-client speaks it) or vla-eval (its benchmarks; the extra `vla-eval`). host: other than a loopback address,
-    others can reach it: set a token then, in the environment variable VIPA_SERVE_TOKEN. views: VIEW=KEY, where clients
-    send a view under another key than observation/VIEW (vla-eval: VIEW). missing_views: whether a request without one
-    of several views is refused, or that view masked. steps: Euler steps. execute: of vla-eval, actions played of a
-    chunk. max_message: MB. deadline: seconds within which every request is answered, if only by an error.
+    others can reach it: set a token then, in the environment variable VIPA_SERVE_TOKEN. views: VIEW=KEY, where
+    clients send a view under another key than observation/VIEW (vla-eval: VIEW). missing_views: whether a request
+    without one of several views is refused, or that view masked. robot: of a model that was trained on several.
+    steps: Euler steps. execute: of vla-eval, actions played of a chunk. max_message: MB. deadline: seconds within
+    which every request is answered, if only by an error.
     """
 
     model: Annotated[str, tyro.conf.Positional]
@@ -31,6 +32,7 @@ class Serve:
     views: tuple[str, ...] = ()
     missing_views: Literal["refuse", "mask"] = "refuse"
     execute: int = 4
+    robot: str | None = None
     max_clients: int = 64
     max_batch: int = 16
     max_message: int = 16
@@ -52,7 +54,12 @@ def _openpi(run: Serve) -> None:
 
     token = os.environ.get(TOKEN) or None
     policy = VipaPolicy.from_pretrained(
-        run.model, device=run.device, steps=run.steps, seed=run.seed, missing_views=run.missing_views
+        run.model,
+        device=run.device,
+        steps=run.steps,
+        seed=run.seed,
+        missing_views=run.missing_views,
+        robot=run.robot,
     )
     policy.warm_up((1, run.max_batch))
     limits = Limits(

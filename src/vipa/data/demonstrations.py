@@ -11,17 +11,20 @@ from torch import Tensor, nn
 from vipa.data.component import Group, Items
 from vipa.data.spec import DataSpec
 from vipa.hands.conventions import Conventions
+from vipa.models.fit import Embodiment
 from vipa.models.packing import Packer
 from vipa.robots.contract import ActionContract, Scheme
 from vipa.robots.episodes import Episode, EpisodeSet
+from vipa.robots.known import find
 from vipa.robots.lerobot import open_robot_data
-from vipa.robots.transforms import Normalise, compute_statistics
+from vipa.robots.transforms import Normalise, Pipeline, compute_statistics, pipeline_of
 
 
 class Demonstrations:
     """A row is one step of one episode: its views, its text, its state and the action chunk that follows.
 
-    contract: of the folder, normalised by the statistics of these episodes. The loss is the mean squared error of the
+    contract: of the folder, or of the robot that is named, normalised by the statistics of these episodes. embodiment:
+    what the action head must have for it. The loss is the mean squared error of the
     flow's velocity over the real actions of a step (section 3.3).
     """
 
@@ -30,7 +33,7 @@ class Demonstrations:
     readout = None
 
     def __init__(self, spec: DataSpec, packer: Packer):
-        opened = open_robot_data(spec.path)
+        opened = find(spec.robot).read(spec.path) if spec.robot else open_robot_data(spec.path)
         self.spec, self.packer = spec, packer
         self.contract = normalised(opened, spec.normalisation)
         self._episodes: dict[str, Episode] = {episode.id: episode for episode in opened}
@@ -38,7 +41,10 @@ class Demonstrations:
         self._places = dict(zip(self._episodes, opened.paths, strict=True))
         self._keys = list(self._episodes)
         self._ends = np.cumsum([len(episode) for episode in self._episodes.values()])
-        self._normalise = Normalise.of(self.contract)
+        before = pipeline_of(self.contract)
+        self._pipeline = Pipeline((*before.transforms, Normalise.of(self.contract, before)))
+        state, action = before.dimensions(self.contract)
+        self.embodiment = Embodiment(self.contract.robot, len(state), len(action), self.contract.horizon)
         self._images = lru_cache(maxsize=4)(self._read_views)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -86,9 +92,9 @@ class Demonstrations:
         for key, t in steps:
             episode = self._episodes[key]
             action, real = episode.chunk(t, self.contract.horizon)
-            samples.append(self._normalise.forward({"state": episode.state[t], "action": action}))
+            samples.append(self._pipeline.forward({"state": episode.state[t], "action": action}))
             masks.append(real)
-        count, chunk = self.spec.noise_draws, (self.contract.horizon, len(self.contract.action))
+        count, chunk = self.spec.noise_draws, (self.contract.horizon, self.embodiment.action)
         inputs = {
             **prompts,
             "actions": torch.from_numpy(np.stack([s["action"] for s in samples])).float(),
@@ -101,7 +107,7 @@ class Demonstrations:
         return inputs, [self.group(int(row)) for row in rows], len(rows)
 
     def items(self, inputs: dict[str, Any]) -> Items:
-        numbers = float(inputs["action_mask"].sum()) * len(self.contract.action)
+        numbers = float(inputs["action_mask"].sum()) * self.embodiment.action
         return {"action": numbers * self.spec.noise_draws}
 
     def loss(self, model: nn.Module, inputs: dict[str, Any], items: Items) -> Tensor:
@@ -110,4 +116,5 @@ class Demonstrations:
 
 def normalised(episodes: EpisodeSet, scheme: Scheme = "quantiles") -> ActionContract:
     """The contract of these episodes, normalised by their own statistics."""
-    return episodes.contract.normalised(scheme, *compute_statistics(episodes.samples()))
+    before = pipeline_of(episodes.contract)
+    return episodes.contract.normalised(scheme, *compute_statistics(episodes.samples(), before))

@@ -10,12 +10,14 @@ from vipa.robots.contract import Scheme
 class DataSpec:
     """One component of a mixture.
 
-    kind: a name of `data.kinds`, such as `hand3d_visual` and `hand3d_action` (a Hand3D folder), `foundation` (a folder
-    of foundation pictures), `episodes` (a folder of robot demonstrations). batch: samples a step: pairs of question and
-    answer, for `foundation` pictures (with fresh questions each time), for `episodes` demonstration steps. weight: of
-    its loss in the sum. turns: most pairs that share one image prefix. noise_draws: flow-matching draws per
-    demonstration step. normalisation: of the robot's actions and states. split: of a Hand3D folder. augment: strength
-    of changes of the pictures (`data.augmentation`), 0 to 1. ValueError for a number out of its range.
+    kind: a name of `data.kinds`, such as `hand3d_visual` and `hand3d_action` (a Hand3D folder), `foundation` (a
+    folder of foundation pictures), `episodes` (a folder of robot demonstrations). batch: samples a step: pairs of
+    question and answer, for `foundation` pictures (with fresh questions each time), for `episodes` demonstration
+    steps. weight: of its loss in the sum. turns: most pairs that share one image prefix. noise_draws: flow-matching
+    draws per demonstration step. normalisation: of the robot's actions and states. robot: whose file in
+    `robots/known` reads the folder (`vipa robots list`); None: the folder says itself what its numbers mean. split:
+    of a Hand3D folder. augment: strength of changes of the pictures (`data.augmentation`), 0 to 1. ValueError for a
+    number out of its range.
     """
 
     kind: str
@@ -27,6 +29,7 @@ class DataSpec:
     normalisation: Scheme = "quantiles"
     split: str = "train"
     augment: float = 0.0
+    robot: str | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.augment <= 1:

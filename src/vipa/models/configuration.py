@@ -72,7 +72,8 @@ class ActionHeadConfig(PreTrainedConfig):
     """The flow-matching action head (section 3.2.2) and the queries that condition it.
 
     horizon: steps in an action chunk. queries: learnable tokens appended to the VLM's input.
-    embodiments: name -> [state length, action length], in the order of their ids.
+    embodiments: name -> [state length, action length]. Ids are their places in the order of the names, which is also
+        the order of a saved configuration.
     width, layers, heads: of the diffusion transformer. Even layers attend to the queries, odd ones to the chunk.
     connection: `last` (the paper's: last hidden state of the queries) or `per_layer` (each cross-attending layer
         reads its own learned mixture of the language model's layers).
@@ -96,7 +97,7 @@ class ActionHeadConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any):
         super().__post_init__(**kwargs)
-        self.embodiments = self.embodiments or {"tabletop": [8, 7]}
+        self.embodiments = dict(sorted((self.embodiments or {"tabletop": [8, 7]}).items()))
         if self.connection not in ("last", "per_layer"):
             raise ValueError(f"action_config.connection {self.connection!r}: choose 'last' or 'per_layer'")
         if self.tau not in ("uniform", "beta"):

@@ -12,7 +12,7 @@ from vipa.models.loading import model_name, read_json
 from vipa.models.presets import preset_names
 from vipa.models.selfcheck import FILE, verify
 from vipa.models.starts import beside, load_start
-from vipa.robots.contract import CONTRACT, ActionContract
+from vipa.robots.contract import CONTRACT, ActionContract, read_contracts
 
 FILES = ("*.json", "*.safetensors", "*.txt", "*.jinja", "*.model")
 
@@ -27,13 +27,19 @@ class Checkpoint:
 
 
 def open_checkpoint(
-    source: str | Path, *, device: str | None = None, revision: str | None = None, check: bool = True
+    source: str | Path,
+    *,
+    device: str | None = None,
+    revision: str | None = None,
+    check: bool = True,
+    robot: str | None = None,
 ) -> Checkpoint:
     """source: a folder, nano:stage3, or a name on the hub ("owner/name"; revision: a commit, branch or tag of it).
 
     device: left out, the GPU where there is one. check: compute the recorded input again, where training left one
-    (`models/selfcheck.py`), and refuse a model that is not what was saved.
-    ValueError where there is no model, where it carries no action contract (stage 3 was not done), or is damaged.
+    (`models/selfcheck.py`), and refuse a model that is not what was saved. robot: whose contract, where several were
+    trained together. ValueError where there is no model, or not this robot, or several and none was named, where it
+    carries no action contract (stage 3 was not done), or is damaged.
     """
     shipped = str(source).partition(":")[0] in preset_names()
     start = source if shipped else _folder(source, revision)
@@ -43,6 +49,11 @@ def open_checkpoint(
     if not contract.exists():
         raise ValueError(f"{model_name(source)}: no {CONTRACT} beside the model; a policy comes from stage 3")
     read_json(contract)  # names the file where it is damaged
+    contracts = read_contracts(contract)
+    chosen = next(iter(contracts)) if robot is None and len(contracts) == 1 else robot
+    if chosen not in contracts:
+        asked = "say which robot" if robot is None else f"robot {robot!r} is not among them"
+        raise ValueError(f"{model_name(source)}: a policy of {', '.join(map(repr, contracts))}; {asked}")
     model, processor = load_start(start)
     model.to(device=torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))  # type: ignore[call-arg]
     if check and record.exists():
@@ -52,7 +63,7 @@ def open_checkpoint(
                 f"{source}: not the model that was saved (outputs differ by {verdict.difference:.1e}, at most "
                 f"{verdict.tolerance:.0e}); `vipa model check` says more"
             )
-    return Checkpoint(model, processor, ActionContract.load(contract))
+    return Checkpoint(model, processor, contracts[chosen])
 
 
 def _folder(source: str | Path, revision: str | None) -> Path:

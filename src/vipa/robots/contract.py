@@ -1,6 +1,8 @@
 """ActionContract: what the numbers of a robot's actions and states mean; it travels with data and checkpoints."""
 
 import json
+import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -68,7 +70,9 @@ class ActionContract:
     rotation: form of the rotation dimensions. gripper: which sign opens. rate: actions a second (Hz).
     horizon: actions in one predicted chunk. views: camera names in the order that the policy sees them.
     normalisation: scheme with the statistics of actions and states; "none" for a robot or simulator, which
-    speaks in the plain numbers; a policy's normalisation is its own affair and is not compared.
+    speaks in the plain numbers; a policy's normalisation is its own affair and is not compared. transforms: what a
+    model's numbers go through before it, each a name of `robots.transforms` with its parameters, as JSON
+    (`transforms.as_data` makes it); not compared either. Statistics are of the numbers behind them.
     """
 
     robot: str
@@ -83,6 +87,7 @@ class ActionContract:
     normalisation: Scheme = "none"
     action_statistics: Statistics | None = None
     state_statistics: Statistics | None = None
+    transforms: tuple[dict[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
         if self.rate <= 0 or self.horizon < 1 or not self.action:
@@ -102,7 +107,8 @@ class ActionContract:
                     f"action contract of {self.robot!r}: {self.normalisation} normalisation needs {name} "
                     "statistics; compute them with robots.transforms.compute_statistics"
                 )
-            if statistics is not None and len(statistics.mean) != len(dimensions):
+            # Behind transforms they may be of another length, which `Normalise.of` checks.
+            if statistics is not None and not self.transforms and len(statistics.mean) != len(dimensions):
                 raise ValueError(
                     f"action contract of {self.robot!r}: {name} has {len(dimensions)} dimensions, its "
                     f"statistics {len(statistics.mean)}"
@@ -143,7 +149,10 @@ class ActionContract:
         return f"{self.robot}: {numbers}, {self.rate:g} Hz, views {', '.join(self.views)}; frame: {self.frame}"
 
     def to_json(self) -> str:
-        return json.dumps({"version": VERSION, **asdict(self)}, indent=2)
+        data = asdict(self)
+        if not self.transforms:
+            del data["transforms"]
+        return json.dumps({"version": VERSION, **data}, indent=2)
 
     @classmethod
     def from_json(cls, text: str, origin: str = "action contract") -> "ActionContract":
@@ -155,6 +164,7 @@ class ActionContract:
         if not isinstance(data, dict) or data.pop("version", None) != VERSION:
             raise ValueError(f"{origin}: expected a version {VERSION} action contract")
         known = {f.name for f in fields(cls)}
+        data.setdefault("transforms", [])
         if wrong := sorted(known ^ set(data)):
             raise ValueError(f"{origin}: fields missing or unknown: {', '.join(wrong)}")
         for name in ("action", "state"):
@@ -165,7 +175,7 @@ class ActionContract:
                     k: tuple(v) if isinstance(v, list) else v for k, v in data[name].items()
                 }
                 data[name] = Statistics(**entries)
-        return cls(**{**data, "views": tuple(data["views"])})
+        return cls(**{**data, "views": tuple(data["views"]), "transforms": tuple(data["transforms"])})
 
     def save(self, path: Path) -> None:
         atomic_write(Path(path), self.to_json() + "\n")
@@ -177,3 +187,19 @@ class ActionContract:
 
 
 CONTRACT = "action_contract.json"
+"""Beside a model: the contract of the robot it was trained on; see `contract_name`."""
+
+
+def contract_name(robot: str, robots: Sequence[str]) -> str:
+    """The file of a robot's contract beside a model of these robots: the first's is CONTRACT."""
+    if robot == robots[0]:
+        return CONTRACT
+    slug = re.sub(r"[^a-z0-9]+", "_", robot.lower()).strip("_")
+    return CONTRACT.replace(".json", f".{slug}.json")
+
+
+def read_contracts(first: Path) -> dict[str, ActionContract]:
+    """Robot -> contract of a model whose CONTRACT is `first`, and those beside it, in the order of their names."""
+    pattern = CONTRACT.replace(".json", ".*.json")
+    found = [ActionContract.load(path) for path in (first, *sorted(first.parent.glob(pattern)))]
+    return {contract.robot: contract for contract in found}

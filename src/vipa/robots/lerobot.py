@@ -1,7 +1,7 @@
 """Robot episodes in the LeRobot layout, versions 2.0, 2.1 and 3."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,21 @@ SAID = "vipa"
 """Column of meta/episodes in which this project's writer keeps what the layout has no place for, as JSON."""
 
 
-def read_info(root: Path) -> LeRobotSet:
+@dataclass(frozen=True)
+class Columns:
+    """Where a data set keeps what a contract names. text: the column that indexes its instructions. views: a view's
+    camera feature; one that is not here is the feature of its own name, or `observation.images.` before it."""
+
+    state: str = STATE
+    action: str = ACTION
+    text: str = "task_index"
+    views: dict[str, str] = field(default_factory=dict)
+
+
+def read_info(root: Path, columns: Columns = Columns()) -> LeRobotSet:
     """Reads meta/. FileNotFoundError where it is missing, ValueError for another version or missing columns."""
     info = read_set(root)
-    for column in (STATE, ACTION):
+    for column in (columns.state, columns.action):
         if column not in info.features:
             raise ValueError(f"{root}: the data set has no column {column!r}")
     return info
@@ -41,15 +52,15 @@ class LeRobotEpisode:
 
 
 def read_lerobot_episode(
-    place: LeRobotEpisode, info: LeRobotSet, contract: ActionContract, text_column: str
+    place: LeRobotEpisode, info: LeRobotSet, contract: ActionContract, columns: Columns
 ) -> Episode:
     """ValueError naming the file where it is broken, or has other widths than the contract."""
     path = info.data(place.index)
     clock = ["timestamp"] if "timestamp" in column_names(path) else []
-    table = info.rows(place.index, [STATE, ACTION, text_column, *clock])
+    table = info.rows(place.index, [columns.state, columns.action, columns.text, *clock])
     rows = range(len(table)) if place.rows is None else place.rows
     values = {}
-    for column, dimensions in ((STATE, contract.state), (ACTION, contract.action)):
+    for column, dimensions in ((columns.state, contract.state), (columns.action, contract.action)):
         values[column] = numbers(table, column, path)[rows.start : rows.stop]
         if values[column].shape[1] != len(dimensions):
             raise ValueError(
@@ -60,17 +71,17 @@ def read_lerobot_episode(
     if len(times) > 1 and abs(np.median(np.diff(times)) * info.rate - 1) > 0.05:
         step = float(np.median(np.diff(times)))
         raise ValueError(f"{path}: its rows are {step:.4f} s apart, meta/info.json says {info.rate:g} a second")
-    task = int(numbers(table, text_column, path)[rows.start, 0])
+    task = int(numbers(table, columns.text, path)[rows.start, 0])
     if task not in info.tasks:
-        raise ValueError(f"{path}: {text_column} is {task}, which has no words in {info.root / 'meta'}")
+        raise ValueError(f"{path}: {columns.text} is {task}, which has no words in {info.root / 'meta'}")
     return Episode(
         id=place.id,
         views={
-            view: episode_frames(info, view_feature(info, view), place.index, times, rows)
+            view: episode_frames(info, view_feature(info, view, columns), place.index, times, rows)
             for view in contract.views
         },
-        state=values[STATE],
-        action=values[ACTION],
+        state=values[columns.state],
+        action=values[columns.action],
         text=info.tasks[task],
         rate=info.rate,
         **_said(info, place.index),
@@ -83,15 +94,17 @@ def _said(info: LeRobotSet, index: int) -> dict[str, Any]:
     return {name: said.get(name) for name in ("success", "task", "seed")} | {"notes": said.get("notes", {})}
 
 
-def view_feature(info: LeRobotSet, view: str) -> str:
-    """The camera feature of a contract's view: of this name, or of LeRobot's usual longer one."""
+def view_feature(info: LeRobotSet, view: str, columns: Columns = Columns()) -> str:
+    """The camera feature of a contract's view: as `columns` says, of this name, or of LeRobot's usual longer one."""
+    if view in columns.views:
+        return columns.views[view]
     return view if view in info.features else f"observation.images.{view}"
 
 
 def open_robot_data(root: Path) -> EpisodeSet:
     """A folder of this project's own episodes, or a LeRobot data set with a contract.json beside its meta/.
 
-    meta/vipa.json may name the column that indexes the instructions ({"text": "task_index"} where there is none).
+    meta/vipa.json may have the fields of `Columns` ({"text": "task_index"} where there is none).
     FileNotFoundError where it is neither, or where nobody says what the numbers of a LeRobot set mean.
     """
     root = Path(root)
@@ -103,37 +116,42 @@ def open_robot_data(root: Path) -> EpisodeSet:
             "ActionContract there (docs/robots.md)"
         )
     path = root / "meta" / "vipa.json"
-    columns = read_json(path) if path.is_file() else {}
-    return read_lerobot(root, ActionContract.load(root / CONTRACT_FILE), columns.get("text", "task_index"))
+    said = read_json(path) if path.is_file() else {}
+    try:
+        columns = Columns(**said)
+    except TypeError:
+        known = ", ".join(f.name for f in fields(Columns))
+        raise ValueError(f"{path}: holds {', '.join(said)}; known: {known}") from None
+    return read_lerobot(root, ActionContract.load(root / CONTRACT_FILE), columns)
 
 
-def read_lerobot(root: Path, contract: ActionContract, text_column: str = "task_index") -> EpisodeSet:
+def read_lerobot(root: Path, contract: ActionContract, columns: str | Columns = "task_index") -> EpisodeSet:
     """Episodes of a LeRobot data set, opened when indexed; one whose task changes becomes one for each task.
 
     contract: what the numbers mean; the files do not say, so it is yours to state. Its rate, widths and views
-    are checked against the data set (ValueError). text_column: the integer column that indexes the tasks;
-    some data sets keep the instruction in another one (GR00T: "annotation.human.action.task_description").
+    are checked against the data set (ValueError). columns: where they are; of a word, the integer column that indexes
+    the tasks: some data sets keep the instruction in another one (GR00T: "annotation.human.action.task_description").
     """
-    info = read_info(root)
+    columns = Columns(text=columns) if isinstance(columns, str) else columns
+    info = read_info(root, columns)
     wrong = [
         f"{name}: {mine} in the contract, {theirs} in the data"
         for name, mine, theirs in (
             ("rate", contract.rate, info.rate),
-            ("state dimensions", len(contract.state), info.width(STATE)),
-            ("action dimensions", len(contract.action), info.width(ACTION)),
+            ("state dimensions", len(contract.state), info.width(columns.state)),
+            ("action dimensions", len(contract.action), info.width(columns.action)),
         )
         if theirs is not None and mine != theirs
     ]
     views = info.views
-    wrong += [
-        f"view {v!r} is not among {', '.join(views)}" for v in contract.views if view_feature(info, v) not in views
-    ]
+    unknown = [view for view in contract.views if view_feature(info, view, columns) not in views]
+    wrong += [f"view {view!r} is not among {', '.join(views)}" for view in unknown]
     if wrong:
         raise ValueError(f"{root}: " + "; ".join(wrong))
     if missing := [p for p in map(info.data, info.episodes) if not p.is_file()]:
         raise FileNotFoundError(f"{missing[0]}: listed in meta/ but not there")
-    places = tuple(place for index in info.episodes for place in _by_task(info, index, text_column))
-    opener = partial(read_lerobot_episode, info=info, contract=contract, text_column=text_column)
+    places = tuple(place for index in info.episodes for place in _by_task(info, index, columns.text))
+    opener = partial(read_lerobot_episode, info=info, contract=contract, columns=columns)
     return EpisodeSet(contract, places, opener)
 
 

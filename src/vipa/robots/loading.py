@@ -5,6 +5,8 @@ from pathlib import Path
 from vipa.robots.policy import VipaPolicy
 
 
-def load_policy(model: str | Path, *, device: str | None = None, steps: int = 4, seed: int = 0) -> VipaPolicy:
+def load_policy(
+    model: str | Path, *, device: str | None = None, steps: int = 4, seed: int = 0, robot: str | None = None
+) -> VipaPolicy:
     """The policy of a model after stage 3: a folder, a name on the hub, or nano:stage3."""
-    return VipaPolicy.from_pretrained(model, device=device, steps=steps, seed=seed)
+    return VipaPolicy.from_pretrained(model, device=device, steps=steps, seed=seed, robot=robot)

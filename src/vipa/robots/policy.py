@@ -18,7 +18,7 @@ from vipa.models.inference import Compile
 from vipa.models.loading import fingerprint
 from vipa.robots.checkpoint import open_checkpoint
 from vipa.robots.contract import ActionContract
-from vipa.robots.transforms import Normalise, Pipeline
+from vipa.robots.transforms import Normalise, Pipeline, pipeline_of
 from vipa.robots.views import MissingViews, complete, mask_absent
 
 RUNNERS = 16
@@ -82,17 +82,17 @@ class VipaPolicy:
     """A loaded VIPA model as a policy.
 
     contract: with normalisation and statistics, as the checkpoint has it; its robot is the model's embodiment.
-    before: transforms ahead of the normaliser, as in training. steps: Euler steps. seed: of the flow's noise.
-    missing_views: an observation without one of several views is refused, or that view masked. compile: see
-    `ActionRunner`; the runners of the last prompts are kept. Its identity is that of the weights when the policy was
-    made, and they must not change after.
-    ValueError where the contract has no statistics, or has them behind other transforms.
+    before: transforms ahead of the normaliser, as in training; None: the contract's own. steps: Euler steps. seed: of
+    the flow's noise. missing_views: an observation without one of several views is refused, or that view masked.
+    compile: see `ActionRunner`; the runners of the last prompts are kept. Its identity is that of the weights when
+    the policy was made, and they must not change after. ValueError where the contract has no statistics, or has them
+    behind other transforms.
     """
 
     model: VipaForConditionalGeneration
     processor: VipaProcessor
     contract: ActionContract
-    before: Pipeline = field(default_factory=Pipeline)
+    before: Pipeline | None = None
     steps: int = 4
     seed: int = 0
     missing_views: MissingViews = "refuse"
@@ -107,19 +107,22 @@ class VipaPolicy:
         device: str | None = None,
         revision: str | None = None,
         check: bool = True,
+        robot: str | None = None,
         **options: Any,
     ) -> "VipaPolicy":
         """The policy of a model after stage 3: a folder, a name on the hub, or nano:stage3; see `open_checkpoint`.
 
-        options: `before`, `steps`, `seed` and `missing_views` of this class. ValueError where there is no policy, or
-        where the model no longer computes what it computed when it was saved.
+        robot: whose policy, of a model that was trained on several. options: `before`, `steps`, `seed` and
+        `missing_views` of this class. ValueError where there is no policy, or where the model no longer computes what
+        it computed when it was saved.
         """
-        loaded = open_checkpoint(source, device=device, revision=revision, check=check)
+        loaded = open_checkpoint(source, device=device, revision=revision, check=check, robot=robot)
         return cls(loaded.model, loaded.processor, loaded.contract, **options)
 
     def __post_init__(self) -> None:
-        normalise = Normalise.of(self.contract, self.before)
-        self._pipeline = Pipeline((*self.before.transforms, normalise))
+        before = pipeline_of(self.contract) if self.before is None else self.before
+        self._pipeline = Pipeline((*before.transforms, Normalise.of(self.contract, before)))
+        self._width = len(before.dimensions(self.contract)[1])
         self.identity = {
             "weights": fingerprint(self.model),
             "contract": digest(self.contract.to_json()),
@@ -169,7 +172,7 @@ class VipaPolicy:
             clip_lengths=[1] * len(self.contract.views),
             **inputs,
         )
-        return self._own_units(chunk, sample["state"])[0]
+        return self._own_units(chunk, sample)[0]
 
     def warm_up(self, batches: Sequence[int] = (1,), size: int = 224) -> None:
         """Runs batches of grey pictures, so that no robot waits for what only the first call does."""
@@ -198,22 +201,23 @@ class VipaPolicy:
                 noise=noise,
                 **{"clip_lengths": [1] * len(inputs["pixel_values"]), **inputs},
             )
-        return self._own_units(chunk, sample["state"])
+        return self._own_units(chunk, sample)
 
     def _own_units(
-        self, chunk: torch.Tensor, state: Float[np.ndarray, "batch s"]
+        self, chunk: torch.Tensor, sample: dict[str, np.ndarray]
     ) -> Float[np.ndarray, "batch horizon a"]:
-        """Of a normalised chunk."""
-        action = chunk[..., : len(self.contract.action)].float().cpu().numpy()
-        return self._pipeline.inverse({"state": state, "action": action})["action"]
+        """Of a normalised chunk; sample: what the transforms made of the observation."""
+        action = chunk[..., : self._width].float().cpu().numpy()
+        return self._pipeline.inverse({**sample, "action": action})["action"]
 
     def _noise(self, observations: Sequence[Observation]) -> torch.Tensor:
-        """The flow's start, of each observation by its key."""
+        """The flow's start, of each observation by its key: the same whatever other robots the head knows."""
         head = self.model.config.action_config
         assert isinstance(head, ActionHeadConfig)
-        shape = (self.contract.horizon, head.action_length)
+        shape = (self.contract.horizon, self._width)
         rows = [np.random.default_rng([self.seed, *o.key]).standard_normal(shape) for o in observations]
-        return torch.from_numpy(np.stack(rows)).float().to(self.model.device)
+        noise = torch.from_numpy(np.stack(rows)).float().to(self.model.device)
+        return torch.nn.functional.pad(noise, (0, head.action_length - self._width))
 
     def _new_runner(self, texts: tuple[str, ...], device: torch.device) -> ActionRunner:
         """For these instructions, with every view."""

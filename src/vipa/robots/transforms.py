@@ -1,21 +1,33 @@
 """Invertible transforms between a robot's numbers and a model's numbers.
 
 A sample is a dict with "state" (..., s) and, in training and after inference, "action" (..., horizon, a).
-`forward` takes the robot's numbers to the model's; `inverse` undoes it. Inference runs the reversed list.
+`forward` takes the robot's numbers to the model's; `inverse` undoes it. Inference runs the reversed list on what
+`forward` gave, with the model's action: a sample keeps there what an inverse needs. `dimensions` says what the numbers
+mean after it. A transform is data too: `as_data` and `pipeline_of` go between it and the JSON of a contract.
 """
 
+import json
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Protocol, cast
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from typing import Any, Protocol, cast
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from vipa.io.hashing import digest
-from vipa.robots.contract import ActionContract, Dimension, GripperSign, Mode, Scheme, Statistics, Unit
-
-Sample = dict[str, np.ndarray]
+from vipa.robots.contract import ActionContract, Dimension, Mode, Scheme, Statistics, Unit
+from vipa.robots.number_transforms import OPEN_CLOSED as OPEN_CLOSED
+from vipa.robots.number_transforms import (
+    DeltaFromState,
+    Dimensions,
+    FlipGripper,
+    GripperForm,
+    PadTo,
+    Sample,
+    Subset,
+)
+from vipa.robots.rotation_forms import ChangeRotation, RotationFromState
 
 
 class Transform(Protocol):
@@ -24,6 +36,10 @@ class Transform(Protocol):
     def forward(self, sample: Sample) -> Sample: ...
 
     def inverse(self, sample: Sample) -> Sample: ...
+
+    def dimensions(self, state: Dimensions, action: Dimensions) -> tuple[Dimensions, Dimensions]:
+        """(state, action) after `forward`. ValueError where there are no such numbers to change."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -42,138 +58,61 @@ class Pipeline:
             sample = step.inverse(sample)
         return sample
 
+    def dimensions(self, contract: ActionContract) -> tuple[Dimensions, Dimensions]:
+        """(state, action) that a model sees of this robot."""
+        state, action = contract.state, contract.action
+        for step in self.transforms:
+            state, action = step.dimensions(state, action)
+        return state, action
+
     @property
     def hash(self) -> str:
         return digest(repr(self.transforms))
 
 
-@dataclass(frozen=True)
-class DeltaFromState:
-    """Absolute actions become differences from the state at the start of the chunk, and back.
-
-    pairs: (action index, state index) of what is turned; positions and joint angles only (rotations do not add).
-    """
-
-    pairs: tuple[tuple[int, int], ...]
-
-    def _moved(self, sample: Sample, sign: int) -> Sample:
-        if "action" not in sample:
-            return sample
-        action = np.array(sample["action"], dtype=np.float64)
-        for a, s in self.pairs:
-            action[..., a] += sign * np.asarray(sample["state"])[..., None, s]
-        return {**sample, "action": action}
-
-    def forward(self, sample: Sample) -> Sample:
-        return self._moved(sample, -1)
-
-    def inverse(self, sample: Sample) -> Sample:
-        return self._moved(sample, 1)
-
-
-@dataclass(frozen=True)
-class GripperForm:
-    """The gripper's number in another of the contract's forms: 0 ... 1 or -1 ... 1, open or closed first.
-
-    source, target: before and after `forward`. index: of the action. state_index: of the state's gripper, where it has
-    the same form. ValueError for a form that is none, and in `forward` for numbers that are not of the source's form.
-    """
-
-    source: GripperSign
-    target: GripperSign
-    index: int = -1
-    state_index: int | None = None
-
-    def __post_init__(self) -> None:
-        for form in (self.source, self.target):
-            if form not in OPEN_CLOSED:
-                raise ValueError(f"gripper form {form!r} cannot be changed; forms are {', '.join(OPEN_CLOSED)}")
-
-    def _changed(self, sample: Sample, source: GripperSign, target: GripperSign, checked: bool) -> Sample:
-        (opened, closed), (new_opened, new_closed) = OPEN_CLOSED[source], OPEN_CLOSED[target]
-        out = dict(sample)
-        for name, index in (("action", self.index), ("state", self.state_index)):
-            if index is None or name not in sample:
-                continue
-            array = np.array(sample[name], dtype=np.float64)
-            share = (array[..., index] - closed) / (opened - closed)  # 0 closed, 1 open
-            if checked and not (np.abs(share - 0.5) <= FORM_SLACK).all():
-                worst = array[..., index].flat[np.abs(share - 0.5).argmax()]
-                raise ValueError(f"gripper: {name} holds {worst:g}, which is not of the form {source!r}")
-            array[..., index] = new_closed + share * (new_opened - new_closed)
-            out[name] = array
-        return out
-
-    def forward(self, sample: Sample) -> Sample:
-        return self._changed(sample, self.source, self.target, checked=True)
-
-    def inverse(self, sample: Sample) -> Sample:
-        return self._changed(sample, self.target, self.source, checked=False)
-
-
-OPEN_CLOSED: dict[str, tuple[float, float]] = {
-    "-1 open, +1 closed": (-1.0, 1.0),
-    "+1 open, -1 closed": (1.0, -1.0),
-    "0 closed, 1 open": (1.0, 0.0),
-    "0 open, 1 closed": (0.0, 1.0),
+TRANSFORMS: dict[str, Any] = {
+    kind.__name__: kind
+    for kind in (DeltaFromState, RotationFromState, ChangeRotation, GripperForm, FlipGripper, PadTo, Subset)
 }
-"""Gripper form of a contract -> its number when open, and when closed."""
-
-FORM_SLACK = 0.75
-"""How far from a form's middle, in lengths of its range, a number of it may be: 0 ... 1 may overshoot a little."""
+"""What a contract may name."""
 
 
-@dataclass(frozen=True)
-class FlipGripper:
-    """Open and closed change places within the form: -x for -1 ... 1, 1 - x for 0 ... 1. form: of the data."""
-
-    form: GripperSign
-    index: int = -1
-    state_index: int | None = None
-
-    def __post_init__(self) -> None:
-        self._steps  # noqa: B018  # a form that cannot be flipped is refused here
-
-    @property
-    def _steps(self) -> GripperForm:
-        flipped = tuple(reversed(OPEN_CLOSED.get(self.form, ())))
-        other = next((form for form, values in OPEN_CLOSED.items() if values == flipped), "none")
-        return GripperForm(self.form, cast(GripperSign, other), self.index, self.state_index)
-
-    def forward(self, sample: Sample) -> Sample:
-        return self._steps.forward(sample)
-
-    def inverse(self, sample: Sample) -> Sample:
-        return self._steps.inverse(sample)
+def as_data(*transforms: Transform) -> tuple[dict[str, Any], ...]:
+    """As a contract holds them: {"name": ..., parameters}."""
+    assert all(is_dataclass(step) for step in transforms)
+    data = [{"name": type(step).__name__, **asdict(cast(Any, step))} for step in transforms]
+    return tuple(json.loads(json.dumps(data)))
 
 
-@dataclass(frozen=True)
-class PadTo:
-    """Zeros after the last dimension up to a model's fixed widths; the inverse cuts them off."""
+def pipeline_of(contract: ActionContract) -> Pipeline:
+    """The transforms of a contract. ValueError, naming it, for one that is unknown, with wrong parameters, or that
+    does not fit the contract's numbers."""
+    steps: list[Transform] = []
+    for entry in contract.transforms:
+        given = {name: _tuples(value) for name, value in entry.items() if name != "name"}
+        kind = TRANSFORMS.get(str(entry.get("name")))
+        if kind is None:
+            raise ValueError(
+                f"action contract of {contract.robot!r}: transform {entry.get('name')!r} is unknown; known: "
+                f"{', '.join(TRANSFORMS)}"
+            )
+        try:
+            steps.append(kind(**given))
+        except (TypeError, ValueError) as error:
+            known = ", ".join(f.name for f in fields(kind))
+            raise ValueError(
+                f"action contract of {contract.robot!r}: transform {kind.__name__}: {error}; parameters: {known}"
+            ) from None
+    pipeline = Pipeline(tuple(steps))
+    try:
+        pipeline.dimensions(contract)
+    except ValueError as error:
+        raise ValueError(f"action contract of {contract.robot!r}: {error}") from None
+    return pipeline
 
-    state: int
-    action: int
-    state_width: int
-    action_width: int
 
-    def forward(self, sample: Sample) -> Sample:
-        def pad(array: np.ndarray, expected: int, width: int, name: str) -> np.ndarray:
-            if array.shape[-1] != expected or expected > width:
-                raise ValueError(
-                    f"padding: {name} has {array.shape[-1]} dimensions, expected {expected} <= {width}"
-                )
-            return np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, width - expected)])
-
-        out = {**sample, "state": pad(np.asarray(sample["state"]), self.state, self.state_width, "state")}
-        if "action" in sample:
-            out["action"] = pad(np.asarray(sample["action"]), self.action, self.action_width, "action")
-        return out
-
-    def inverse(self, sample: Sample) -> Sample:
-        out = {**sample, "state": sample["state"][..., : self.state]}
-        if "action" in sample:
-            out["action"] = sample["action"][..., : self.action]
-        return out
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 FURTHEST = 5.0
@@ -259,18 +198,24 @@ class Normalise:
 
     @classmethod
     def of(cls, contract: ActionContract, before: Pipeline | None = None) -> "Normalise":
-        """From a contract's own scheme and statistics.
+        """From a contract's own scheme and statistics. before: None: the contract's own transforms.
 
         ValueError where the contract is not normalised, or where its statistics were computed behind other
-        transforms than `before`.
+        transforms than `before`, or are of other lengths.
         """
         if contract.action_statistics is None or contract.state_statistics is None:
             raise ValueError(f"action contract of {contract.robot!r} has no statistics to normalise by")
-        expected = (before or Pipeline()).hash
-        for name, s in (("action", contract.action_statistics), ("state", contract.state_statistics)):
-            if s.pipeline != expected:
+        before = pipeline_of(contract) if before is None else before
+        state, action = before.dimensions(contract)
+        expected = before.hash
+        for name, s, dimensions in (
+            ("action", contract.action_statistics, action),
+            ("state", contract.state_statistics, state),
+        ):
+            if s.pipeline != expected or len(s.mean) != len(dimensions):
                 raise ValueError(
-                    f"{name} statistics were computed behind the transforms {s.pipeline}, not {expected}: "
+                    f"{name} statistics of {len(s.mean)} numbers were computed behind the transforms {s.pipeline}, not "
+                    f"of {len(dimensions)} behind {expected}: "
                     "compute them again on these transforms"
                 )
         scheme = contract.normalisation
@@ -279,8 +224,8 @@ class Normalise:
             return Normaliser.of(scheme, statistics, [f"{name} {d.name}" for d in dimensions], dimensions)
 
         return cls(
-            normaliser("state", contract.state, contract.state_statistics),
-            normaliser("action", contract.action, contract.action_statistics),
+            normaliser("state", state, contract.state_statistics),
+            normaliser("action", action, contract.action_statistics),
         )
 
     def forward(self, sample: Sample) -> Sample:
@@ -294,6 +239,9 @@ class Normalise:
         if "action" in sample:
             out["action"] = self.action.restore(sample["action"])
         return out
+
+    def dimensions(self, state: Dimensions, action: Dimensions) -> tuple[Dimensions, Dimensions]:
+        return state, action
 
 
 def compute_statistics(samples: Iterable[Sample], before: Pipeline | None = None) -> tuple[Statistics, Statistics]:

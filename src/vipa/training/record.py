@@ -1,7 +1,7 @@
 """run.json: what made a training's folder, and whether a run may go on in it."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ import vipa
 from vipa.data.spec import DataSpec
 from vipa.hand3d.dataset.reader import Hand3D
 from vipa.io.files import atomic_write
-from vipa.io.hashing import hash_files
+from vipa.io.hashing import digest, hash_files
 from vipa.io.json_log import differences
 from vipa.models.starts import start_hash
+from vipa.robots.known import find
 from vipa.training.checkpoints import last_step
 from vipa.training.runs import TrainRun
 
@@ -45,6 +46,8 @@ def record_of(run: TrainRun) -> dict[str, Any]:
 
 def data_hash(spec: DataSpec) -> str:
     """Of everything that a component reads. ValueError where it is not there."""
+    if spec.robot is not None:
+        return digest(find(spec.robot).contract().to_json() + data_hash(replace(spec, robot=None)))
     if spec.kind in ("hand3d_visual", "hand3d_action"):
         return Hand3D(spec.path).content_hash((spec.kind.removeprefix("hand3d_"), "frames"), spec.split)
     if spec.path.is_file():

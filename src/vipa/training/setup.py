@@ -1,6 +1,8 @@
 """From a TrainRun to what the loop needs: model, processor, data with its images, and what travels along."""
 
 import json
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,15 +15,18 @@ from vipa.data.kinds import open_component
 from vipa.data.mixture import Mixture, Share
 from vipa.hands.conventions import Conventions
 from vipa.io.hashing import network_content
-from vipa.models import ActionHeadConfig, FusionConfig, VipaForConditionalGeneration, VipaProcessor
+from vipa.models import FusionConfig, VipaForConditionalGeneration, VipaProcessor
+from vipa.models.fit import Embodiment, fit_action_head
 from vipa.models.packed_attention import PACKED_TURNS
 from vipa.models.packing import Packer
 from vipa.models.starts import load_start
-from vipa.robots.contract import CONTRACT, ActionContract
+from vipa.robots.contract import ActionContract, contract_name
 from vipa.training.parts import add_lora, cast, compile_regions, freeze_all_but, hold, merge_lora, recompute
 from vipa.training.processes import Processes
 from vipa.training.record import data_hash
 from vipa.training.runs import TrainRun
+
+log = logging.getLogger(__name__)
 
 TOKENS = "encoder_tokens"
 """Folder below a run's `out`."""
@@ -39,6 +44,7 @@ class Built:
     extras: dict[str, Any]
     adapters: Any
     dtype: torch.dtype
+    embodiments: tuple[Embodiment, ...] = ()
 
 
 def build(run: TrainRun, team: Processes) -> Built:
@@ -51,12 +57,16 @@ def build(run: TrainRun, team: Processes) -> Built:
     components: list[Component] = []
     for spec in (*run.data, *run.validation):
         component = open_component(spec, packer, model.lm_head.in_features)
-        if isinstance(component, Demonstrations):
-            contract = component.contract
-            extras[CONTRACT] = json.loads(contract.to_json())
-            _fit_action_head(model, contract)
         _learn_conventions(model, component, run.start)
         components.append(component)
+    demonstrations = [c for c in components[: len(run.data)] if isinstance(c, Demonstrations)]
+    contracts = _contracts(demonstrations)
+    embodiments = tuple(component.embodiment for component in demonstrations)
+    if embodiments:
+        for line in fit_action_head(model, embodiments, run.seed):
+            log.warning("%s", line)
+    for robot, contract in contracts.items():
+        extras[contract_name(robot, list(contracts))] = json.loads(contract.to_json())
     adapters = _prepare(run, model, team.device)
     model.set_attn_implementation({"text_config": PACKED_TURNS})
     if run.recompute:
@@ -67,7 +77,7 @@ def build(run: TrainRun, team: Processes) -> Built:
     learned, held_out = fed[: len(run.data)], fed[len(run.data) :]
     mixture = Mixture(learned, run.seed, Share(team.rank, team.world, run.accumulate))
     validation = Mixture(held_out, run.seed, Share(team.rank, team.world)) if held_out else None
-    return Built(model, processor, mixture, validation, extras, adapters, dtype)
+    return Built(model, processor, mixture, validation, extras, adapters, dtype, embodiments)
 
 
 def _start(run: TrainRun) -> tuple[VipaForConditionalGeneration, VipaProcessor]:
@@ -89,6 +99,8 @@ def finish(run: TrainRun, built: Built, learned: dict[str, torch.Tensor] | None)
     model, adapters = built.model, built.adapters
     if learned is not None:
         model, _ = _start(run)
+        if built.embodiments:
+            fit_action_head(model, built.embodiments, run.seed)
         adapters = _prepare(run, model, torch.device("cpu"))
         model.config.conventions = built.model.config.conventions
         with torch.no_grad():
@@ -150,15 +162,14 @@ def _learn_conventions(model: VipaForConditionalGeneration, component: Component
     config.conventions = learned.filled(taught).to_json()
 
 
-def _fit_action_head(model: VipaForConditionalGeneration, contract: ActionContract) -> None:
-    """ValueError where the model's action head is of another shape than the contract."""
-    action = model.config.action_config
-    if not isinstance(action, ActionHeadConfig):
-        raise ValueError("this model has no action head: start stage 3 from a model made with one (docs/model.md)")
-    expected = [len(contract.state), len(contract.action)]
-    have = (action.embodiments or {}).get(contract.robot)
-    if have != expected or action.horizon != contract.horizon:
-        raise ValueError(
-            f"action head: the demonstrations are of {contract.robot!r} with state and action lengths {expected} "
-            f"and horizon {contract.horizon}; the model has {action.embodiments} and horizon {action.horizon}"
-        )
+def _contracts(components: Sequence[Demonstrations]) -> dict[str, ActionContract]:
+    """Robot -> contract of these data sets. ValueError where two of one robot are normalised differently."""
+    found: dict[str, ActionContract] = {}
+    for component in components:
+        contract = component.contract
+        if found.setdefault(contract.robot, contract) != contract:
+            raise ValueError(
+                f"data {component.spec.path}: another contract or other statistics of {contract.robot!r} than the data "
+                "set before it; put their episodes into one folder, or give them two names"
+            )
+    return found

@@ -1,10 +1,11 @@
 """Robots: modules here, and entry points of the group `vipa.robots` (`vipa robots`)."""
 
+import importlib.util
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 from vipa.io.plugins import Plugins
-from vipa.robots.contract import ActionContract
+from vipa.robots.contract import ActionContract, Dimension, Mode, Unit
 from vipa.robots.episodes import EpisodeSet, write_episode
 
 
@@ -23,6 +24,29 @@ class Robot(Protocol):
 
 
 ROBOTS = Plugins("robot", "vipa.robots.known", "vipa.robots")
+
+
+def dimensions(names: str, unit: Unit, mode: Mode = "absolute", scale: float = 1.0) -> tuple[Dimension, ...]:
+    """Of names with spaces between them."""
+    return tuple(Dimension(name, unit, mode, scale) for name in names.split())
+
+
+def find(name: str) -> Robot:
+    """A known robot, or the one of your own .py file, which is run. ValueError where there is none."""
+    path = Path(name)
+    if path.suffix != ".py":
+        return ROBOTS.load(name)
+    if not path.is_file():
+        raise ValueError(f"{name}: no such file")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if missing := [part for part in ("contract", "read") if not hasattr(module, part)]:
+        raise ValueError(
+            f"{name}: no function {' and no '.join(missing)}; `vipa robots template` writes such a file"
+        )
+    return cast(Robot, module)
 
 
 def convert(robot: Robot, root: Path, out: Path) -> int:

@@ -7,13 +7,33 @@ from vipa.data.spec import DataSpec
 from vipa.training.runs import STAGE3_PARTS, Preset, TrainRun, as_nano, on_gpus, start_of
 
 
-def make(data: Path, out: Path, preset: Preset = "nano", start: str | None = None) -> TrainRun:
-    """The run of a preset. data: robot demonstrations. start: as of `TrainRun`; left out, nano after stage 2."""
+def make(
+    data: tuple[Path, ...],
+    out: Path,
+    preset: Preset = "nano",
+    start: str | None = None,
+    robot: tuple[str, ...] = (),
+) -> TrainRun:
+    """The run of a preset. data: robot demonstrations, of one robot or several. robot: whose files read them, one for
+    each folder (`vipa robots list`); left out, the folders say themselves what their numbers mean. start: as of
+    `TrainRun`; left out, nano after stage 2. The action head is fitted to the robots."""
+    folders = (data,) if isinstance(data, Path) else tuple(data)
+    robots = (robot,) if isinstance(robot, str) else tuple(robot)
+    if robots and len(robots) != len(folders):
+        raise ValueError(f"stage3: {len(folders)} folders of data and {len(robots)} robots; name one for each")
+
+    def specs(batch: int, noise_draws: int) -> tuple[DataSpec, ...]:
+        share = 1 / len(folders)
+        return tuple(
+            DataSpec("episodes", path, max(1, round(batch * share)), share, noise_draws=noise_draws, robot=name)
+            for path, name in zip(folders, robots or [None] * len(folders))
+        )
+
     run = TrainRun(
         name="stage3",
         start=start or start_of(preset, "stage2"),
         out=out,
-        data=(DataSpec("episodes", data, batch=128, noise_draws=1),),
+        data=specs(128, 1),
         trained=STAGE3_PARTS,
         steps=30_000,
         learning_rate=5e-5,
@@ -21,6 +41,5 @@ def make(data: Path, out: Path, preset: Preset = "nano", start: str | None = Non
         warmup=0.05,
     )
     if preset == "nano":
-        spec = DataSpec("episodes", data, batch=32, noise_draws=8)
-        run = replace(as_nano(run), data=(spec,), steps=2_200, learning_rate=5e-4)
+        run = replace(as_nano(run), data=specs(32, 8), steps=2_200, learning_rate=5e-4)
     return on_gpus(run, preset)
