@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from vipa.clips.camera_motion import CameraMotion
 from vipa.clips.clip import Clip
+from vipa.clips.inventory import Inventory, Poses, what_is_there
 from vipa.hand3d.config import AnnotateConfig
 from vipa.hand3d.estimators.base import Estimators, sample_frames
 from vipa.hand3d.estimators.pointmaps import AnyMaps
@@ -27,9 +29,10 @@ class Draft:
     relations, motions: rows of the tables `visual` and `action`, and counts of what was left out, by reason.
     """
 
-    clip: Clip  # as its source gives it; with contacts, from that stage on; with texts, from `words` on
+    clip: Clip  # as its source gives it; with a still camera's poses, contacts and texts from their stages on
     config: AnnotateConfig
     estimators: Estimators
+    camera: CameraMotion | None = None  # as its pictures show it, where the clip did not say
     names: list[str] = field(default_factory=list)  # of objects
     maps: Callable[[], AnyMaps | None] = lambda: None  # of the sampled frames; read where they are needed
     scale: ScaleEstimate | None = None  # None where there is no point map
@@ -71,6 +74,16 @@ class Draft:
         """What the stage `objects` found."""
         assert self.geometry is not None
         return self.geometry
+
+    def inventory(self, questions: dict[str, int] | None = None) -> Inventory:
+        """What the clip brought and what was found of it so far."""
+        poses: Poses = ""
+        found = None if self.geometry is None else self.geometry.T_world_camera
+        if found is not None:
+            poses = "places" if np.isfinite(found[:, :3, 3]).any() else "turns"
+        maps = self.config.points.estimator if self.estimators.points.cached else None
+        located = None if self.geometry is None else len(self.geometry.objects)
+        return what_is_there(self.clip, poses, maps, located, questions)
 
     @property
     def notes(self) -> dict[str, str]:
