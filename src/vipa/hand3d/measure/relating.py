@@ -25,6 +25,7 @@ class ClipGeometry:
     """Where everything is that the sampled frames show.
 
     T_world_camera: metres; None where camera poses are unknown; places are NaN where only rotations are known.
+    distance_error: share of a hand's distance from which on its movements are believed (`trackers.distance_error`).
     turn_error: radians that the turn between two samples is off by at most, in 95 % of all cases; None where poses
     are believed as they are.
     """
@@ -34,6 +35,7 @@ class ClipGeometry:
     objects: tuple[LocatedObject, ...]
     hands: tuple[LocatedHand, ...]
     turn_error: Float[np.ndarray, "n n"] | None = None
+    distance_error: float = 0.0
 
     def turned(self, start: int, end: int) -> bool:
         """Whether the turn between two samples is known."""
@@ -131,7 +133,7 @@ def task_completions(clip: Clip, geometry: ClipGeometry, config: RelationsConfig
                     continue
                 R_first_world = geometry.T_world_camera[start, :3, :3].T
                 displacement = R_first_world @ (wrist_world[goal.frame] - wrist_world[frame])
-                if np.linalg.norm(displacement) < config.goals.away:
+                if np.linalg.norm(displacement) < max(config.goals.away, geometry.distance_error * wrists[end, 2]):
                     continue
                 relation = Relation(
                     "task_completion",
@@ -162,7 +164,8 @@ def hand_movements(clip: Clip, geometry: ClipGeometry, config: RelationsConfig) 
             first, last = int(geometry.frames[start]), int(geometry.frames[end])
             if not np.isfinite(displacement).all() or hand.path.stretch[first] != hand.path.stretch[last]:
                 continue
-            if np.linalg.norm(displacement) < config.least_hand_movement:
+            least = max(config.least_hand_movement, geometry.distance_error * wrists[[start, end], 2].max())
+            if np.linalg.norm(displacement) < least:
                 continue
             relation = Relation("hand_movement", displacement, hand.side, gamma=config.gamma)
             confidence = float(min(hand.confidence[start], hand.confidence[end]))
@@ -182,7 +185,7 @@ def camera_movements(clip: Clip, geometry: ClipGeometry, config: RelationsConfig
             continue  # of their places, NaN where only rotations were measured, no movement is asked
         least = config.least_camera_rotation
         if geometry.turn_error is not None:
-            least = max(least, float(geometry.turn_error[start, end]))
+            least = max(least, 2 * float(geometry.turn_error[start, end]))
         frames = int(geometry.frames[start]), int(geometry.frames[end])
         turn = CameraMovement.between(*poses, "rotation", config.gamma)
         if np.radians(turn.degrees) >= least:

@@ -12,11 +12,13 @@ from jaxtyping import Int
 from vipa.clips.camera_motion import CameraMotion
 from vipa.clips.clip import Clip
 from vipa.clips.inventory import Inventory, Poses, what_is_there
+from vipa.clips.raw_video import TRACKED
 from vipa.hand3d.config import AnnotateConfig
 from vipa.hand3d.estimators.base import Estimators, sample_frames
 from vipa.hand3d.estimators.pointmaps import AnyMaps
 from vipa.hand3d.measure.calibration import ScaleEstimate
 from vipa.hand3d.measure.relating import ClipGeometry
+from vipa.hands.trackers import distance_error
 
 KEPT = "template; "
 """Begins the `wording` of a question that was to be reworded and kept its template; the reason follows."""
@@ -53,6 +55,12 @@ class Draft:
     def frames(self) -> Int[np.ndarray, "n"]:
         """Indices of the sampled frames."""
         return sample_frames(self.clip, self.config.frames.rate)
+
+    @property
+    def distance_error(self) -> float:
+        """Of hands that a tracker placed, as a share of their distance; 0 of others."""
+        said = self.clip.notes.get("hands", "")
+        return distance_error(said.removeprefix(TRACKED)) if said.startswith(TRACKED) else 0.0
 
     @property
     def unplaced(self) -> list[str]:

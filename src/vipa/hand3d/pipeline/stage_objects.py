@@ -58,7 +58,9 @@ def take(draft: Draft, output: StageOutput | None) -> None:
         )
         for hand in clip.hands
     )
-    draft.geometry = ClipGeometry(draft.frames, a.get("poses"), objects, hands, a.get("turn_error"))
+    draft.geometry = ClipGeometry(
+        draft.frames, a.get("poses"), objects, hands, a.get("turn_error"), draft.distance_error
+    )
     if why := refused_poses(draft):
         draft.clip = replace(clip, notes=clip.notes | {"camera poses": why})
 

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from vipa.clips.clip import Clip
+from vipa.clips.raw_video import TRACKED
 from vipa.hand3d.config import AnnotateConfig
 from vipa.hand3d.estimators.base import Estimators, content_at
 from vipa.hand3d.pipeline import (
@@ -115,9 +116,12 @@ STAGES = (
 
 def stage_keys(clip: Clip, config: AnnotateConfig, estimators: Estimators) -> dict[str, str]:
     """What each stage's file must have been made from. Networks count by their content, not by where it lies; of the
-    clip everything, the files of its pictures and depth images included, but its notes, which no stage reads."""
+    clip everything, the files of its pictures and depth images included, but its notes, of which
+    stages read only who tracked its hands."""
     keys: dict[str, str] = {}
     fingerprint = content_of(replace(clip, notes={}))
+    if clip.notes.get("hands", "").startswith(TRACKED):
+        fingerprint += clip.notes["hands"]
     for stage in STAGES:
         if not stage.concerns(clip):
             continue
