@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from vipa import cli
+from vipa.clips.clip import Clip
 from vipa.clips.example import example_clip
 from vipa.clips.sources.folder import read_clips
 from vipa.clips.video import VideoFrames
@@ -41,7 +42,9 @@ def film_of_turns(path: Path, R_world_camera: np.ndarray, rate: int = 5, size=(3
     import cv2
 
     rng, K = np.random.default_rng(0), Intrinsics.from_fov(np.radians(FOV), *size, "estimated").matrix
-    wall = cv2.GaussianBlur(cv2.resize(rng.integers(0, 255, (45, 60, 3), np.uint8), (1600, 1200)), (0, 0), 1.5)
+    wall = cv2.GaussianBlur(
+        cv2.resize(rng.integers(0, 255, (45, 60, 3), np.uint8), dsize=(1600, 1200)), (0, 0), sigmaX=1.5
+    )
     wall_K = Intrinsics.from_fov(np.radians(110.0), 1600, 1200, "estimated").matrix
     frames = [
         cv2.warpPerspective(wall, K @ R.T @ np.linalg.inv(wall_K), size, flags=cv2.INTER_LINEAR)
@@ -344,6 +347,7 @@ def test_what_a_folder_has_is_read_without_measuring(tmp_path, monkeypatch):
     monkeypatch.setattr(mediapipe, "installed", lambda: False)
     write_video(tmp_path / "grey.mp4", np.full((10, 48, 64, 3), 90, np.uint8), 10)
     (clip,) = read_clips(tmp_path)
+    assert isinstance(clip, Clip)
     assert clip.T_world_camera is None
     assert "camera" not in clip.notes
     assert stage_camera.unknown(clip)
