@@ -14,7 +14,8 @@ def main(args: list[str]) -> None:
 
     def annotate(
         source: Annotated[str, Positional],
-        root: Annotated[Path, Positional],
+        root: Annotated[Path | None, Positional] = None,
+        *,
         out: Path,
         engine: str = "local",
         workers: int = 1,
@@ -23,13 +24,15 @@ def main(args: list[str]) -> None:
     ) -> None:
         """Annotates every clip of a source into the data set at `out`. A second run continues the first.
 
-        source: name of a source (`vipa sources` lists them). root: folder that holds its files. out: folder of the
+        source: a video or a folder of videos of your own (docs/your-video.md); or, before root, the name of a source
+        (`vipa sources` lists them). root: folder that holds its files. out: folder of the
         data set; clips that cannot be used are in its report.json with the reason.
         engine: local, or ray with so many workers.
         """
         from vipa.hand3d.pipeline.annotate import annotate_source
         from vipa.io.progress import counter
 
+        source, root = source_and_root(source, root)
         with counter("annotating", "clips") as count:
             report = annotate_source(
                 source, root, out, config, lambda clip: count(clip.clip_id), options, engine, workers
@@ -39,3 +42,18 @@ def main(args: list[str]) -> None:
             raise ValueError(f"no clip of {root} could be used; {out}/report.json has the reasons")
 
     tyro.cli(annotate, args=args, prog="vipa annotate")
+
+
+def source_and_root(source: str, root: Path | None) -> tuple[str, Path]:
+    """A path alone is of the source `folder`. ValueError where it is neither a path nor, with a root, a source."""
+    from vipa.clips.sources import source_names
+
+    if root is not None:
+        return source, root
+    if source in source_names():
+        raise ValueError(
+            f"{source} is a source: say where its files are, vipa annotate {source} FOLDER --out DATA"
+        )
+    if not Path(source).exists():
+        raise ValueError(f"{source}: no such file or folder; give a video, a folder of videos, or SOURCE FOLDER")
+    return "folder", Path(source)

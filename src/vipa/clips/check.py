@@ -11,8 +11,9 @@ from PIL import Image
 
 from vipa.clips.clip import Clip, ClipError, Hand
 from vipa.clips.drawing import Canvas
+from vipa.clips.inventory import Inventory, inventory_text, what_is_there
 from vipa.clips.reading import in_view
-from vipa.clips.sources import NO_OPTIONS, SourceOptions, read_source
+from vipa.clips.sources import NO_OPTIONS, SourceOptions, is_own_video, read_source
 from vipa.geometry import project, transform
 from vipa.hands.anatomy import shape_of
 
@@ -55,6 +56,7 @@ class SourceReport:
     errors: tuple[ClipError, ...]
     missing: dict[str, int]  # part -> clips without it
     sheet: Path | None
+    inventories: tuple[Inventory, ...] = ()
 
     @property
     def problems(self) -> list[tuple[str, str]]:
@@ -83,6 +85,8 @@ class SourceReport:
                 f"{without} of {len(self.clips)} clips have no hands: their joints, sides and camera were not checked. "
                 "Hands of raw video come from a tracker (--tracker, --hands)"
             )
+        if self.inventories:
+            lines += ["what is there:", inventory_text(self.inventories)]
         return "\n".join(lines)
 
 
@@ -100,6 +104,7 @@ def check_source(
     Errors as in `Source.read_clips`: for the root only; a clip's problem is in the report.
     """
     checks, errors, tiles = [], [], []
+    inventories: list[Inventory] = []
     missing: Counter[str] = Counter()
     for clip in islice(read_source(name, root, options), limit):
         if isinstance(clip, ClipError):
@@ -108,10 +113,12 @@ def check_source(
         check, tile = check_clip(clip, picture=sheet is not None and len(tiles) < pictures)
         checks.append(check)
         missing.update(_missing(clip))
+        if is_own_video(name):
+            inventories.append(what_is_there(clip))
         if tile is not None:
             tiles.append(tile)
     written = _write_sheet(tiles, sheet) if sheet is not None and tiles else None
-    return SourceReport(name, Path(root), tuple(checks), tuple(errors), dict(missing), written)
+    return SourceReport(name, Path(root), tuple(checks), tuple(errors), dict(missing), written, tuple(inventories))
 
 
 def check_clip(clip: Clip, *, picture: bool = False) -> tuple[ClipCheck, Image.Image | None]:

@@ -102,6 +102,9 @@ def tracker_of(options: SourceOptions) -> str | None:
     return "mediapipe" if mediapipe.installed() else None
 
 
+TRACKED = "tracked by "
+"""Begins a clip's note on hands that a tracker placed; its name follows."""
+
 NO_TRACKER = f"none: no tracker is named (--tracker, --hands), and MediaPipe is missing: {mediapipe.INSTALL}"
 
 

@@ -50,7 +50,6 @@ class Built:
 def build(run: TrainRun, team: Processes) -> Built:
     """ValueError where data and model do not fit."""
     model, processor = _start(run)
-    model, processor = _start(run)
     dtype = model.dtype
     packer = Packer(processor)
     extras: dict[str, Any] = {}

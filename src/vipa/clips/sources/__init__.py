@@ -74,7 +74,8 @@ class Source(Protocol):
     """What a source module provides.
 
     LICENCE: of the data. DOWNLOAD: what to get and where from. LAYOUT: the expected folder, as a tree. A source that
-    reads options has also OPTIONS, the names of the fields of `SourceOptions` that it reads.
+    reads options has also OPTIONS, the names of the fields of `SourceOptions` that it reads; one of a user's own videos
+    has OWN_VIDEO = True: where a clip comes without poses, its camera's motion is measured.
     """
 
     LICENCE: str
@@ -97,6 +98,11 @@ def source_names() -> list[str]:
 def load_source(name: str) -> Source:
     """The module of a source. ValueError naming the known ones."""
     return SOURCES.load(name)
+
+
+def is_own_video(name: str) -> bool:
+    """Whether a source's clips are a user's own videos, of whose cameras nothing is known: it says so by OWN_VIDEO."""
+    return name in source_names() and bool(getattr(load_source(name), "OWN_VIDEO", False))
 
 
 def options_of(source: Source) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from vipa.clips.depth import DepthImages, depth_images
 from vipa.clips.landmarks import LandmarkFinder
 from vipa.clips.raw_video import (
     NO_TRACKER,
+    TRACKED,
     VIDEO_SUFFIXES,
     camera_of,
     landmark_finder,
@@ -25,6 +26,7 @@ from vipa.hands.skeleton import SIDES
 from vipa.io.json_files import read_json
 
 OPTIONS = ("fov_degrees", "tracker", "hands", "seconds", "cache")
+OWN_VIDEO = True
 LICENCE = "yours: 'licence' in the sidecar"
 DOWNLOAD = "nothing: your own videos"
 LAYOUT = """\
@@ -98,7 +100,8 @@ def _read(
     hands = _hands(arrays, n)
     if not hands:
         hands = tracked_hands(name, path, video, intrinsics, options, not shared, finder)
-        notes |= {"hands": NO_TRACKER} if tracker_of(options) is None else {}
+        tracker = tracker_of(options)
+        notes["hands"] = NO_TRACKER if tracker is None else f"{TRACKED}{tracker}"
     clip = Clip(
         id=name,
         source="folder",

@@ -96,7 +96,7 @@ class Elsewhere:
     def of(cls, points: PointMapEstimator, config: AnnotateConfig) -> "Elsewhere":
         return cls(content_at(points, config.points.weights), points.cached, points.metric)
 
-    def __call__(self, *given: object) -> Any:
+    def __call__(self, *given: Any, **named: Any) -> Any:
         raise RuntimeError("this network is held by another process, which should have left its result in a file")
 
 

@@ -37,9 +37,12 @@ class Motion:
     outside: float
 
 
-def find_motions(clip: Clip, config: MotionConfig, hands: HandsConfig) -> tuple[list[Motion], dict[str, int]]:
+def find_motions(
+    clip: Clip, config: MotionConfig, hands: HandsConfig, distance_error: float = 0.0
+) -> tuple[list[Motion], dict[str, int]]:
     """Significant motions under each text, and counts of what was left out, by reason.
 
+    distance_error: share of a hand's distance within which it is taken for still (`trackers.distance_error`).
     The observation image shows each hand whose motion is told, and the wrist is believed all along (see `wrists`).
     """
     if clip.T_world_camera is None:
@@ -74,8 +77,9 @@ def find_motions(clip: Clip, config: MotionConfig, hands: HandsConfig) -> tuple[
             counts[_why_not(acting, frames.index(frame))] += 1
             continue
         moved = max(np.linalg.norm(future[s] - past[s][-1], axis=-1).max() for s in future)
+        least = max(config.least_movement, *(distance_error * past[s][-1, 2] for s in future))
         outside = float(np.mean([config.codec.outside(future[s]) for s in future]))
-        if moved < config.least_movement:
+        if moved < least:
             counts["still"] += 1
         elif outside > config.most_outside:
             counts["outside"] += 1

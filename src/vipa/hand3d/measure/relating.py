@@ -25,12 +25,23 @@ class ClipGeometry:
     """Where everything is that the sampled frames show.
 
     T_world_camera: metres; None where camera poses are unknown; places are NaN where only rotations are known.
+    distance_error: share of a hand's distance from which on its movements are believed (`trackers.distance_error`).
+    turn_error: radians that the turn between two samples is off by at most, in 95 % of all cases; None where poses
+    are believed as they are.
     """
 
     frames: Int[np.ndarray, "n"]
     T_world_camera: Float[np.ndarray, "n 4 4"] | None
     objects: tuple[LocatedObject, ...]
     hands: tuple[LocatedHand, ...]
+    turn_error: Float[np.ndarray, "n n"] | None = None
+    distance_error: float = 0.0
+
+    def turned(self, start: int, end: int) -> bool:
+        """Whether the turn between two samples is known."""
+        return self.T_world_camera is not None and bool(
+            np.isfinite(self.T_world_camera[[start, end], :3, :3]).all()
+        )
 
 
 @dataclass(frozen=True)
@@ -122,7 +133,7 @@ def task_completions(clip: Clip, geometry: ClipGeometry, config: RelationsConfig
                     continue
                 R_first_world = geometry.T_world_camera[start, :3, :3].T
                 displacement = R_first_world @ (wrist_world[goal.frame] - wrist_world[frame])
-                if np.linalg.norm(displacement) < config.goals.away:
+                if np.linalg.norm(displacement) < max(config.goals.away, geometry.distance_error * wrists[end, 2]):
                     continue
                 relation = Relation(
                     "task_completion",
@@ -153,7 +164,8 @@ def hand_movements(clip: Clip, geometry: ClipGeometry, config: RelationsConfig) 
             first, last = int(geometry.frames[start]), int(geometry.frames[end])
             if not np.isfinite(displacement).all() or hand.path.stretch[first] != hand.path.stretch[last]:
                 continue
-            if np.linalg.norm(displacement) < config.least_hand_movement:
+            least = max(config.least_hand_movement, geometry.distance_error * wrists[[start, end], 2].max())
+            if np.linalg.norm(displacement) < least:
                 continue
             relation = Relation("hand_movement", displacement, hand.side, gamma=config.gamma)
             confidence = float(min(hand.confidence[start], hand.confidence[end]))
@@ -169,11 +181,14 @@ def camera_movements(clip: Clip, geometry: ClipGeometry, config: RelationsConfig
     for end in range(1, len(geometry.frames)):
         start = end - _draw(clip, end, "camera", min(config.window - 1, end))
         poses = geometry.T_world_camera[start], geometry.T_world_camera[end]
-        if not np.isfinite([pose[:3, :3] for pose in poses]).all():
+        if not geometry.turned(start, end):
             continue  # of their places, NaN where only rotations were measured, no movement is asked
+        least = config.least_camera_rotation
+        if geometry.turn_error is not None:
+            least = max(least, 2 * float(geometry.turn_error[start, end]))
         frames = int(geometry.frames[start]), int(geometry.frames[end])
         turn = CameraMovement.between(*poses, "rotation", config.gamma)
-        if np.radians(turn.degrees) >= config.least_camera_rotation:
+        if np.radians(turn.degrees) >= least:
             found.append(Found(turn, frames, None, None))
         if turn.distance >= config.least_camera_movement:
             move = CameraMovement.between(*poses, "translation", config.gamma)
@@ -206,7 +221,8 @@ def _window_start(
     if geometry.T_world_camera is None or config.window < 2:
         return end  # without camera poses only the frame itself is in its own camera
     start = end + 1 - _draw(clip, end, f"{config.seed} {what}", min(config.window, end + 1))
-    unseen = np.flatnonzero(~seen[start:end])
+    turned = np.array([geometry.turned(i, end) for i in range(start, end)], bool)
+    unseen = np.flatnonzero(~(seen[start:end] & turned))
     return start if not len(unseen) else start + int(unseen[-1]) + 1
 
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from vipa.clips.clip import Clip, ClipError
+from vipa.clips.inventory import Inventory, inventory_text
 from vipa.clips.reading import distinct
 from vipa.clips.sources import NO_OPTIONS, SourceOptions, load_source, options_of, read_source
 from vipa.hand3d.config import AnnotateConfig
@@ -41,6 +42,7 @@ class Report:
     num_frames: int
     left_out: dict[str, dict[str, int]] = field(default_factory=dict)
     config: dict = field(default_factory=dict)
+    videos: tuple[Inventory, ...] = ()  # of a user's own: what each has and lacks
 
     def summary(self) -> str:
         """A few lines for a person."""
@@ -56,6 +58,8 @@ class Report:
         for what, counts in self.left_out.items():
             if counts:
                 lines.append(f"  left out of {what}: {', '.join(f'{why} {n}' for why, n in counts.items())}")
+        if self.videos:
+            lines.append(inventory_text(self.videos))
         return "\n".join(lines)
 
 
@@ -158,6 +162,7 @@ def finish(out: Path, config: AnnotateConfig, reports: list[ClipReport], started
         num_frames=sum(r.num_frames for r in reports),
         left_out={what: dict(counts.most_common()) for what, counts in without.items()},
         config=json.loads(config.to_json()),
+        videos=tuple(r.inventory for r in reports if r.inventory is not None),
     )
     atomic_write(out / "report.json", json.dumps(asdict(result), indent=1))
     write_card(out)  # it says what the report counts

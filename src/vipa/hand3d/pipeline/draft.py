@@ -9,12 +9,16 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from vipa.clips.camera_motion import CameraMotion
 from vipa.clips.clip import Clip
+from vipa.clips.inventory import Inventory, Poses, what_is_there
+from vipa.clips.raw_video import TRACKED
 from vipa.hand3d.config import AnnotateConfig
 from vipa.hand3d.estimators.base import Estimators, sample_frames
 from vipa.hand3d.estimators.pointmaps import AnyMaps
 from vipa.hand3d.measure.calibration import ScaleEstimate
 from vipa.hand3d.measure.relating import ClipGeometry
+from vipa.hands.trackers import distance_error
 
 KEPT = "template; "
 """Begins the `wording` of a question that was to be reworded and kept its template; the reason follows."""
@@ -27,9 +31,10 @@ class Draft:
     relations, motions: rows of the tables `visual` and `action`, and counts of what was left out, by reason.
     """
 
-    clip: Clip  # as its source gives it; with contacts, from that stage on; with texts, from `words` on
+    clip: Clip  # as its source gives it; with a still camera's poses, contacts and texts from their stages on
     config: AnnotateConfig
     estimators: Estimators
+    camera: CameraMotion | None = None  # as its pictures show it, where the clip did not say
     names: list[str] = field(default_factory=list)  # of objects
     maps: Callable[[], AnyMaps | None] = lambda: None  # of the sampled frames; read where they are needed
     scale: ScaleEstimate | None = None  # None where there is no point map
@@ -52,6 +57,12 @@ class Draft:
         return sample_frames(self.clip, self.config.frames.rate)
 
     @property
+    def distance_error(self) -> float:
+        """Of hands that a tracker placed, as a share of their distance; 0 of others."""
+        said = self.clip.notes.get("hands", "")
+        return distance_error(said.removeprefix(TRACKED)) if said.startswith(TRACKED) else 0.0
+
+    @property
     def unplaced(self) -> list[str]:
         """Names of the objects to be located by the point map."""
         positions, known = self.config.objects.positions, set()
@@ -71,6 +82,16 @@ class Draft:
         """What the stage `objects` found."""
         assert self.geometry is not None
         return self.geometry
+
+    def inventory(self, questions: dict[str, int] | None = None) -> Inventory:
+        """What the clip brought and what was found of it so far."""
+        poses: Poses = ""
+        found = None if self.geometry is None else self.geometry.T_world_camera
+        if found is not None:
+            poses = "places" if np.isfinite(found[:, :3, 3]).any() else "turns"
+        maps = self.config.points.estimator if self.estimators.points.cached else None
+        located = None if self.geometry is None else len(self.geometry.objects)
+        return what_is_there(self.clip, poses, maps, located, questions)
 
     @property
     def notes(self) -> dict[str, str]:

@@ -79,10 +79,12 @@ class Shown:
     @property
     def pose(self) -> np.ndarray | None:
         """(16,) camera to world."""
-        poses = self.draft.placed.T_world_camera
+        poses, row = self.draft.placed.T_world_camera, self.i
         if self.draft.clip.T_world_camera is not None:
-            return self.draft.clip.T_world_camera[self.frame].ravel()
-        return None if poses is None or self.i is None else poses[self.i].ravel()
+            poses, row = self.draft.clip.T_world_camera, self.frame
+        if poses is None or row is None or not np.isfinite(poses[row]).all():
+            return None  # also where only the turn is known
+        return poses[row].ravel()
 
     def joints(self, side: Side) -> np.ndarray | None:
         """(63,) of the hand of this side."""

@@ -12,7 +12,7 @@ from vipa.io.store import StageOutput
 def make(draft: Draft) -> StageOutput:
     """rows of the table `action`, all but split, version and configuration; counts of what was left out."""
     config, rows = draft.config.motion, []
-    motions, counts = find_motions(draft.clip, config, draft.config.hands)
+    motions, counts = find_motions(draft.clip, config, draft.config.hands, draft.distance_error)
     for motion in motions:
         for task in config.tasks:
             worded = motion_task(motion, task, config.codec, motion_seed(draft.clip, motion, task, config.seed))

@@ -1,5 +1,7 @@
 """Stage `objects`: camera poses, objects and hands at the sampled frames, in metres."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from vipa.hand3d.measure.localise import locate_objects
@@ -8,6 +10,7 @@ from vipa.hand3d.measure.relating import ClipGeometry
 from vipa.hand3d.measure.visibility import Sight
 from vipa.hand3d.measure.wrists import LocatedHand, locate_hands, wrist_path
 from vipa.hand3d.pipeline.draft import Draft
+from vipa.hand3d.pipeline.stage_camera import disagrees
 from vipa.io.store import StageOutput
 
 MAP_ERROR = 0.05
@@ -16,9 +19,10 @@ MAP_ERROR = 0.05
 
 def make(draft: Draft) -> StageOutput:
     """name, method and extent of each object; arrays of objects by number, of hands by side; poses, where known."""
-    poses, sight = camera_poses(draft), sight_of(draft)
+    (poses, error), sight = camera_poses(draft), sight_of(draft)
     objects = located_objects(draft, poses, sight)
     arrays: dict[str, np.ndarray] = {} if poses is None else {"poses": poses}
+    arrays |= {} if error is None else {"turn_error": error}
     for i, thing in enumerate(objects):
         arrays |= {f"{i}_centres": thing.centres, f"{i}_boxes": thing.boxes, f"{i}_confidence": thing.confidence}
     for hand in locate_hands(draft.clip, sight, draft.config.hands):
@@ -54,20 +58,37 @@ def take(draft: Draft, output: StageOutput | None) -> None:
         )
         for hand in clip.hands
     )
-    draft.geometry = ClipGeometry(draft.frames, a.get("poses"), objects, hands)
+    draft.geometry = ClipGeometry(
+        draft.frames, a.get("poses"), objects, hands, a.get("turn_error"), draft.distance_error
+    )
+    if why := refused_poses(draft):
+        draft.clip = replace(clip, notes=clip.notes | {"camera poses": why})
 
 
-def camera_poses(draft: Draft) -> np.ndarray | None:
-    """The clip's at the sampled frames, else those that came with the point map, in metres."""
+def camera_poses(draft: Draft) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """(poses at the sampled frames, errors of the turns between them, where the pictures say them): the clip's, else
+    those that came with the point map, in metres, else turns alone, as the pictures show them."""
     if draft.clip.T_world_camera is not None:
-        return draft.clip.T_world_camera[draft.frames]
+        return draft.clip.T_world_camera[draft.frames], None
     maps = draft.maps()
-    if maps is None or maps.T_world_camera is None:
+    if maps is not None and maps.T_world_camera is not None and not refused_poses(draft):
+        assert draft.scale is not None
+        poses = maps.T_world_camera.copy()
+        poses[:, :3, 3] *= draft.scale.scale
+        return poses, None
+    camera = draft.camera
+    if camera is None or not camera.moving:
+        return None, None
+    rows = np.searchsorted(camera.frames, draft.frames)
+    return camera.poses(draft.frames.tolist()), camera.error[np.ix_(rows, rows)]
+
+
+def refused_poses(draft: Draft) -> str | None:
+    """Why the poses that came with the point map are not used: the pictures show that the camera turned otherwise."""
+    if draft.camera is None or draft.clip.T_world_camera is not None or not draft.estimators.points.cached:
         return None
-    assert draft.scale is not None
-    poses = maps.T_world_camera.copy()
-    poses[:, :3, 3] *= draft.scale.scale
-    return poses
+    maps = draft.maps()
+    return None if maps is None or maps.T_world_camera is None else disagrees(draft, maps.T_world_camera)
 
 
 def sight_of(draft: Draft) -> Sight:

@@ -18,12 +18,8 @@ from vipa.io.store import StageOutput
 def make(draft: Draft) -> StageOutput:
     """rows of the table `visual`, all but split, version and configuration; counts of what was left out."""
     found = find_relations(draft.clip, draft.placed, draft.config.relations)
-    if draft.placed.T_world_camera is None and not found:
-        raise ClipError(draft.clip.id, "nothing to ask: no camera poses, and no object with a position")
-    if not found and not draft.clip.hands:
-        raise ClipError(
-            draft.clip.id, "nothing to ask: it has no hands; give a hand tracker's results (tracker, hands)"
-        )
+    if not found and (draft.placed.T_world_camera is None or not draft.clip.hands):
+        raise ClipError(draft.clip.id, f"nothing to ask: {draft.inventory().nothing}")
     rows = [make_row(VisualRecord, Asked(draft, relation)) for relation in found]
     return StageOutput({"rows": rows, "counts": left_out(draft.placed)})
 

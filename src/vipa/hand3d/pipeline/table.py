@@ -1,6 +1,6 @@
 """The table of stages: what annotation makes of a clip, in order, each step from what those before it left.
 
-    clip -> contacts -> words -> points -> scale -> objects -> relations -> motion -> frames -> records
+    clip -> camera -> contacts -> words -> points -> scale -> objects -> relations -> motion -> frames -> records
 
 To add a stage, write its function and put an entry here; a stage whose results change gets the next version.
 """
@@ -10,9 +10,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from vipa.clips.clip import Clip
+from vipa.clips.raw_video import TRACKED
 from vipa.hand3d.config import AnnotateConfig
 from vipa.hand3d.estimators.base import Estimators, content_at
 from vipa.hand3d.pipeline import (
+    stage_camera,
     stage_contacts,
     stage_frames,
     stage_motion,
@@ -34,6 +36,7 @@ class Stage:
     version: raised when its results change, so that old files count as out of date. parts: what it is made from
     besides the clip: its part of the configuration, networks by their content. after: the stages that it builds on.
     make: the draft -> what its file holds. take: puts that into the draft; None for a clip that it leaves no file of.
+    concerns: whether it has to do with a clip at all; else nothing of it is in the keys of other stages.
     needed: whether a clip gets such a file. network: whether it is worth a GPU, where an engine has some.
     """
 
@@ -44,6 +47,7 @@ class Stage:
     after: tuple[str, ...]
     make: Callable[[Draft], StageOutput]
     take: Callable[[Draft, StageOutput | None], None]
+    concerns: Callable[[Clip], bool] = lambda clip: True
     needed: Callable[[Draft], bool] = lambda draft: True
     network: bool = False
 
@@ -63,8 +67,13 @@ def _points(config: AnnotateConfig, estimators: Estimators) -> tuple[str, str | 
 
 STAGES = (
     Stage(
+        "camera", 1, "whether the camera moves and how it turns, of your own videos without poses",
+        lambda c, e: (c.frames.rate, stage_camera.installed()), (),
+        stage_camera.make, stage_camera.take, concerns=stage_camera.unknown,
+    ),
+    Stage(
         "contacts", 1, "which hand holds which object, of clips with poses and no contacts",
-        lambda c, e: (asdict(c.contacts),), (),
+        lambda c, e: (asdict(c.contacts),), ("camera",),
         stage_contacts.make, stage_contacts.take, needed=stage_contacts.missing,
     ),
     Stage(
@@ -110,12 +119,16 @@ def stage_keys(
     clip: Clip, config: AnnotateConfig, estimators: Estimators, until: str | None = None
 ) -> dict[str, str]:
     """What each stage's file must have been made from, up to the stage `until`. Networks count by their content, not by
-    where it lies; of the clip everything, the files of its pictures and depth images included, but its notes, which no
-    stage reads."""
+    where it lies; of the clip everything, the files of its pictures and depth images included, but its notes, of which
+    stages read only who tracked its hands."""
     keys: dict[str, str] = {}
     fingerprint = content_of(replace(clip, notes={}))
+    if clip.notes.get("hands", "").startswith(TRACKED):
+        fingerprint += clip.notes["hands"]
     for stage in STAGES:
-        made_of = [*stage.parts(config, estimators), *(keys[name] for name in stage.after)]
+        if not stage.concerns(clip):
+            continue
+        made_of = [*stage.parts(config, estimators), *(keys[name] for name in stage.after if name in keys)]
         keys[stage.name] = digest(f"{stage.name} {stage.version} {fingerprint} {made_of}")
         if stage.name == until:
             break
@@ -129,7 +142,7 @@ def run_stages(draft: Draft, keys: dict[str, str], store: ClipStore) -> Iterator
     """
     for stage in STAGES:
         computed, output = False, None
-        if stage.needed(draft):
+        if stage.name in keys and stage.needed(draft):
             output = store.read(stage.name, keys[stage.name])
             if computed := output is None:
                 output = stage.make(draft)

@@ -3,14 +3,18 @@
 import json
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vipa.clips.clip import Clip, ClipError
+from vipa.clips.inventory import Inventory
+from vipa.clips.sources import is_own_video
 from vipa.hand3d.config import AnnotateConfig
 from vipa.hand3d.dataset.records import ClipRecord, make_row
 from vipa.hand3d.dataset.tables import DONE
 from vipa.hand3d.estimators.base import Estimators
+from vipa.hand3d.measure.motion import MOTION_TASKS
+from vipa.hand3d.measure.relations import CATEGORIES
 from vipa.hand3d.pipeline.draft import Draft
 from vipa.hand3d.pipeline.table import run_stages, stage_keys
 from vipa.io.files import OutputError, atomic_write
@@ -22,7 +26,8 @@ REFUSED = "refused.json"
 @dataclass(frozen=True)
 class ClipReport:
     """What became of one clip. reason: None where it is done. seconds: wall time by stage computed now; cpu_seconds:
-    of this process (waiting for a disk or an endpoint costs none). left_out: of relations and of motions, by reason."""
+    of this process (waiting for a disk or an endpoint costs none). left_out: of relations and of motions, by reason.
+    inventory: of a user's own videos."""
 
     clip_id: str
     reason: str | None
@@ -32,6 +37,7 @@ class ClipReport:
     counts: dict[str, int]
     cpu_seconds: dict[str, float] = field(default_factory=dict)
     left_out: dict[str, dict[str, int]] = field(default_factory=dict)
+    inventory: Inventory | None = None
 
 
 def clip_folder(out: Path, clip: Clip) -> Path:
@@ -72,7 +78,8 @@ def annotate_until(
     except OutputError:
         raise
     except ClipError as error:
-        return _refuse(folder, draft.clip_id, str(error), clip.seconds, seconds)
+        report = _refuse(folder, draft.clip_id, str(error), clip.seconds, seconds)
+        return replace(report, inventory=draft.inventory({}) if is_own_video(clip.source) else None)
     except Exception as error:
         reason = f"clip {clip.id!r}: {type(error).__name__}: {error}"
         return _refuse(folder, draft.clip_id, reason, clip.seconds, seconds)
@@ -80,7 +87,11 @@ def annotate_until(
     counts += Counter(row["task"] for row in draft.motions["rows"])
     frames = len(draft.frames) if seconds else 0
     without = {"relations": draft.relations["counts"], "motions": draft.motions["counts"]}
-    return ClipReport(draft.clip_id, None, frames, clip.seconds, seconds, dict(counts), cpu, without)
+    asked = {c.replace("_", " "): counts[c] for c in CATEGORIES} | {
+        "motions": sum(counts[t] for t in MOTION_TASKS)
+    }
+    inventory = draft.inventory(asked) if is_own_video(clip.source) else None
+    return ClipReport(draft.clip_id, None, frames, clip.seconds, seconds, dict(counts), cpu, without, inventory)
 
 
 def refuse(clip: Clip | ClipError, out: Path, reason: str) -> ClipReport:

@@ -44,9 +44,9 @@ class HandTracker(Protocol):
     """Finds hands in a video.
 
     A tracker's module provides `open_tracker(path: Path) -> HandTracker`; path is its result file or folder, or
-    its model file. It may have `version() -> str`, of what else decides its results: a package, other weights; and
-    `MODEL: Path`, a model that it brings along. A tracker may have `depth_cutoff: float`, Hz, above which its
-    hands' distance from the camera is noise (`repair_hands`).
+    its model file. It may have `version() -> str`, of what else decides its results: a package, other weights;
+    `MODEL: Path`, a model that it brings along; and `DISTANCE_ERROR` (`distance_error`). A tracker may have
+    `depth_cutoff: float`, Hz, above which its hands' distance from the camera is noise (`repair_hands`).
     """
 
     def __call__(
@@ -88,6 +88,12 @@ def tracker_version(name: str) -> str:
     """What decides its results besides its files and the video: a tracker's module may have `version() -> str`."""
     version = getattr(TRACKERS.load(name), "version", None)
     return version() if version is not None else ""
+
+
+def distance_error(name: str) -> float:
+    """Share of a hand's distance within which a movement may be the tracker's own error: DISTANCE_ERROR of its module,
+    0 where it says none."""
+    return float(getattr(TRACKERS.load(name), "DISTANCE_ERROR", 0.0))
 
 
 def require_intrinsics(intrinsics: Intrinsics | None, what: str) -> Intrinsics:

@@ -24,6 +24,10 @@ from vipa.hands.trackers import Images, SeenHand, require_intrinsics
 
 MODEL = Path(__file__).resolve().parents[2] / "weights" / "mediapipe" / "hand_landmarker.task"
 INSTALL = "install it with `pip install mediapipe` (the extra `video`)"
+DISTANCE_ERROR = 0.3
+"""Share of a hand's distance by which a movement over seconds can be off, for the distance is read from the hand's size
+in the picture. On three EgoDex recordings 2 of 100 still hands seem to move by more, and 6 of 402 larger movements are
+off by more than themselves (docs/results/hand_tracking.md)."""
 _BATCH = 16
 _GOOD = 0.15  # a hand whose two sets of landmarks differ by this share of its extent has confidence one half
 
