@@ -111,6 +111,7 @@ PREPARE = {
     "docs/serving.md": (nothing,),
     "docs/sources.md": (nothing,),
     "docs/worlds.md": (empty,),
+    "docs/your-robot.md": (nothing,),
 }
 """What each block takes for granted, besides what the blocks before it left."""
 

@@ -96,6 +96,7 @@ MOVED = {
     "training.progress": "io.progress",
     "training.stages": "training.runs",
     "weights": "models.starts",
+    "worlds.fixtures.files": "worlds.fixtures.writing",
 }
 """Old name -> new name, both below `vipa`."""
 

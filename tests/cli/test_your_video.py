@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from vipa.worlds.fixtures.files import write_video
 
 from vipa import cli
 from vipa.clips.clip import Clip
@@ -22,6 +21,7 @@ from vipa.hand3d.pipeline import stage_camera
 from vipa.hands.trackers import mediapipe
 from vipa.nano.demo import REAL
 from vipa.nano.shipped import NANO
+from vipa.worlds.fixtures.writing import write_video
 
 DOC = Path(__file__).parents[2] / "docs" / "your-video.md"
 needs_opencv = pytest.mark.skipif(not stage_camera.installed(), reason="OpenCV is not installed")

@@ -186,6 +186,7 @@ def test_a_real_head_camera_turns_as_its_own_tracking_says(name, known):
         assert motion.field_of_view.low < 105 < motion.field_of_view.high
 
 
+@pytest.mark.slow
 def test_real_cameras_at_rest_are_static():
     videos = [REAL / "dex_retargeting" / "human_hand_video.mp4"]
     videos += sorted((REAL / "gr00t_robot_sim_PickNPlace").glob("videos/*/*/*0.mp4"))

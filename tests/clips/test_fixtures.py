@@ -11,6 +11,8 @@ from vipa.worlds.fixtures import fixture_names, write_fixture
 
 NAMES = fixture_names()
 
+pytestmark = pytest.mark.usefixtures("no_tracker")  # nothing is found that the files do not say
+
 
 def test_every_source_of_a_data_set_has_a_fixture():
     assert set(source_names()) >= set(NAMES)
@@ -18,7 +20,7 @@ def test_every_source_of_a_data_set_has_a_fixture():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_reading_a_fixture_gives_the_truth_it_was_written_from(name, fixture_of, read, no_tracker):
+def test_reading_a_fixture_gives_the_truth_it_was_written_from(name, fixture_of, read):
     fixture = fixture_of(name)
     got = read(name, fixture)
     assert set(got) == set(fixture.truth) | set(fixture.broken)

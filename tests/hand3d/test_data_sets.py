@@ -116,9 +116,7 @@ def test_videos_without_hands_are_refused_and_a_trackers_results_give_them(tmp_p
     reasons = [reason for _, reason in report.refused]
     assert report.done == 0
     assert len(reasons) == len(fixture.truth) + len(fixture.broken)
-    assert sum("it has no hands; give a hand tracker's results" in reason for reason in reasons) == len(
-        fixture.truth
-    )
+    assert sum("nothing to ask: hands: none (" in reason for reason in reasons) == len(fixture.truth)
 
     options = replace(fixture.options, tracker="wilor", hands=fixture.root / "hands")
     report = annotate_source("tasterob", fixture.root, tmp_path / "with", options=options)

@@ -77,6 +77,10 @@ def test_training_asks_for_the_same_numbers_and_images_of_either_form(own, tmp_p
     from vipa.training.record import data_hash
 
     class Prompts:
+        @property
+        def processor(self):
+            return self
+
         def prompts(self, pairs):
             return {"pairs": pairs}
 

@@ -83,7 +83,7 @@ class Estimators:
         return cls(points, open_boxes(config.objects) if boxes is None else boxes, names, endpoint)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Elsewhere:
     """Stands for an estimator whose network another process holds: what stages must know of it where its results are
     read from their files."""
