@@ -19,7 +19,7 @@ NEEDS = {
     "task completion": ("hands", "movement", "texts"),
     "hand movement": ("hands", "places"),
     "camera movement": ("turns",),
-    "motions": ("hands", "movement", "texts"),
+    "motions": ("hands", "movement"),
 }
 """Category of questions, and wrist motions -> the parts without which there are none. Of the camera's movement some
 need the turns alone, some the places at the sampled frames alone."""
@@ -90,8 +90,8 @@ def what_is_there(
     else:
         part("scale", "none", "hands, or --points.estimator transformers")
     _objects(clip, maps, located, part)
-    if clip.texts:
-        part("texts", f"{len(clip.texts)}")
+    if texts := [text for text in clip.texts if text.text]:  # actions without words are no texts
+        part("texts", f"{len(texts)}")
     else:
         part("texts", "none", '"texts" in its .json')
     return Inventory(clip.id, has, lacks, poses, questions)
