@@ -104,7 +104,9 @@ def test_two_processes_learn_what_one_learns_and_go_on_as_one(hand3d_path, tmp_p
         out = tmp_path / f"{first}-{second}"
         running = subprocess.Popen(command(hand3d_path, out, *more, processes=first), start_new_session=True)
         until(lambda out=out: (out / "progress" / "step-00000008").exists(), running)
-        os.killpg(running.pid, signal.SIGKILL)
+        subprocess.run(
+            ["pkill", "-KILL", "-f", str(out)], check=True
+        )  # torchrun's processes are no group of its own
         running.wait()
         subprocess.run(command(hand3d_path, out, *more, processes=second), check=True)
         assert_alike(tmp_path / "one", out)
