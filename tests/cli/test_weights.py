@@ -78,9 +78,9 @@ def test_point_maps_and_boxes_name_it_too(folder):
 
 
 def test_what_is_no_policy_is_said():
-    from vipa.robots.loading import load_policy
+    from vipa.robots.policy import VipaPolicy
 
     with pytest.raises(ValueError, match="not trained"):
-        load_policy("nano:stage1")
+        VipaPolicy.from_pretrained("nano:stage1")
     with pytest.raises(ValueError, match="no model here"):
-        load_policy("runs/absent")
+        VipaPolicy.from_pretrained("runs/absent")

@@ -13,7 +13,7 @@ from vipa.clips import Clip, ClipError
 from vipa.clips.sources import load_source
 from vipa.robots.contract import ActionContract, Dimension
 from vipa.robots.episodes import Episode, read_episode, write_episode
-from vipa.robots.lerobot import read_info, read_lerobot
+from vipa.robots.lerobot_data import read_info, read_lerobot
 from vipa.worlds.fixtures.writing import write_text, write_video
 
 VIDEO, ROWS, FPS = "observation.images.ego", 30, 30

@@ -88,7 +88,7 @@ class Absent:
         if name.startswith("vipa.nano"):
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Absent())
-import vipa.benchmarks.answering, vipa.robots.loading, vipa.training.loop
+import vipa.benchmarks.answering, vipa.robots.policy, vipa.training.loop
 from vipa.data.kinds import kind_names
 from vipa.models.presets import preset_names
 from vipa.models.starts import load_start

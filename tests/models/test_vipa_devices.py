@@ -12,8 +12,7 @@ from pretend_cuda import PretendCuda
 from vipa.benchmarks.answering import ModelAnswerer
 from vipa.models import ActionRunner, MedianBin, MotionGrammar, add_motion_tokens
 from vipa.models.noise import draw
-from vipa.robots.loading import load_policy
-from vipa.robots.policy import Observation
+from vipa.robots.policy import Observation, VipaPolicy
 
 
 def test_the_pretended_device_notices_what_a_real_one_would():
@@ -115,7 +114,7 @@ def pictures(count: int) -> list[np.ndarray]:
 def test_the_shipped_policy_acts_on_the_device():
     state = np.linspace(-0.1, 0.4, 8)
     seen = [Observation({"agent": image}, state, "touch the red cup", (5, 0)) for image in pictures(2)]
-    policy = load_policy("nano:stage3", device="cpu")
+    policy = VipaPolicy.from_pretrained("nano:stage3", device="cpu")
     expected = policy(seen)
     with PretendCuda():
         policy.model.to("cuda")

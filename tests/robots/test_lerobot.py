@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from vipa.robots.contract import ActionContract, Dimension, Statistics
-from vipa.robots.lerobot import ACTION, STATE, read_info, read_lerobot
+from vipa.robots.lerobot_data import ACTION, STATE, read_info, read_lerobot
 
 ROOT = Path(__file__).resolve().parents[2].parent / "shared" / "real" / "gr00t_robot_sim_PickNPlace"
 TEXT = "annotation.human.action.task_description"

@@ -18,7 +18,7 @@ from vipa.io.lerobot_layout import numbers, read_set
 from vipa.io.lerobot_statistics import column_statistics
 from vipa.robots.contract import ActionContract, Dimension
 from vipa.robots.episodes import Episode, write_episode
-from vipa.robots.lerobot import open_robot_data
+from vipa.robots.lerobot_data import open_robot_data
 from vipa.robots.lerobot_export import EpisodeWriter, export_episodes
 
 REAL = Path(__file__).resolve().parents[2].parent / "shared" / "real" / "gr00t_robot_sim_PickNPlace"

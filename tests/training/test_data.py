@@ -20,8 +20,7 @@ from vipa.models.starts import load_start
 from vipa.nano.shipped import load_nano
 from vipa.robots.episodes import Episode, write_episode
 from vipa.robots.known.tabletop import tabletop_contract
-from vipa.robots.loading import load_policy
-from vipa.robots.policy import Observation
+from vipa.robots.policy import Observation, VipaPolicy
 from vipa.training.loop import train
 from vipa.training.runs import STAGE3_PARTS
 from vipa.worlds.film import film_clip
@@ -94,7 +93,7 @@ def test_pictures_of_two_sizes_are_learned_from_and_asked_about(run, two_sizes):
 def test_views_of_two_sizes_train_a_policy_that_acts(run, tmp_path):
     spec = DataSpec("episodes", episodes(tmp_path / "robot", (48, 64), (80, 60)), batch=4, noise_draws=2)
     run = replace(run, data=(spec,), trained=STAGE3_PARTS, steps=2, start="nano:stage2")
-    policy = load_policy(train(run).model)
+    policy = VipaPolicy.from_pretrained(train(run).model)
     images = {v: np.zeros((s, 50, 3), np.uint8) for v, s in zip(policy.contract.views, (48, 80))}
     chunk = policy([Observation(images, np.zeros(8), "push the cup")])
     assert chunk.shape == (1, 8, 7)

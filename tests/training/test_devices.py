@@ -13,8 +13,7 @@ from vipa.benchmarks.trajectories_benchmark import has_motion
 from vipa.data.spec import DataSpec
 from vipa.hand3d.dataset.reader import Hand3D
 from vipa.robots.known.tabletop import collect
-from vipa.robots.loading import load_policy
-from vipa.robots.policy import Observation
+from vipa.robots.policy import Observation, VipaPolicy
 from vipa.training.loop import train
 from vipa.training.runs import STAGE2_PARTS, STAGE3_PARTS
 from vipa.worlds.seeds import TRAIN
@@ -79,7 +78,7 @@ def test_a_stage_trains_on_the_device_as_on_the_cpu(run, hand3d_path, demonstrat
     assert losses(there.out) == pytest.approx(losses(run.out), rel=1e-4)
     with PretendCuda():
         if kind == "episodes":
-            policy = load_policy(model, device="cuda")
+            policy = VipaPolicy.from_pretrained(model, device="cuda")
             seen = {view: np.zeros((112, 112, 3), np.uint8) for view in policy.contract.views}
             assert policy([Observation(seen, np.zeros(8), "touch the cup")]).shape == (1, 8, 7)
         else:

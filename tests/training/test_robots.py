@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "robots"))
 from small_robots import small_contract, write_demonstrations
 
 from vipa.data.demonstrations import normalised
-from vipa.robots.lerobot import open_robot_data
+from vipa.robots.lerobot_data import open_robot_data
 from vipa.robots.policy import Observation, VipaPolicy
 from vipa.robots.transforms import DeltaFromState, Normalise, Pipeline, as_data, pipeline_of
 from vipa.training.known import stage3

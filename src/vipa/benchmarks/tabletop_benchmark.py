@@ -11,8 +11,7 @@ from vipa.benchmarks.closed_loop import ClosedLoopResult, Progress, Simulation, 
 from vipa.io.progress import counter
 from vipa.robots.contract import ActionContract
 from vipa.robots.known.tabletop import demonstration, tabletop_contract
-from vipa.robots.loading import load_policy
-from vipa.robots.policy import BlankImages, Observation, Policy
+from vipa.robots.policy import BlankImages, Observation, Policy, VipaPolicy
 from vipa.worlds.rendering import Renderer
 from vipa.worlds.robot import RATE
 from vipa.worlds.robot_env import SETTLE_STEPS, RobotView, TabletopEnv
@@ -44,7 +43,7 @@ class Settings:
 
 def run(settings: Settings) -> ClosedLoopResult:
     """The model's policy, in the scenes that are asked for."""
-    policy, name = load_policy(settings.model), settings.model
+    policy, name = VipaPolicy.from_pretrained(settings.model), settings.model
     player = BlankImages(policy) if settings.blank else policy
     simulation = TabletopEvaluation(
         settings.out,

@@ -16,7 +16,7 @@ from vipa.models.packing import Packer
 from vipa.robots.contract import ActionContract, Scheme
 from vipa.robots.episodes import Episode, EpisodeSet
 from vipa.robots.known import find
-from vipa.robots.lerobot import open_robot_data
+from vipa.robots.lerobot_data import open_robot_data
 from vipa.robots.transforms import Normalise, Pipeline, compute_statistics, pipeline_of
 
 

@@ -27,8 +27,7 @@ from vipa.geometry import Intrinsics
 from vipa.hand3d.dataset.reader import Hand3D
 from vipa.io.files import atomic_write
 from vipa.io.progress import counter
-from vipa.robots.loading import load_policy
-from vipa.robots.policy import BlankImages, Policy
+from vipa.robots.policy import BlankImages, Policy, VipaPolicy
 
 Progress = Callable[[str, int, int], None]
 
@@ -113,7 +112,7 @@ def evaluate_motions(run: StagesEvaluation, progress: Progress) -> None:
 
 def evaluate_robot(run: StagesEvaluation, progress: Progress) -> None:
     """Closed loop: the policy and the same policy with its camera covered."""
-    policy = load_policy(run.stage3)
+    policy = VipaPolicy.from_pretrained(run.stage3)
     players: dict[str, Policy] = {"policy": policy, "blank": BlankImages(policy)}
     for name, player in players.items():
         evaluation = TabletopEvaluation(

@@ -15,7 +15,7 @@ from vipa.io.lerobot_layout import LeRobotSet, column_names, numbers, read_set
 from vipa.io.lerobot_writer import INDEX, PICTURES, LeRobotWriter, numbers_feature, picture_feature
 from vipa.robots.contract import ActionContract
 from vipa.robots.episodes import CONTRACT_FILE, Episode, open_episodes
-from vipa.robots.lerobot import ACTION, SAID, STATE
+from vipa.robots.lerobot_data import ACTION, SAID, STATE
 
 Pictures = Literal["video", "image"]
 EXACT = 1e-4

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vipa.io.lerobot_layout import LeRobotSet
 from vipa.robots.contract import Dimension
-from vipa.robots.lerobot import ACTION, STATE, read_info
+from vipa.robots.lerobot_data import ACTION, STATE, read_info
 
 TEMPLATE = '''"""{robot}: a first version, made from {root}.
 
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from vipa.robots.contract import ActionContract, Dimension
 from vipa.robots.episodes import EpisodeSet
-from vipa.robots.lerobot import Columns, read_lerobot
+from vipa.robots.lerobot_data import Columns, read_lerobot
 
 COLUMNS = Columns(text={text!r}, views={views!r})
 # name, unit (metre, radian or none), mode (absolute or delta), and what 1.0 stands for in that unit

@@ -10,7 +10,7 @@ from pathlib import Path
 from vipa.robots.contract import ActionContract
 from vipa.robots.episodes import EpisodeSet
 from vipa.robots.known import dimensions
-from vipa.robots.lerobot import read_lerobot
+from vipa.robots.lerobot_data import read_lerobot
 from vipa.robots.rotation_forms import ChangeRotation, RotationFromState
 from vipa.robots.transforms import DeltaFromState, as_data
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from vipa.robots.contract import ActionContract
 from vipa.robots.episodes import EpisodeSet
 from vipa.robots.known import dimensions
-from vipa.robots.lerobot import read_lerobot
+from vipa.robots.lerobot_data import read_lerobot
 from vipa.robots.transforms import DeltaFromState, as_data
 
 FINGERS = "little ring middle index thumb_bend thumb_turn"

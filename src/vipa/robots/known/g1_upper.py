@@ -9,7 +9,7 @@ from pathlib import Path
 from vipa.robots.contract import ActionContract
 from vipa.robots.episodes import EpisodeSet
 from vipa.robots.known import dimensions
-from vipa.robots.lerobot import read_lerobot
+from vipa.robots.lerobot_data import read_lerobot
 from vipa.robots.transforms import DeltaFromState, as_data
 
 ARM = "shoulder_pitch shoulder_roll shoulder_yaw elbow wrist_roll wrist_pitch wrist_yaw"

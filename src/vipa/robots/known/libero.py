@@ -15,7 +15,7 @@ from vipa.io.lerobot_layout import read_set
 from vipa.robots.contract import ActionContract
 from vipa.robots.episodes import EpisodeSet
 from vipa.robots.known import dimensions
-from vipa.robots.lerobot import Columns, read_lerobot
+from vipa.robots.lerobot_data import Columns, read_lerobot
 from vipa.robots.rotation_forms import ChangeRotation
 from vipa.robots.transforms import as_data
 
