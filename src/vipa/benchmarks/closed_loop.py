@@ -126,9 +126,16 @@ class TaskScore:
     def interval(self) -> tuple[float, float]:
         return wilson_interval(self.successes, self.trials)
 
+    @classmethod
+    def of(cls, outcomes: Sequence[EpisodeOutcome]) -> "TaskScore":
+        return cls(sum(outcome.success for outcome in outcomes), len(outcomes))
+
     def __str__(self) -> str:
         low, high = self.interval
         return f"{self.rate:.0%} [{low:.0%}, {high:.0%}] ({self.successes}/{self.trials})"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "rate": self.rate, "interval": self.interval}
 
 
 @dataclass(frozen=True)
@@ -145,16 +152,13 @@ class ClosedLoopResult:
         """By task, and "all" over every episode."""
         groups = {task: [o for o in self.outcomes if o.task == task] for task in self.run.tasks}
         groups["all"] = list(self.outcomes)
-        return {name: TaskScore(sum(o.success for o in os), len(os)) for name, os in groups.items()}
+        return {name: TaskScore.of(outcomes) for name, outcomes in groups.items()}
 
     def __str__(self) -> str:
         return "\n".join(f"  {task:<10} {score}" for task, score in self.scores.items())
 
     def to_dict(self) -> dict[str, Any]:
-        scores = {
-            name: {"successes": s.successes, "trials": s.trials, "rate": s.rate, "interval": s.interval}
-            for name, s in self.scores.items()
-        }
+        scores = {name: score.to_dict() for name, score in self.scores.items()}
         return {"protocol": self.run.protocol(self.identity), "scores": scores}
 
 
