@@ -9,7 +9,6 @@ folder/
 Which simulator it is, only the `Simulation` knows (`tabletop_benchmark.py`).
 """
 
-import importlib.metadata
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
@@ -24,6 +23,7 @@ from vipa.benchmarks.statistics import wilson_interval
 from vipa.io.files import atomic_write
 from vipa.io.json_files import read_json
 from vipa.io.json_log import JsonLog
+from vipa.io.provenance import provenance, versions
 from vipa.io.video_writer import write_video
 from vipa.robots.contract import ActionContract
 from vipa.robots.policy import ChunkExecutor, Observation, Policy
@@ -154,7 +154,7 @@ class ClosedLoopResult:
             name: {"successes": s.successes, "trials": s.trials, "rate": s.rate, "interval": s.interval}
             for name, s in self.scores.items()
         }
-        return {"protocol": self.run.protocol(self.identity), "scores": scores}
+        return {"protocol": self.run.protocol(self.identity), "scores": scores, "made": provenance()}
 
 
 def evaluate_closed_loop(policy: Policy, run: Simulation, progress: Progress | None = None) -> ClosedLoopResult:
@@ -243,7 +243,7 @@ def _open_folder(run: Simulation, identity: dict[str, Any]) -> None:
     """Makes or continues an evaluation's folder. ValueError (or a new beginning) where it holds other episodes."""
     file = run.out / "protocol.json"
     names = ("vipa", *run.libraries, "torch", "transformers", "numpy")
-    protocol = {**run.protocol(identity), "versions": {name: _version(name) for name in names}}
+    protocol = {**run.protocol(identity), "versions": versions(names)}
     protocol = json.loads(json.dumps(protocol))
     if (run.out / "episodes.jsonl").exists():
         before = run.decisive(read_json(file) if file.exists() else {})
@@ -257,13 +257,6 @@ def _open_folder(run: Simulation, identity: dict[str, Any]) -> None:
             for old in (run.out / "result.json", *(run.out / "videos").glob("*.mp4"), run.out / "episodes.jsonl"):
                 old.unlink(missing_ok=True)
     atomic_write(file, _json(protocol))
-
-
-def _version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def _outcome(path: Path, number: int, row: dict[str, Any]) -> EpisodeOutcome:
