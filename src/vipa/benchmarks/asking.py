@@ -1,7 +1,7 @@
 """What the benchmarks of answers share: whom to ask, about which records, and how answers become a saved result."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
@@ -10,6 +10,7 @@ from tyro.conf import Positional
 
 from vipa.benchmarks.resuming import AnswerLog, Asked
 from vipa.hand3d.dataset.reader import Hand3D
+from vipa.io.provenance import provenance
 
 T = TypeVar("T")
 Record = TypeVar("Record", bound=Asked)
@@ -67,7 +68,7 @@ class Exam(Generic[Record, Scored, Result]):
     """A benchmark of answers: what is asked, and how answers are scored and summed up.
 
     records: of a data set and a split. score: every record with the score of its answer, as a dataclass. summarise:
-    (name of the answerer, protocol, scored records) -> a dataclass; ValueError for no records.
+    (name of the answerer, protocol, scored records) -> a dataclass with a field `made`; ValueError for no records.
     """
 
     name: str
@@ -103,7 +104,8 @@ class Exam(Generic[Record, Scored, Result]):
         }
         log = AnswerLog(out.with_name(f"{out.stem}_answers.jsonl"), protocol)
         scored = self.score(data, records, log.answer(records, answerer, batch_size, progress))
-        result = self.summarise(answerer.name, protocol, scored)
+        result: Any = self.summarise(answerer.name, protocol, scored)
+        result = replace(result, made=provenance())
         log.finish(out, asdict(result), [asdict(s) for s in scored])  # type: ignore[call-overload]
         return result
 
