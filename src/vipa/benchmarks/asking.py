@@ -9,6 +9,7 @@ import numpy as np
 from tyro.conf import Positional
 
 from vipa.benchmarks.resuming import AnswerLog, Asked
+from vipa.benchmarks.timing import Timed
 from vipa.hand3d.dataset.reader import Hand3D
 from vipa.io.provenance import provenance
 
@@ -103,9 +104,10 @@ class Exam(Generic[Record, Scored, Result]):
             "answerer": answerer.identity,
         }
         log = AnswerLog(out.with_name(f"{out.stem}_answers.jsonl"), protocol)
-        scored = self.score(data, records, log.answer(records, answerer, batch_size, progress))
+        timed = Timed(answerer)
+        scored = self.score(data, records, log.answer(records, timed, batch_size, progress))
         result: Any = self.summarise(answerer.name, protocol, scored)
-        result = replace(result, made=provenance())
+        result = replace(result, made=provenance() | {"latency": timed.latency})
         log.finish(out, asdict(result), [asdict(s) for s in scored])  # type: ignore[call-overload]
         return result
 
