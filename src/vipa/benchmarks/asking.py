@@ -21,6 +21,19 @@ Result = TypeVar("Result")
 Progress = Callable[[int, int], None]
 
 
+Spatial = Literal["real", "zeroed", "shuffled", "none"]
+"""The 3D tokens that a model answers with; all but the real ones are controls of what they bring."""
+
+Pictures = Literal["shown", "covered", "none"]
+"""What a model sees of the pictures: `covered`: mid-grey ones; `none`: the question's text alone. What is right all the
+same needs no eyes."""
+
+
+def covered(image: np.ndarray) -> np.ndarray:
+    """As the policy with its camera covered sees it (`robots.policy.BlankImages`)."""
+    return np.full_like(image, 127)
+
+
 class Answerer(Protocol[Asks]):
     """Anything that answers records in text: a model, or a baseline."""
 
