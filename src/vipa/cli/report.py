@@ -17,7 +17,7 @@ def main(args: list[str]) -> None:
 
         runs: JSON files, folders of a closed loop, or folders that hold such; NAME=PATH names whoever answered, and the
         same name again is another seed of its training. The first is compared with the others. out: the page; its
-        tables are written beside it as Markdown.
+        tables are written beside it as Markdown, or alone where `out` ends in .md.
         """
         from vipa.benchmarks.report.arms import columns, find_runs
         from vipa.benchmarks.report.report import markdown_of, render_runs
@@ -31,9 +31,10 @@ def main(args: list[str]) -> None:
             raise ValueError("vipa report: no results; give files or folders of `vipa evaluate`")
         date = datetime.now().strftime("%d %B %Y").lstrip("0")
         found = columns(named)
-        atomic_write(out, render_runs(title, date, found))
+        if out.suffix != ".md":
+            atomic_write(out, render_runs(title, date, found))
         tables = out.with_suffix(".md")
         atomic_write(tables, markdown_of(title, date, found))
-        print(f"{len(named)} results: {out} and {tables}")
+        print(f"{len(named)} results: {' and '.join(str(file) for file in dict.fromkeys((out, tables)))}")
 
     tyro.cli(report, args=args, prog="vipa report")
