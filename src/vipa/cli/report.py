@@ -1,5 +1,6 @@
 """Saved results side by side: a page and Markdown tables, with intervals, pairs and published figures."""
 
+import shlex
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -30,11 +31,12 @@ def main(args: list[str]) -> None:
         if not named:
             raise ValueError("vipa report: no results; give files or folders of `vipa evaluate`")
         date = datetime.now().strftime("%d %B %Y").lstrip("0")
+        command = shlex.join(["vipa", "report", *args])
         found = columns(named)
         if out.suffix != ".md":
             atomic_write(out, render_runs(title, date, found))
         tables = out.with_suffix(".md")
-        atomic_write(tables, markdown_of(title, date, found))
+        atomic_write(tables, markdown_of(title, f"{date}. Made by\n\n    {command}", found))
         print(f"{len(named)} results: {' and '.join(str(file) for file in dict.fromkeys((out, tables)))}")
 
     tyro.cli(report, args=args, prog="vipa report")
