@@ -17,7 +17,7 @@ from vipa.data.images import encoded
 from vipa.hand3d.dataset.reader import Hand3D
 from vipa.hand3d.dataset.records import ActionRecord, VisualRecord
 from vipa.hands.conventions import Conventions
-from vipa.models import MedianBin, MotionGrammar
+from vipa.models import MedianBin, MotionGrammar, VipaForConditionalGeneration, VipaProcessor
 from vipa.models.loading import fingerprint, model_name
 from vipa.models.starts import load_start
 
@@ -67,6 +67,15 @@ class ModelAnswerer:
         self.tokenizer: Any = self.processor.tokenizer
         self.data = Hand3D(hand3d)
         self.conventions = Conventions.from_json(self.model.config.conventions, str(model))
+
+    @classmethod
+    def of(cls, model: VipaForConditionalGeneration, processor: VipaProcessor, data: Hand3D) -> "ModelAnswerer":
+        """A model as it is just now, while it learns: nothing is loaded, and it has no identity."""
+        self = cls.__new__(cls)
+        self.name, self.spatial, self.device, self.weights = "a model that learns", "real", model.device, ""
+        self.model, self.processor, self.tokenizer, self.data = model, processor, processor.tokenizer, data
+        self.conventions = Conventions.from_json(model.config.conventions, self.name)
+        return self
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from vipa.io.store import ClipStore, StageOutput
 
 VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".m4v", ".avi"}
 
-TRACKING_VERSION = 2
+TRACKING_VERSION = 3
 """Raised when trackers' results are read or repaired otherwise: kept hands are then out of date."""
 
 

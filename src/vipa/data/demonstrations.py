@@ -1,7 +1,8 @@
-"""Robot demonstrations, our own episodes or a LeRobot set, as a component of a training mixture (stage 3)."""
+"""Robot demonstrations, a LeRobot set or what a robot's file reads, as a component of a training mixture (stage 3)."""
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ class Demonstrations:
     def __init__(self, spec: DataSpec, packer: Packer):
         opened = find(spec.robot).read(spec.path) if spec.robot else open_robot_data(spec.path)
         self.spec, self.packer = spec, packer
-        self.contract = normalised(opened, spec.normalisation)
+        self.contract = normalised(opened, spec.normalisation, spec.statistics)
         self._episodes: dict[str, Episode] = {episode.id: episode for episode in opened}
         self._open = opened.open
         self._places = dict(zip(self._episodes, opened.paths, strict=True))
@@ -114,7 +115,15 @@ class Demonstrations:
         return model(**inputs, num_items_in_batch=items["action"]).loss
 
 
-def normalised(episodes: EpisodeSet, scheme: Scheme = "quantiles") -> ActionContract:
-    """The contract of these episodes, normalised by their own statistics."""
+def normalised(
+    episodes: EpisodeSet, scheme: Scheme = "quantiles", statistics: Path | None = None
+) -> ActionContract:
+    """The contract of these episodes, normalised by their own statistics, or as a policy's contract says."""
+    if statistics is not None:
+        learned = ActionContract.load(statistics)
+        episodes.contract.check(learned)
+        return episodes.contract.normalised(
+            learned.normalisation, learned.action_statistics, learned.state_statistics
+        )
     before = pipeline_of(episodes.contract)
     return episodes.contract.normalised(scheme, *compute_statistics(episodes.samples(), before))

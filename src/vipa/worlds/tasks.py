@@ -78,7 +78,7 @@ def sample_task(name: str, seed: int) -> TaskInstance:
         layout = _sample_objects(name, rng)
         if layout is not None:
             rng.shuffle(words)
-            free = [w for w in words if _is_free(layout, np.array(DIRECTIONS[w]))]
+            free = [w for w in words if is_free(layout, np.array(DIRECTIONS[w]))]
     direction_text, direction = "", None
     if name == "push":
         direction_text, direction = free[0], np.array(DIRECTIONS[free[0]])
@@ -149,7 +149,7 @@ def _sample_objects(name: str, rng: np.random.Generator) -> list[SceneObject] | 
     return placed
 
 
-def _is_free(objects: Sequence[SceneObject], direction: np.ndarray) -> bool:
+def is_free(objects: Sequence[SceneObject], direction: np.ndarray) -> bool:
     """Whether the first object can be pushed this way: no other one near the strip that the fist sweeps."""
     target = objects[0]
     begin, end = -(target.radius + 0.06), target.radius + 0.10

@@ -69,8 +69,9 @@ def question_text(relation: AnyRelation, seed: int | np.random.Generator) -> str
     wording = wordings[int(np.random.default_rng(seed).integers(len(wordings)))]
     if isinstance(relation, CameraMovement):
         return wording
-    task = relation.task or f"reach the {relation.object}"
-    return wording.format(hand=relation.hand, object=relation.object, task=plain_task(task))
+    name = bare_name(relation.object or "")
+    task = relation.task or f"reach the {name}"
+    return wording.format(hand=relation.hand, object=name, task=plain_task(task))
 
 
 def answer_text(relation: AnyRelation) -> str:
@@ -100,6 +101,11 @@ def parse_answer(text: str) -> ParsedAnswer:
     return ParsedAnswer(
         words, None if degrees else number, number if degrees else None, match["contact"] is not None
     )
+
+
+def bare_name(name: str) -> str:
+    """An object's name as sentences take it, after an article of their own: "the white bottle" is a "white bottle"."""
+    return re.sub(r"^(the|an?)\s+(?=\S)", "", name.strip(), flags=re.IGNORECASE)
 
 
 _DESCRIPTION = re.compile(r"^the (?:left |right )?hands? ([a-z]+s) ?(.*)$", re.IGNORECASE)
