@@ -62,7 +62,7 @@ def pages(tmp_path_factory):
     """name -> page: the demo's report with the shipped results in both columns, `vipa report` of them all with names
     from elsewhere, and a gallery."""
     from vipa import cli
-    from vipa.benchmarks.report.arms import Media
+    from vipa.benchmarks.report.contenders import Media
     from vipa.clips.clip import Text
     from vipa.clips.example import example_clip
     from vipa.hand3d.dataset.reader import Hand3D

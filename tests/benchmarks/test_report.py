@@ -11,7 +11,16 @@ import numpy as np
 import pytest
 
 from vipa import cli
-from vipa.benchmarks.report.arms import (
+from vipa.benchmarks.report.charts import (
+    Interval,
+    Series,
+    bar_chart,
+    interval_chart,
+    line_chart,
+    step_chart,
+)
+from vipa.benchmarks.report.comparisons import compare, compare_intervals, pair, pairs
+from vipa.benchmarks.report.contenders import (
     DISTANCE,
     SUCCESS,
     Arm,
@@ -23,18 +32,9 @@ from vipa.benchmarks.report.arms import (
     find_runs,
     read_run,
 )
-from vipa.benchmarks.report.charts import (
-    Interval,
-    Series,
-    bar_chart,
-    interval_chart,
-    line_chart,
-    step_chart,
-)
-from vipa.benchmarks.report.comparisons import compare, compare_intervals, pair, pairs
+from vipa.benchmarks.report.markdown import markdown, tables
 from vipa.benchmarks.report.published import published, published_tables
 from vipa.benchmarks.report.report import Report, Step, render
-from vipa.benchmarks.report.tables import markdown, tables
 from vipa.benchmarks.results import Hand3DResult, KindScores, Mean, TrajectoryResult
 from vipa.benchmarks.statistics import paired_difference
 

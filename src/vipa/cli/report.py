@@ -20,7 +20,7 @@ def main(args: list[str]) -> None:
         same name again is another seed of its training. The first is compared with the others. out: the page; its
         tables are written beside it as Markdown, or alone where `out` ends in .md.
         """
-        from vipa.benchmarks.report.arms import columns, find_runs
+        from vipa.benchmarks.report.contenders import columns, find_runs
         from vipa.benchmarks.report.report import markdown_of, render_runs
 
         named = []

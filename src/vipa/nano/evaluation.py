@@ -18,7 +18,7 @@ from pathlib import Path
 
 from vipa.benchmarks.answering import ModelAnswerer, Motions, Questions
 from vipa.benchmarks.hand3d_benchmark import ConstantAnswerer, evaluate_hand3d
-from vipa.benchmarks.report.arms import Arm, Column, Media, read_run
+from vipa.benchmarks.report.contenders import Arm, Column, Media, read_run
 from vipa.benchmarks.tabletop_benchmark import TabletopEvaluation, evaluate_tabletop
 from vipa.benchmarks.trajectories_benchmark import BASELINES, codec_of, evaluate_trajectories
 from vipa.clips.drawing import TRUTH_COLOUR, Canvas, save_image

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from vipa.benchmarks.report.arms import SUCCESS, Arm, Measure
 from vipa.benchmarks.report.charts import Interval, interval_words
+from vipa.benchmarks.report.contenders import SUCCESS, Arm, Measure
 from vipa.benchmarks.results import Mean
 from vipa.benchmarks.statistics import PairedEpisodes, paired_difference, paired_episodes, wilson_interval
 

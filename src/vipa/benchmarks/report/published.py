@@ -6,8 +6,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from vipa.benchmarks.report.arms import Column, Run
-from vipa.benchmarks.report.tables import Table
+from vipa.benchmarks.report.contenders import Column, Run
+from vipa.benchmarks.report.markdown import Table
 
 FILE = Path(__file__).parent / "published.json"
 BESIDE = {

@@ -1,7 +1,7 @@
 """Reports of results: self-contained pages (images and videos inline, no scripts, nothing from elsewhere) and Markdown.
 
 `render` makes the demo's page of a `Report`; `render_runs` and `markdown_of` the page and the tables of any results
-(`vipa report`). Both show columns of arms (`arms`) through the same macros (`sections.html`); whatever is missing, the
+(`vipa report`). Both show columns of arms (`contenders`) through the same macros (`sections.html`); whatever is missing, the
 page says so in its place. Nothing is computed here but shares and comparisons, so that the figures are those of the
 saved results.
 """
@@ -10,8 +10,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vipa.benchmarks.report import tables as text
-from vipa.benchmarks.report.arms import (
+from vipa.benchmarks.report import markdown as text
+from vipa.benchmarks.report.charts import (
+    Series,
+    bar_chart,
+    interval_chart,
+    interval_words,
+    line_chart,
+    step_chart,
+)
+from vipa.benchmarks.report.comparisons import compare, rows, task_rows
+from vipa.benchmarks.report.contenders import (
     AVERAGE,
     DIRECTION,
     DISTANCE,
@@ -22,15 +31,6 @@ from vipa.benchmarks.report.arms import (
     Media,
     differences,
 )
-from vipa.benchmarks.report.charts import (
-    Series,
-    bar_chart,
-    interval_chart,
-    interval_words,
-    line_chart,
-    step_chart,
-)
-from vipa.benchmarks.report.comparisons import compare, rows, task_rows
 from vipa.benchmarks.report.published import published_tables
 from vipa.io.pages import render_page
 

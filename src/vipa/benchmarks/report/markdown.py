@@ -5,7 +5,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vipa.benchmarks.report.arms import (
+from vipa.benchmarks.report.charts import Interval, interval_words
+from vipa.benchmarks.report.comparisons import Pair, pairs, task_rows
+from vipa.benchmarks.report.contenders import (
     AVERAGE,
     BEST,
     DIRECTION,
@@ -17,8 +19,6 @@ from vipa.benchmarks.report.arms import (
     Column,
     Measure,
 )
-from vipa.benchmarks.report.charts import Interval, interval_words
-from vipa.benchmarks.report.comparisons import Pair, pairs, task_rows
 from vipa.benchmarks.results import Mean
 
 TITLES = {
