@@ -1,9 +1,9 @@
 """Reports of results: self-contained pages (images and videos inline, no scripts, nothing from elsewhere) and Markdown.
 
 `render` makes the demo's page of a `Report`; `render_runs` and `markdown_of` the page and the tables of any results
-(`vipa report`). Both show columns of arms (`contenders`) through the same macros (`sections.html`); whatever is missing, the
-page says so in its place. Nothing is computed here but shares and comparisons, so that the figures are those of the
-saved results.
+(`vipa report`). Both show columns of arms (`contenders`) through the same macros (`sections.html`); whatever is
+missing, the page says so in its place. Nothing is computed here but shares and comparisons, so that the figures are
+those of the saved results.
 """
 
 from collections.abc import Sequence
