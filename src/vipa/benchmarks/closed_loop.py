@@ -176,7 +176,7 @@ def evaluate_closed_loop(policy: Policy, run: Simulation, progress: Progress | N
     outcomes = {(outcome.task, outcome.seed): outcome for outcome in done}
     jobs = [(task, seed) for task in run.tasks for seed in run.seeds]
     todo = [job for job in jobs if job not in outcomes]
-    timed = Timed(policy)
+    timed: Any = Timed(policy)  # passes on what a policy has
     for outcome in _roll(timed, run, todo):
         outcomes[outcome.task, outcome.seed] = outcome
         log.add(asdict(outcome))
