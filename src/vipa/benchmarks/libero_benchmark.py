@@ -40,14 +40,14 @@ class Settings(HarnessSettings):
     """Numbers of tasks of each suite; none: all."""
 
 
-def params(suite: str, views: int) -> dict[str, object]:
+def params(suite: str) -> dict[str, object]:
     """Of vla-eval's LIBERO benchmark, for this protocol."""
     return {
         "suite": suite,
         "seed": RULES["seed"],
         "num_steps_wait": RULES["settle_steps"],
         "send_state": True,
-        "send_wrist_image": views > 1,
+        "send_wrist_image": True,
         "quat_no_antipodal": True,
     }
 
@@ -61,7 +61,7 @@ def run(settings: Settings) -> HarnessResult:
     if expert:  # needs eyes for its films only
         kind, more = "libero_worlds:LIBEROWorlds", {"camera_size": RULES["camera_size"] if settings.videos else 0}
     entries = tuple(
-        Entry(suite, kind, {**params(suite, 2), **more}, settings.tasks, STEPS[suite]) for suite in settings.suites
+        Entry(suite, kind, {**params(suite), **more}, settings.tasks, STEPS[suite]) for suite in settings.suites
     )
     return evaluate(
         settings,

@@ -1,4 +1,4 @@
-"""An evaluation through vla-eval, the field's harness: its benchmarks, its loop and its recording; it can be gone on with.
+"""An evaluation through vla-eval, the field's harness: its benchmarks, its loop, its recording. A stopped one goes on.
 
 out/
   protocol.json          all that decides the figures, and the versions it ran with
@@ -169,6 +169,7 @@ def play(
     identity: what decides the policy's actions. ValueError where `run.out` holds episodes of another policy or
     protocol, or is in use; and, when everything else is done, where episodes could not be played.
     """
+    (run.out / "logs").mkdir(parents=True, exist_ok=True)
     with (run.out / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -217,9 +218,10 @@ def _command(run: HarnessRun) -> list[str]:
 
 
 def _surroundings() -> dict[str, str]:
-    """Variables for the simulator: ours, without what would lead it into our own packages."""
+    """Variables for the simulator's Python."""
     ours = {name: value for name, value in os.environ.items() if name not in ("PYTHONHOME", "VIRTUAL_ENV")}
-    return {"OMP_NUM_THREADS": "1", **ours, "PYTHONPATH": str(WORKER.parent)}
+    path = os.pathsep.join(filter(None, [str(WORKER.parent), ours.get("PYTHONPATH")]))
+    return {"OMP_NUM_THREADS": "1", **ours, "PYTHONPATH": path}
 
 
 def _write(run: HarnessRun, url: str, names: dict[str, list[str]]) -> Path:

@@ -104,8 +104,8 @@ class Hand:
 
     def action(self, step: np.ndarray, gripper: float, yaw: float | None = None) -> Float[np.ndarray, "7"]:
         """Moves by `step` (3,), metres, with the fingers down and closing along `yaw` (None: as they are)."""
-        yaw = self.yaw if yaw is None else self.yaw + _half_turn(yaw - self.yaw)
-        down = Rotation.from_euler("xz", (np.pi, yaw + np.pi / 2))
+        closing = self.yaw + (0.0 if yaw is None else float(_half_turn(yaw - self.yaw)))
+        down = Rotation.from_euler("xz", (np.pi, closing + np.pi / 2))
         turn = (down * self.turn.inv()).as_rotvec()
         return np.clip([*step / POSITION, *0.5 * turn / TURN, gripper], -1.0, 1.0)
 
