@@ -11,6 +11,7 @@ import time
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -104,7 +105,7 @@ def test_all_done_is_scored_without_a_simulator(tmp_path):
         ("toy/2", 0, True),
         ("toy/2", 1, True),
     ]
-    with pytest.raises(ValueError, match="holds other episodes: identity.weights was a, is b"):
+    with pytest.raises(ValueError, match=r"holds other episodes: identity\.weights was a, is b"):
         play(run, "ws://nowhere", {"weights": "b"}, WORLD)
 
 
@@ -114,7 +115,7 @@ def test_all_done_is_scored_without_a_simulator(tmp_path):
 class Pusher:
     """A policy that pushes half the way at each step."""
 
-    identity = {"policy": "pusher"}
+    identity: ClassVar = {"policy": "pusher"}
 
     def __init__(self):
         from vipa.robots.contract import ActionContract
@@ -151,7 +152,7 @@ def test_the_harness_plays_and_goes_on_with_more_episodes_and_processes(tmp_path
 @needs_harness
 def test_an_episode_that_breaks_is_said_and_played_again(tmp_path, url):
     run = a_run(tmp_path, params={"breaks": 1}, episodes=2)
-    with pytest.raises(ValueError, match="3 of 6 episodes are missing: .*the world fell apart"):
+    with pytest.raises(ValueError, match=r"3 of 6 episodes are missing: .*the world fell apart"):
         play(run, url, {}, WORLD)
 
 
