@@ -1,4 +1,4 @@
-"""Robot demonstrations, our own episodes or a LeRobot set, as a component of a training mixture (stage 3)."""
+"""Robot demonstrations, a LeRobot set or what a robot's file reads, as a component of a training mixture (stage 3)."""
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
