@@ -18,13 +18,6 @@ RULES = {
     "seed": 7,
 }
 """The protocol that reproduces published scores, with STEPS: what is not vla-eval's default stands in `params`."""
-KEYS = {
-    "agentview": "observation/image",
-    "wrist": "observation/wrist_image",
-    "state": "observation/state",
-    "prompt": "prompt",
-}
-"""What openpi's LIBERO policies call their inputs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +63,6 @@ def run(settings: Settings) -> HarnessResult:
         contract(),
         policy=expert,
         server=_true if expert else None,
-        keys=KEYS,
         rules=RULES,
     )
 

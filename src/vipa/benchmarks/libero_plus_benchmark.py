@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from vipa.benchmarks.libero_benchmark import KEYS, RULES, STEPS, SUITES, params
+from vipa.benchmarks.libero_benchmark import RULES, STEPS, SUITES, params
 from vipa.benchmarks.vla_eval_run import Entry, HarnessResult
 from vipa.benchmarks.vla_eval_settings import HarnessSettings, evaluate
 from vipa.robots.known.libero import contract
@@ -29,4 +29,4 @@ def run(settings: Settings) -> HarnessResult:
     kind = "vla_eval.benchmarks.libero_plus.benchmark:LIBEROPlusBenchmark"
     changes = {"category": settings.category, "difficulty_level": settings.difficulty}
     entries = tuple(Entry(s, kind, {**params(s), **changes}, steps=STEPS[s]) for s in settings.suites)
-    return evaluate(settings, "libero-plus", entries, contract(), keys=KEYS, rules=RULES)
+    return evaluate(settings, "libero-plus", entries, contract(), rules=RULES)

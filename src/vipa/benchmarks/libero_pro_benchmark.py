@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from vipa.benchmarks.libero_benchmark import KEYS, RULES, STEPS, SUITES, params
+from vipa.benchmarks.libero_benchmark import RULES, STEPS, SUITES, params
 from vipa.benchmarks.vla_eval_run import Entry, HarnessResult
 from vipa.benchmarks.vla_eval_settings import HarnessSettings, evaluate
 from vipa.robots.known.libero import contract
@@ -28,4 +28,4 @@ def run(settings: Settings) -> HarnessResult:
     )
     for entry in entries:  # its state is of the quaternion with w >= 0, which our contract reads as well
         del entry.params["quat_no_antipodal"]
-    return evaluate(settings, "libero-pro", entries, contract(), keys=KEYS, rules=RULES)
+    return evaluate(settings, "libero-pro", entries, contract(), rules=RULES)

@@ -17,7 +17,6 @@ TASKS = (
     "widowx_put_eggplant_in_basket",
 )
 RULES = {"success_mode": "early_stop", "max_episode_steps": 120, "seed": 0}
-KEYS = {"primary": "observation/image", "state": "observation/state", "prompt": "prompt"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +47,7 @@ def contract() -> ActionContract:
         rate=5.0,
         horizon=16,
         views=("primary",),
+        keys={"primary": "observation/image"},
     )
 
 
@@ -58,4 +58,4 @@ def run(settings: Settings) -> HarnessResult:
         Entry(task, kind, {"task_name": task, "send_state": True, **RULES}, steps=RULES["max_episode_steps"])
         for task in settings.tasks
     )
-    return evaluate(settings, "simpler", entries, contract(), keys=KEYS, rules=RULES)
+    return evaluate(settings, "simpler", entries, contract(), rules=RULES)

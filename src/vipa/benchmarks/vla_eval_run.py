@@ -136,7 +136,7 @@ def look(run: HarnessRun) -> Simulator:
     command = [*_command(run), str(_write(run, "", {})), "probe"]
     with log.open("wb") as errors:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, env=_surroundings()
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, env=surroundings()
         )
     try:
         answer = json.loads(done.stdout.splitlines()[-1])
@@ -217,7 +217,7 @@ def _command(run: HarnessRun) -> list[str]:
     return [*command, str(WORKER)]
 
 
-def _surroundings() -> dict[str, str]:
+def surroundings() -> dict[str, str]:
     """Variables for the simulator's Python."""
     ours = {name: value for name, value in os.environ.items() if name not in ("PYTHONHOME", "VIRTUAL_ENV")}
     path = os.pathsep.join(filter(None, [str(WORKER.parent), ours.get("PYTHONPATH")]))
@@ -334,7 +334,7 @@ def _work(run: HarnessRun, file: Path, progress: Callable[[], None]) -> list[int
             with (run.out / "logs" / f"{shard}.log").open("ab") as log:
                 command = [*_command(run), str(file), str(shard), str(run.processes)]
                 pipe = subprocess.PIPE  # which ends with us, and the worker with it
-                workers.append(subprocess.Popen(command, stdin=pipe, stdout=log, stderr=log, env=_surroundings()))
+                workers.append(subprocess.Popen(command, stdin=pipe, stdout=log, stderr=log, env=surroundings()))
         while any(worker.poll() is None for worker in workers):
             time.sleep(1)
             progress()

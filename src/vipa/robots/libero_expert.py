@@ -75,7 +75,7 @@ class LiberoExpert:
 
     @property
     def contract(self) -> ActionContract:
-        return replace(contract(), horizon=1, views=self.views)
+        return replace(contract(), horizon=1, views=self.views, keys={})
 
     def __call__(self, observations: Sequence[Observation]) -> Float[np.ndarray, "batch 1 7"]:
         return np.stack([[self.act(o)] for o in observations])
