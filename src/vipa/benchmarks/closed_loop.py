@@ -9,7 +9,6 @@ folder/
 Which simulator it is, only the `Simulation` knows (`tabletop_benchmark.py`).
 """
 
-import importlib.metadata
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
@@ -22,9 +21,11 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from vipa.benchmarks.statistics import wilson_interval
+from vipa.benchmarks.timing import Timed
 from vipa.io.files import atomic_write
 from vipa.io.json_files import read_json
 from vipa.io.json_log import JsonLog
+from vipa.io.provenance import provenance, versions
 from vipa.io.video_writer import write_video
 from vipa.robots.contract import ActionContract
 from vipa.robots.policy import Observation, Policy, checked_chunks
@@ -175,14 +176,16 @@ def evaluate_closed_loop(policy: Policy, run: Simulation, progress: Progress | N
     outcomes = {(outcome.task, outcome.seed): outcome for outcome in done}
     jobs = [(task, seed) for task in run.tasks for seed in run.seeds]
     todo = [job for job in jobs if job not in outcomes]
-    for outcome in _roll(policy, run, todo):
+    timed: Any = Timed(policy)  # passes on what a policy has
+    for outcome in _roll(timed, run, todo):
         outcomes[outcome.task, outcome.seed] = outcome
         log.add(asdict(outcome))
         if progress is not None:
             progress(sum(job in outcomes for job in jobs), len(jobs))
     videos = tuple(sorted((run.out / "videos").glob("[!.]*.mp4")))
     result = ClosedLoopResult(run, policy.identity, tuple(outcomes[job] for job in jobs), videos)
-    atomic_write(run.out / "result.json", _json(result.to_dict()))
+    made = provenance() | {"latency": timed.latency}
+    atomic_write(run.out / "result.json", _json(result.to_dict() | {"made": made}))
     return result
 
 
@@ -250,7 +253,7 @@ def _open_folder(run: Simulation, identity: dict[str, Any]) -> None:
     """Makes or continues an evaluation's folder. ValueError (or a new beginning) where it holds other episodes."""
     file = run.out / "protocol.json"
     names = ("vipa", *run.libraries, "torch", "transformers", "numpy")
-    protocol = {**run.protocol(identity), "versions": {name: _version(name) for name in names}}
+    protocol = {**run.protocol(identity), "versions": versions(names)}
     protocol = json.loads(json.dumps(protocol))
     if (run.out / "episodes.jsonl").exists():
         before = run.decisive(read_json(file) if file.exists() else {})
@@ -264,13 +267,6 @@ def _open_folder(run: Simulation, identity: dict[str, Any]) -> None:
             for old in (run.out / "result.json", *(run.out / "videos").glob("*.mp4"), run.out / "episodes.jsonl"):
                 old.unlink(missing_ok=True)
     atomic_write(file, _json(protocol))
-
-
-def _version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def _outcome(path: Path, number: int, row: dict[str, Any]) -> EpisodeOutcome:
