@@ -12,9 +12,16 @@ from scipy.spatial.transform import Rotation
 from vla_eval.benchmarks.libero.benchmark import LIBEROBenchmark
 from vla_eval.benchmarks.robocasa.benchmark import ATOMIC_TASKS, RoboCasaBenchmark
 from vla_eval.recording import NullEpisodeRecorder
+from vla_eval.registry import resolve_import_string
 from vla_eval.specs import check_specs
 
-from vipa.benchmarks import libero_benchmark, robocasa_benchmark
+from vipa.benchmarks import (
+    libero_benchmark,
+    libero_plus_benchmark,
+    libero_pro_benchmark,
+    robocasa_benchmark,
+    simpler_benchmark,
+)
 from vipa.robots.known import libero, robocasa
 from vipa.robots.serving.vla_eval_server import PolicyModelServer, action_specs
 from vipa.robots.transforms import pipeline_of
@@ -66,7 +73,7 @@ def seen(contract, state):
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_libero_s_observation_reaches_the_policy_upright_and_with_one_rotation(sign, rng):
-    benchmark = LIBEROBenchmark(**libero_benchmark.params("libero_object", 2))
+    benchmark = LIBEROBenchmark(**libero_benchmark.params("libero_object"))
     benchmark._env = Recorder()
     there = raw("world", sign * TURN.as_quat(), ("agentview", "robot0_eye_in_hand"), rng)
     contract = libero.contract()
@@ -130,3 +137,14 @@ def test_a_policy_that_sees_fewer_cameras_is_sent_those(rng):
     images = {name: np.zeros((32, 32, 3), np.uint8) for name in robocasa_benchmark.CAMERAS.values()}
     observation = server.read({"images": images, "states": np.zeros(9), "task_description": "x"}, (0, 0))
     assert set(observation.images) == {"left", "wrist"}
+
+
+@pytest.mark.parametrize("module", [libero_plus_benchmark, libero_pro_benchmark, simpler_benchmark])
+def test_the_adapters_take_what_they_are_asked_with(module, monkeypatch):
+    asked = []
+    monkeypatch.setattr(module, "evaluate", lambda settings, name, entries, *_, **__: asked.extend(entries))
+    module.run(module.Settings(model="some", out="out"))
+    for entry in asked:
+        benchmark = resolve_import_string(entry.benchmark)(**entry.params)
+        assert benchmark.send_state
+        assert entry.steps == benchmark.get_metadata()["max_steps"]

@@ -45,9 +45,8 @@ def params(settings: Settings) -> dict[str, object]:
 def run(settings: Settings) -> HarnessResult:
     """The model's policy in the tasks that are asked for."""
     kind = "vla_eval.benchmarks.robocasa.benchmark:RoboCasaBenchmark"
-    keys = {view: f"observation/{view}" for view in CAMERAS} | {"state": "observation/state", "prompt": "prompt"}
     entries = (Entry("robocasa", kind, params(settings)),)
-    return evaluate(settings, "robocasa", entries, contract(), server=served, keys=keys, rules=RULES)
+    return evaluate(settings, "robocasa", entries, contract(), server=served, rules=RULES)
 
 
 def served(policy: Policy, execute: int) -> object:

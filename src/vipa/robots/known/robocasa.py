@@ -1,10 +1,10 @@
 """RoboCasa's Panda on a mobile base (simulated), its 24 atomic tasks: the arm and the gripper; the base stands still.
 
-As vla-eval's adapter of RoboCasa sends and takes it (read in its code and tried with made-up observations; neither the
-simulator nor its demonstrations were seen here): seven numbers of robosuite's OSC_POSE at 20 Hz as LIBERO's, and a state
-of the tool's position and quaternion (scalar last) in the base's frame and two fingers. From documentation: scales
-(0.05 m and 0.5 rad for 1.0). The model sees the rotation as 6D. Demonstrations with the base's numbers, and
-RoboCasa365, have twelve actions and another state: they want a contract of their own.
+As vla-eval's adapter of RoboCasa sends and takes it (its code was read, and tried with made-up observations; neither
+simulator nor demonstrations were seen here): seven numbers of robosuite's OSC_POSE at 20 Hz as LIBERO's, and a state of
+the tool's position and quaternion (scalar last) in the base's frame and two fingers. From documentation: scales (0.05 m
+and 0.5 rad for 1.0). The model sees the rotation as 6D. Demonstrations with the base's numbers, and RoboCasa365, have
+twelve actions and another state: they want a contract of their own.
 """
 
 from pathlib import Path
