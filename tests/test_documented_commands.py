@@ -48,6 +48,7 @@ FOREIGN = {
     "--no-deps": "pip's",
     "--img_focal": "HaWoR's own",
     "--no-video": "tyro's no-form",
+    **dict.fromkeys(("--short", "--porcelain", "--untracked-files"), "git's"),
 }
 LOOKING = (
     "vipa sources list",

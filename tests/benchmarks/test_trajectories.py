@@ -117,6 +117,6 @@ def test_errors_at_a_second_count_only_its_waypoints_and_the_best_sample_is_the_
         pytest.approx(0.02, abs=1e-3),
         pytest.approx(0.02, abs=1e-3),
     )
-    result = benchmark.summarise("x", {}, [scored])
+    result = benchmark.summarise("x", {"split": "test"}, [scored])
     assert (result.samples, [h.seconds for h in result.horizons]) == (3, [1.0, 2.0])
     assert "best of 3" in str(result)

@@ -1,4 +1,4 @@
-"""Free answers read by the rules of `free_answers`: in every awkward form, and 200 of a real small language model."""
+"""Free answers read by the rules of `free_answers`: in every awkward form, and 400 of a real small language model."""
 
 import json
 from pathlib import Path
@@ -105,6 +105,10 @@ def test_what_the_form_says_is_read_as_the_form_s_own_parser_reads_it():
         ("The right hand is 0.44 m away.", None, None),
         ("Pick up the cup, 0.3 m.", None, None),
         ("0.3 m from the left", None, None),
+        ("The left plate is 0.3 m away.", None, None),
+        ("The right-hand side is 0.3 m away.", None, None),
+        ("It moves 0.3 m towards the camera.", "backward", 0.3),
+        ("It is 0.3 m away from the camera.", None, None),
         ("0.3 m, on the right-hand side", "right", 0.3),
     ],
 )  # fmt: skip
@@ -139,7 +143,7 @@ def test_turns_are_said_in_degrees(text, words, degrees):
 
 def test_a_small_language_model_is_understood_as_a_reader_understood_it():
     rows = [json.loads(line) for line in FREE.read_text().splitlines()[1:]]
-    assert len(rows) == 200
+    assert len(rows) == 400
     for row in rows:
         try:
             answer = read_answer(row["answer"], row["unit"])

@@ -1,4 +1,4 @@
-"""Axes of change: each changes what it is called after and nothing else, the same for the same seed, and stays possible."""
+"""Axes of change: each changes its own part and nothing else, the same for the same seed, and stays possible."""
 
 from typing import get_args
 

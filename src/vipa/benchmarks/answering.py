@@ -5,12 +5,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from transformers import LogitsProcessorList
 
+from vipa.benchmarks.asking import Pictures, Spatial, covered
 from vipa.data.component import Group
 from vipa.data.images import encoded
 from vipa.hand3d.dataset.reader import Hand3D
@@ -24,18 +25,6 @@ LONGEST_ANSWER = 40
 """Tokens; the answers of Hand3D-visual have about half as many."""
 LONGEST_TEXT = 64
 """Tokens of a motion put into words."""
-
-Spatial = Literal["real", "zeroed", "shuffled", "none"]
-"""The 3D tokens that a model answers with; all but the real ones are controls of what they bring."""
-
-Pictures = Literal["shown", "covered", "none"]
-"""What a model sees of the pictures: `covered`: mid-grey ones; `none`: the question's text alone. What is right all the
-same needs no eyes."""
-
-
-def covered(image: np.ndarray) -> np.ndarray:
-    """As the policy with its camera covered sees it (`robots.policy.BlankImages`)."""
-    return np.full_like(image, 127)
 
 
 class ModelAnswerer:

@@ -9,6 +9,7 @@ import numpy as np
 from tyro.conf import Positional
 
 from vipa.benchmarks.resuming import AnswerLog, Asked
+from vipa.benchmarks.timing import Timed
 from vipa.hand3d.dataset.reader import Hand3D
 from vipa.io.provenance import provenance
 
@@ -18,6 +19,19 @@ Asks = TypeVar("Asks", contravariant=True)
 Scored = TypeVar("Scored")
 Result = TypeVar("Result")
 Progress = Callable[[int, int], None]
+
+
+Spatial = Literal["real", "zeroed", "shuffled", "none"]
+"""The 3D tokens that a model answers with; all but the real ones are controls of what they bring."""
+
+Pictures = Literal["shown", "covered", "none"]
+"""What a model sees of the pictures: `covered`: mid-grey ones; `none`: the question's text alone. What is right all the
+same needs no eyes."""
+
+
+def covered(image: np.ndarray) -> np.ndarray:
+    """As the policy with its camera covered sees it (`robots.policy.BlankImages`)."""
+    return np.full_like(image, 127)
 
 
 class Answerer(Protocol[Asks]):
@@ -103,9 +117,10 @@ class Exam(Generic[Record, Scored, Result]):
             "answerer": answerer.identity,
         }
         log = AnswerLog(out.with_name(f"{out.stem}_answers.jsonl"), protocol)
-        scored = self.score(data, records, log.answer(records, answerer, batch_size, progress))
+        timed = Timed(answerer)
+        scored = self.score(data, records, log.answer(records, timed, batch_size, progress))
         result: Any = self.summarise(answerer.name, protocol, scored)
-        result = replace(result, made=provenance())
+        result = replace(result, made=provenance() | {"latency": timed.latency})
         log.finish(out, asdict(result), [asdict(s) for s in scored])  # type: ignore[call-overload]
         return result
 

@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from vipa.benchmarks.statistics import wilson_interval
+from vipa.benchmarks.timing import Timed
 from vipa.io.files import atomic_write
 from vipa.io.json_files import read_json
 from vipa.io.json_log import JsonLog
@@ -159,7 +160,7 @@ class ClosedLoopResult:
 
     def to_dict(self) -> dict[str, Any]:
         scores = {name: score.to_dict() for name, score in self.scores.items()}
-        return {"protocol": self.run.protocol(self.identity), "scores": scores, "made": provenance()}
+        return {"protocol": self.run.protocol(self.identity), "scores": scores}
 
 
 def evaluate_closed_loop(policy: Policy, run: Simulation, progress: Progress | None = None) -> ClosedLoopResult:
@@ -175,14 +176,16 @@ def evaluate_closed_loop(policy: Policy, run: Simulation, progress: Progress | N
     outcomes = {(outcome.task, outcome.seed): outcome for outcome in done}
     jobs = [(task, seed) for task in run.tasks for seed in run.seeds]
     todo = [job for job in jobs if job not in outcomes]
-    for outcome in _roll(policy, run, todo):
+    timed: Any = Timed(policy)  # passes on what a policy has
+    for outcome in _roll(timed, run, todo):
         outcomes[outcome.task, outcome.seed] = outcome
         log.add(asdict(outcome))
         if progress is not None:
             progress(sum(job in outcomes for job in jobs), len(jobs))
     videos = tuple(sorted((run.out / "videos").glob("[!.]*.mp4")))
     result = ClosedLoopResult(run, policy.identity, tuple(outcomes[job] for job in jobs), videos)
-    atomic_write(run.out / "result.json", _json(result.to_dict()))
+    made = provenance() | {"latency": timed.latency}
+    atomic_write(run.out / "result.json", _json(result.to_dict() | {"made": made}))
     return result
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vipa.benchmarks.answering import Pictures, covered
+from vipa.benchmarks.asking import Pictures, covered
 from vipa.hand3d.config import EndpointConfig
 from vipa.hand3d.dataset.reader import Hand3D
 from vipa.hand3d.dataset.records import VisualRecord

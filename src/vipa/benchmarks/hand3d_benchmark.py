@@ -14,8 +14,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from vipa.benchmarks.answering import ModelAnswerer, Pictures, Questions, Spatial
-from vipa.benchmarks.asking import Asking, Exam
+from vipa.benchmarks.asking import Asking, Exam, Pictures, Spatial
 from vipa.benchmarks.endpoint_answering import EndpointAnswerer
 from vipa.benchmarks.results import DistanceRange, Hand3DResult, KindScores
 from vipa.benchmarks.statistics import clustered_mean
@@ -162,6 +161,11 @@ def run(settings: Settings) -> Hand3DResult:
     if settings.pictures != "shown" and settings.model == ConstantAnswerer.name:
         raise ValueError(f"--pictures {settings.pictures}: the baseline `constant` looks at none")
     if ours:
+        from vipa.benchmarks.answering import (
+            ModelAnswerer,
+            Questions,
+        )  # torch takes seconds, help does not need it
+
         model = ModelAnswerer(settings.model, settings.data, spatial=settings.spatial, pictures=settings.pictures)
         answerer = Questions(model)
     elif settings.model == "endpoint":

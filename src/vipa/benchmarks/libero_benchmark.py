@@ -18,13 +18,6 @@ RULES = {
     "seed": 7,
 }
 """The protocol that reproduces published scores, with STEPS: what is not vla-eval's default stands in `params`."""
-KEYS = {
-    "agentview": "observation/image",
-    "wrist": "observation/wrist_image",
-    "state": "observation/state",
-    "prompt": "prompt",
-}
-"""What openpi's LIBERO policies call their inputs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,14 +33,14 @@ class Settings(HarnessSettings):
     """Numbers of tasks of each suite; none: all."""
 
 
-def params(suite: str, views: int) -> dict[str, object]:
+def params(suite: str) -> dict[str, object]:
     """Of vla-eval's LIBERO benchmark, for this protocol."""
     return {
         "suite": suite,
         "seed": RULES["seed"],
         "num_steps_wait": RULES["settle_steps"],
         "send_state": True,
-        "send_wrist_image": views > 1,
+        "send_wrist_image": True,
         "quat_no_antipodal": True,
     }
 
@@ -61,7 +54,7 @@ def run(settings: Settings) -> HarnessResult:
     if expert:  # needs eyes for its films only
         kind, more = "libero_worlds:LIBEROWorlds", {"camera_size": RULES["camera_size"] if settings.videos else 0}
     entries = tuple(
-        Entry(suite, kind, {**params(suite, 2), **more}, settings.tasks, STEPS[suite]) for suite in settings.suites
+        Entry(suite, kind, {**params(suite), **more}, settings.tasks, STEPS[suite]) for suite in settings.suites
     )
     return evaluate(
         settings,
@@ -70,7 +63,6 @@ def run(settings: Settings) -> HarnessResult:
         contract(),
         policy=expert,
         server=_true if expert else None,
-        keys=KEYS,
         rules=RULES,
     )
 

@@ -68,7 +68,7 @@ class Hand3DResult:
     sources: tuple[KindScores, ...] = ()
     ranges: tuple[DistanceRange, ...] = ()
     unparsed: dict[str, str] = field(default_factory=dict)
-    made: dict[str, Any] | None = None
+    made: dict[str, Any] | None = field(default=None, compare=False)
 
     @property
     def all(self) -> KindScores:
@@ -136,7 +136,7 @@ class TrajectoryResult:
     best_average: Mean | None = None
     best_final: Mean | None = None
     horizons: tuple[Horizon, ...] = ()
-    made: dict[str, Any] | None = None
+    made: dict[str, Any] | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         lines = [_headline(self, self.records, "motions", f"{self.unparsable} unparsable")]
@@ -179,7 +179,7 @@ class TranslationResult:
     silent: int
     scores: dict[str, Mean]
     counts: dict[str, int]
-    made: dict[str, Any] | None = None
+    made: dict[str, Any] | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         lines = [_headline(self, self.records, "motions", f"{self.silent} answers without a word")]

@@ -17,8 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from vipa.benchmarks.answering import ModelAnswerer, Motions, Pictures
-from vipa.benchmarks.asking import Answerer, Asking, Exam
+from vipa.benchmarks.asking import Answerer, Asking, Exam, Pictures
 from vipa.benchmarks.results import Horizon, Mean, TrajectoryResult
 from vipa.benchmarks.statistics import clustered_mean
 from vipa.hand3d.dataset.reader import Hand3D
@@ -269,6 +268,8 @@ def run(settings: Settings) -> TrajectoryResult:
             raise ValueError(f"the baseline `{settings.model}` looks at no picture and says one motion")
         answerer = BASELINES[settings.model](Hand3D(settings.data))
     else:
+        from vipa.benchmarks.answering import ModelAnswerer, Motions  # torch takes seconds, help does not need it
+
         answerer = Motions(
             ModelAnswerer(settings.model, settings.data, pictures=settings.pictures), settings.samples
         )

@@ -1,4 +1,4 @@
-"""An evaluation through vla-eval, the field's harness: its benchmarks, its loop and its recording; it can be gone on with.
+"""An evaluation through vla-eval, the field's harness: its benchmarks, its loop, its recording. A stopped one goes on.
 
 out/
   protocol.json          all that decides the figures, and the versions it ran with
@@ -31,6 +31,7 @@ from vipa.benchmarks.closed_loop import EpisodeOutcome, TaskScore
 from vipa.io.files import atomic_write, remove
 from vipa.io.json_files import read_json
 from vipa.io.json_log import differences
+from vipa.io.provenance import provenance
 
 WORKER = Path(__file__).parent / "simulator_side" / "harness_worker.py"
 EVAL_ID = "run"
@@ -136,7 +137,7 @@ def look(run: HarnessRun) -> Simulator:
     command = [*_command(run), str(_write(run, "", {})), "probe"]
     with log.open("wb") as errors:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, env=_surroundings()
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, env=surroundings()
         )
     try:
         answer = json.loads(done.stdout.splitlines()[-1])
@@ -169,6 +170,7 @@ def play(
     identity: what decides the policy's actions. ValueError where `run.out` holds episodes of another policy or
     protocol, or is in use; and, when everything else is done, where episodes could not be played.
     """
+    (run.out / "logs").mkdir(parents=True, exist_ok=True)
     with (run.out / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -202,7 +204,9 @@ def play(
         text = "".join(json.dumps(asdict(outcome)) + "\n" for outcome in outcomes)
         atomic_write(run.out / "episodes.jsonl", text)
         result = HarnessResult(protocol, tuple(outcomes), _keep(run, films))
-        atomic_write(run.out / "result.json", json.dumps(result.to_dict(), indent=2) + "\n")
+        atomic_write(
+            run.out / "result.json", json.dumps(result.to_dict() | {"made": provenance()}, indent=2) + "\n"
+        )
         return result
 
 
@@ -216,10 +220,11 @@ def _command(run: HarnessRun) -> list[str]:
     return [*command, str(WORKER)]
 
 
-def _surroundings() -> dict[str, str]:
-    """Variables for the simulator: ours, without what would lead it into our own packages."""
+def surroundings() -> dict[str, str]:
+    """Variables for the simulator's Python."""
     ours = {name: value for name, value in os.environ.items() if name not in ("PYTHONHOME", "VIRTUAL_ENV")}
-    return {"OMP_NUM_THREADS": "1", **ours, "PYTHONPATH": str(WORKER.parent)}
+    path = os.pathsep.join(filter(None, [str(WORKER.parent), ours.get("PYTHONPATH")]))
+    return {"OMP_NUM_THREADS": "1", **ours, "PYTHONPATH": path}
 
 
 def _write(run: HarnessRun, url: str, names: dict[str, list[str]]) -> Path:
@@ -332,7 +337,7 @@ def _work(run: HarnessRun, file: Path, progress: Callable[[], None]) -> list[int
             with (run.out / "logs" / f"{shard}.log").open("ab") as log:
                 command = [*_command(run), str(file), str(shard), str(run.processes)]
                 pipe = subprocess.PIPE  # which ends with us, and the worker with it
-                workers.append(subprocess.Popen(command, stdin=pipe, stdout=log, stderr=log, env=_surroundings()))
+                workers.append(subprocess.Popen(command, stdin=pipe, stdout=log, stderr=log, env=surroundings()))
         while any(worker.poll() is None for worker in workers):
             time.sleep(1)
             progress()

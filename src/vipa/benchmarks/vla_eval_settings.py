@@ -52,14 +52,12 @@ def evaluate(
     *,
     policy: Policy | None = None,
     server: Callable[[Policy, int], Any] | None = None,
-    keys: dict[str, str] | None = None,
     rules: dict[str, Any] | None = None,
 ) -> HarnessResult:
     """The settings' player on these entries.
 
     contract: of the simulator's robot, with all its views. policy: instead of the settings' model. server: makes the
-    server of a policy and of how much of a chunk is played. keys: what an openpi-style server calls each view, "state"
-    and "prompt". rules: see `HarnessRun`.
+    server of a policy and of how much of a chunk is played. rules: see `HarnessRun`.
 
     ValueError, one line, where something is missing or does not fit, before anything is played.
     """
@@ -81,7 +79,7 @@ def evaluate(
         anew=settings.anew,
     )
     simulator = look(run)
-    playing = _player(settings, contract, policy, server, keys or {})
+    playing = _player(settings, contract, policy, server)
     with playing as (url, identity), counter("acting", "episodes") as count:
         return play(run, url, identity, simulator, lambda done, total: count(done=done, total=total))
 
@@ -92,7 +90,6 @@ def _player(
     contract: ActionContract,
     policy: Policy | None,
     server: Callable[[Policy, int], Any] | None,
-    keys: dict[str, str],
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Address and identity of who plays."""
     if settings.server and settings.protocol == "vla-eval":
@@ -105,7 +102,7 @@ def _player(
     if settings.server:
         from vipa.robots.serving.openpi_client import OpenpiPolicy
 
-        policy = OpenpiPolicy(settings.server, contract, keys)
+        policy = OpenpiPolicy(settings.server, contract)
     elif policy is None:
         policy = VipaPolicy.from_pretrained(settings.model)
     views = policy.contract.views
@@ -113,7 +110,7 @@ def _player(
         raise ValueError(
             f"{settings.model}: sees {', '.join(unknown)}; the simulator has {', '.join(contract.views)}"
         )
-    policy.contract.check(replace(contract, views=views))
+    policy.contract.check(replace(contract, views=views, keys={}))
     player = BlankImages(policy) if settings.blank else policy
     execute = min(settings.execute, policy.contract.horizon)
     with serving((server or PolicyModelServer)(player, execute)) as url:

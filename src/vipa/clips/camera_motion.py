@@ -125,9 +125,11 @@ def solve_motion(
             np.bincount(tracks.frame, minlength=n), None,
         )  # fmt: skip
     seen = _observations(tracks, camera)
-    starts = (0.0, -0.55, 0.4) if focal_error > UNKNOWN_FOCAL else (0.0,)
-    solved = (_solve(n, tracks, seen, camera, focal_error, s) for s in starts)
-    bundle, R, part = min(solved, key=lambda found: found[0].cost)
+    start = 0.0
+    if focal_error > UNKNOWN_FOCAL:
+        tried = (_solve(n, tracks, seen, camera, focal_error, s, rounds=8)[0] for s in (0.0, -0.55, 0.4))
+        start = min(tried, key=lambda bundle: bundle.cost).log_focal
+    bundle, R, part = _solve(n, tracks, seen, camera, focal_error, start)
     joined = part[:, None] == part
     deviation = np.array([[bundle.deviation(i, j) for j in range(n)] for i in range(n)])
     error = 1.96 * np.hypot(INFLATED * deviation, FLOOR * (1 - np.eye(n)))
@@ -184,13 +186,19 @@ def check_poses(clip_id: str, T_world_camera: Float[np.ndarray, "frames 4 4"], m
 
 
 def _solve(
-    n: int, tracks: Tracks, seen: Observations, camera: Intrinsics, focal_error: float, log_focal: float
+    n: int,
+    tracks: Tracks,
+    seen: Observations,
+    camera: Intrinsics,
+    focal_error: float,
+    log_focal: float,
+    rounds: int = 40,
 ) -> tuple[Bundle, Float[np.ndarray, "n 3 3"], Int[np.ndarray, "n"]]:
     """(bundle, the rotations that it starts from, which frames are joined by points) of a focal length to start at."""
     k = float(np.exp(log_focal))
     links = pair_links(tracks, n, replace(camera, fx=camera.fx * k, fy=camera.fy * k))
     R, part = average_rotations(n, links)
-    return adjust(R, seen, pixel_noise(camera), focal_error, log_focal), R, part
+    return adjust(R, seen, pixel_noise(camera), focal_error, log_focal, rounds), R, part
 
 
 def _observations(tracks: Tracks, camera: Intrinsics) -> Observations:

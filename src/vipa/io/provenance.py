@@ -20,6 +20,14 @@ def provenance() -> dict[str, Any]:
     return {"date": now, "commit": commit(), "versions": versions(LIBRARIES), "machine": machine()}
 
 
+def provenance_words() -> str:
+    """The same in a sentence, for a page of results."""
+    made = provenance()
+    at = f"commit {made['commit']}" if made["commit"] else f"version {made['versions']['vipa']}"
+    on = ", ".join(str(made["machine"][name]) for name in ("gpu", "processor") if name in made["machine"])
+    return f"Made at {at} on {on}, {made['machine']['cores']} cores, {made['date']}."
+
+
 def versions(names: tuple[str, ...]) -> dict[str, str]:
     """Of installed packages."""
     return {name: _version(name) for name in names}

@@ -23,6 +23,7 @@ POSITION, TURN = 0.05, 0.5  # metres and radians that 1.0 of an action stands fo
 WIDEST = 0.07  # metres that the fingers go around; a wider thing is taken by its rim
 CLEARANCE = 0.03  # metres over what is in the way
 DEPTH = 0.03  # metres below an object's top where it is taken
+SPEED = 0.04  # metres that an action asks for at most; the arm lags behind and makes a quarter of it
 REACH = 0.02  # metres around the straight way that must be clear
 
 
@@ -30,21 +31,26 @@ REACH = 0.02  # metres around the straight way that must be clear
 class Scene:
     """The truth about a pick-and-place task; metres, in the frame of the robot's state.
 
-    target: (x, y, bottom, top, width, length, yaw) of the object to be moved; yaw: of its width. held: by both
-    fingers. goal: (x, y, z) of the place. boxes: lows and highs of everything else.
+    Upright boxes are (x, y, bottom, top, width, length, yaw), yaw being that of the width. target: the box of the
+    object to be moved. held: by the hand. goal: (x, y, z) of the place. boxes: of everything else.
     """
 
     target: Float[np.ndarray, "7"]
     held: bool
     goal: Float[np.ndarray, "3"]
-    boxes: Float[np.ndarray, "n 6"]
+    boxes: Float[np.ndarray, "n 7"]
+
+    def gaps(self, points: Float[np.ndarray, "*k 2"]) -> Float[np.ndarray, "n *k"]:
+        """From each box to each point of the floor, seen from above; 0 within."""
+        x, y, _, _, width, length, yaw = self.boxes.T.reshape(7, -1, *(1,) * (points.ndim - 1))
+        u, v = points[..., 0] - x, points[..., 1] - y
+        along, across = u * np.cos(yaw) + v * np.sin(yaw), v * np.cos(yaw) - u * np.sin(yaw)
+        return np.hypot(np.maximum(abs(along) - width / 2, 0), np.maximum(abs(across) - length / 2, 0))
 
     def top_between(self, start: np.ndarray, end: np.ndarray, margin: float) -> float:
         """The highest thing within `margin` of the straight way between two points of the floor (2,)."""
-        ways = start + np.linspace(0, 1, 9)[:, None] * (end - start)  # (9, 2)
-        low, high = self.boxes[:, None, :2] - margin, self.boxes[:, None, 3:5] + margin
-        near = ((ways >= low) & (ways <= high)).all(-1).any(-1)
-        return float(self.boxes[near, 5].max(initial=-np.inf))
+        way = start + np.linspace(0, 1, 9)[:, None] * (end - start)  # (9, 2)
+        return float(self.boxes[(self.gaps(way) <= margin).any(-1), 3].max(initial=-np.inf))
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,7 @@ class LiberoExpert:
 
     @property
     def contract(self) -> ActionContract:
-        return replace(contract(), horizon=1, views=self.views)
+        return replace(contract(), horizon=1, views=self.views, keys={})
 
     def __call__(self, observations: Sequence[Observation]) -> Float[np.ndarray, "batch 1 7"]:
         return np.stack([[self.act(o)] for o in observations])
@@ -104,8 +110,8 @@ class Hand:
 
     def action(self, step: np.ndarray, gripper: float, yaw: float | None = None) -> Float[np.ndarray, "7"]:
         """Moves by `step` (3,), metres, with the fingers down and closing along `yaw` (None: as they are)."""
-        yaw = self.yaw if yaw is None else self.yaw + _half_turn(yaw - self.yaw)
-        down = Rotation.from_euler("xz", (np.pi, yaw + np.pi / 2))
+        closing = self.yaw + (0.0 if yaw is None else float(_half_turn(yaw - self.yaw)))
+        down = Rotation.from_euler("xz", (np.pi, closing + np.pi / 2))
         turn = (down * self.turn.inv()).as_rotvec()
         return np.clip([*step / POSITION, *0.5 * turn / TURN, gripper], -1.0, 1.0)
 
@@ -113,8 +119,8 @@ class Hand:
 def _fetch(scene: Scene, hand: Hand) -> np.ndarray:
     """Over the object, down to it, and close."""
     x, y, bottom, top, width, _, yaw = scene.target
-    there = np.hypot(*(scene.goal[:2] - [x, y])) < 0.03 and abs(bottom - scene.goal[2]) < 0.08
-    if there:  # let go, and leave
+    there = np.hypot(*(scene.goal[:2] - [x, y])) < 0.03 and bottom - scene.goal[2] < 0.06
+    if there and hand.position[2] < top + 0.08:  # let go, and leave
         return hand.action(np.array([0.0, 0.0, 0.03]), OPEN)
     place = np.array([x, y, max(top - DEPTH, bottom + 0.01)])
     if width > WIDEST:
@@ -124,28 +130,25 @@ def _fetch(scene: Scene, hand: Hand) -> np.ndarray:
     offset = place - hand.position
     lateral, turn = float(np.hypot(*offset[:2])), abs(_half_turn(yaw - hand.yaw))
     if lateral < 0.012 and abs(offset[2]) < 0.012 and turn < 0.15:
-        return hand.action(0.3 * offset, CLOSED, yaw)
+        return hand.action(0.5 * offset, CLOSED, yaw)
     above = scene.top_between(hand.position[:2], place[:2], REACH + 0.03) + CLEARANCE
     height = place[2] + max(above - place[2], 0.06) * _blend(max(lateral, 0.1 * turn), 0.008, 0.05)
     low = height - hand.position[2]
-    sideways = _towards(offset[:2], 0.03) * (1 - _blend(low, 0.02, 0.06))
-    return hand.action(np.array([*sideways, *_towards(np.array([low]), 0.03)]), OPEN, yaw)
+    sideways = _towards(offset[:2], SPEED) * (1 - _blend(low, 0.02, 0.06))
+    return hand.action(np.array([*sideways, *_towards(np.array([low]), SPEED)]), OPEN, yaw)
 
 
 def _rim(scene: Scene, hand: Hand) -> tuple[np.ndarray, float]:
     """Where a bowl is taken, and the yaw of the fingers there: on the side with most room beside it."""
-    x, y, bottom, top, width, _, _ = scene.target
+    x, y, _, top, width, _, _ = scene.target
     angles = np.arange(8) * np.pi / 4
-    outside = np.array([x, y]) + (width / 2 + 0.03) * np.stack([np.cos(angles), np.sin(angles)], -1)
-    low, high = scene.boxes[:, None, :2], scene.boxes[:, None, 3:5]
-    tall = scene.boxes[:, 5] > bottom + 0.02
-    gaps = np.linalg.norm(np.maximum(np.maximum(low - outside, outside - high), 0), axis=-1)[tall].min(
-        0, initial=1.0
-    )
+    sides = np.stack([np.cos(angles), np.sin(angles)], -1)  # (8, 2)
+    finger = [x, y] + (width / 2 + np.array([0.01, 0.03, 0.05])[:, None, None]) * sides  # (3, 8, 2)
+    beside = (scene.boxes[:, 3] > top - 0.03) & (scene.boxes[:, 2] < top)
+    gaps = scene.gaps(finger)[beside].min((0, 1), initial=1.0)
     turns = np.abs(_half_turn(angles - hand.yaw))
     best = int(np.argmax(np.minimum(gaps, 0.05) - 0.02 * turns))
-    side = np.array([np.cos(angles[best]), np.sin(angles[best])])
-    return np.array([*(np.array([x, y]) + (width / 2 - 0.006) * side), top - 0.02]), float(angles[best])
+    return np.array([*([x, y] + (width / 2 - 0.006) * sides[best]), top - 0.02]), float(angles[best])
 
 
 def _carry(scene: Scene, hand: Hand) -> np.ndarray:
@@ -155,14 +158,14 @@ def _carry(scene: Scene, hand: Hand) -> np.ndarray:
     lateral = float(np.hypot(*offset))
     above = max(scene.top_between(np.array([x, y]), scene.goal[:2], REACH + length / 2), scene.goal[2]) + CLEARANCE
     low = above - bottom
-    if lateral > 0.012:
-        sideways = _towards(offset, 0.03) * (1 - _blend(low, 0.01, 0.05))
-        return hand.action(np.array([*sideways, *_towards(np.array([low]), 0.03)]), CLOSED)
+    if lateral > (0.025 if low > 0.02 else 0.012):
+        sideways = _towards(offset, SPEED) * (1 - _blend(low, 0.01, 0.05))
+        return hand.action(np.array([*sideways, *_towards(np.array([low]), SPEED)]), CLOSED)
     floor = scene.top_between(np.array([x, y]), scene.goal[:2], 0.0)
     down = bottom - max(floor, scene.goal[2]) - 0.01
     if down < 0.005:
         return hand.action(np.zeros(3), OPEN)
-    return hand.action(np.array([*0.3 * offset, -min(0.4 * down + 0.002, 0.02)]), CLOSED)
+    return hand.action(np.array([*_towards(offset, 0.02), -min(down + 0.003, 0.025)]), CLOSED)
 
 
 def _half_turn(angle: np.ndarray | float) -> Any:
@@ -170,7 +173,7 @@ def _half_turn(angle: np.ndarray | float) -> Any:
     return (np.asarray(angle) + np.pi / 2) % np.pi - np.pi / 2
 
 
-def _towards(offset: np.ndarray, speed: float, gain: float = 0.6) -> np.ndarray:
+def _towards(offset: np.ndarray, speed: float, gain: float = 1.5) -> np.ndarray:
     """A step that covers part of the offset, at most `speed` long."""
     step = gain * offset
     length = float(np.linalg.norm(step))

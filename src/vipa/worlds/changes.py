@@ -14,6 +14,7 @@ import numpy as np
 
 from vipa.geometry import invert, transform
 from vipa.worlds.objects import COLOURS, KINDS, SceneObject, sample_size
+from vipa.worlds.robot import WORKSPACE
 from vipa.worlds.scene import Light, Scene, Surface, look_at
 from vipa.worlds.tasks import AREA, FREE_CENTRE, TaskInstance, is_free
 
@@ -132,13 +133,14 @@ def _layout(task: TaskInstance, strength: float, rng: Draw) -> TaskInstance:
     beyond = 0.06 * strength
     low, high = AREA[0] - beyond, AREA[1] + beyond
     objects = list(task.scene.objects)
-    while True:
+    for _ in range(100 * TRIES):
         placed = [replace(o, position=np.array([*rng.uniform(low, high), o.position[2]])) for o in objects]
         x, y = placed[task.target].position[:2]
         outside = max(AREA[0][0] - x, x - AREA[1][0], AREA[0][1] - y, y - AREA[1][1])
         there = replace(task, scene=replace(task.scene, objects=tuple(placed)))
-        if outside > 0.3 * beyond and _possible(there):
+        if outside > 0.3 * beyond and _possible(there, beyond):
             return there
+    raise ValueError(f"{task.name} {task.seed}: no other layout is found")
 
 
 def _wording(task: TaskInstance, strength: float, rng: Draw) -> TaskInstance:
@@ -189,8 +191,8 @@ def _in_view(scene: Scene) -> bool:
     return bool(np.abs(p[:, :2] / p[:, 2:]).max() < 0.9 * np.tan(scene.fov / 2))
 
 
-def _possible(task: TaskInstance) -> bool:
-    """Whether things are apart, in view, and leave room for the task, by training's own rules."""
+def _possible(task: TaskInstance, beyond: float = 0.0) -> bool:
+    """Whether things are apart, in view, and leave room for the task, by training's own rules. beyond: see `is_free`."""
     objects = task.scene.objects
     for i, a in enumerate(objects):
         for b in objects[:i]:
@@ -203,6 +205,8 @@ def _possible(task: TaskInstance) -> bool:
     if task.direction is not None:
         target = objects[task.target]
         others = [o for i, o in enumerate(objects) if i != task.target]
-        if not is_free([target, *others], task.direction):
+        behind = target.position[:2] - (target.radius + 0.05) * task.direction  # where a push begins
+        reached = (WORKSPACE[0][:2] < behind).all() and (behind < WORKSPACE[1][:2]).all()
+        if not reached or not is_free([target, *others], task.direction, beyond):
             return False
     return _in_view(task.scene)

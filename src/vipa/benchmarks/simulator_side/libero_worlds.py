@@ -77,9 +77,9 @@ class LIBEROWorlds(LIBEROBenchmark):
 class Truth:
     """Where things are, of a pick-and-place task; metres, in the frame of the robot's state.
 
-    Called, it gives {"target": (x, y, bottom, top, width, length, yaw) of the object to be moved, yaw being that of its
-    width; "held": whether both fingers touch it; "goal": (x, y, z) of where it goes; "boxes": (n, 6) lows and highs of
-    everything else that can be touched}, or {} for a task of another kind.
+    Called, it gives {"target": the box of the object to be moved; "held": whether the hand has it; "goal": (x, y, z) of
+    where it goes; "boxes": (n, 7) of everything else that can be touched}, or {} for a task of another kind. A box is
+    upright: (x, y, bottom, top, width, length, yaw), yaw being that of its width.
     """
 
     def __init__(self, env: Any):
@@ -89,6 +89,7 @@ class Truth:
         if not self.moves:
             return
         _, self.target, self.place = goals[0]
+        self.held = False
         parts = self._below(env.obj_body_id[self.target])
         robot = self._below(self.model.body(env.robots[0].robot_model.root_body).id)
         solid = [
@@ -101,23 +102,30 @@ class Truth:
         self.mine = [geom for geom in solid if self.model.geom_bodyid[geom] in parts]
         self.others = [geom for geom in solid if self.model.geom_bodyid[geom] not in parts]
         self.corners = {geom: self._corners(geom) for geom in solid}
+        self.poses = np.full((len(self.others), 12), np.nan)
+        self.boxes = np.zeros((len(self.others), 7))
 
     def __call__(self) -> dict[str, Any]:
         if not self.moves:
             return {}
         data = self.env.sim.data
         cloud = np.concatenate([self._placed(geom) for geom in self.mine])
-        boxes = [np.concatenate([c.min(0), c.max(0)]) for c in map(self._placed, self.others)]
+        poses = np.concatenate([data.geom_xpos[self.others], data.geom_xmat[self.others]], 1)
+        for place in np.flatnonzero((poses != self.poses).any(1)):
+            self.boxes[place] = _upright_box(self._placed(self.others[place]))
+        self.poses = poses
         if self.place in self.env.object_sites_dict:
             goal = data.get_site_xpos(self.place)
         else:
             goal = data.body_xpos[self.env.obj_body_id[self.place]]
-        held = self.env._check_grasp(self.env.robots[0].gripper, self.env.get_object(self.target))
+        thing, gripper = self.env.get_object(self.target), self.env.robots[0].gripper
+        # What was taken is held as long as one finger touches it: in a swing the other may lose it for a moment.
+        self.held = self.env._check_grasp(gripper, thing) or (self.held and self.env.check_contact(gripper, thing))
         return {
             "target": _upright_box(cloud),
-            "held": bool(held),
+            "held": bool(self.held),
             "goal": np.array(goal, dtype=np.float64),
-            "boxes": np.array(boxes),
+            "boxes": self.boxes,
         }
 
     def _below(self, body: int) -> set:

@@ -2,9 +2,10 @@
 
 An answer says directions and one amount; anything else is refused, so that it can be counted and listed.
 
-- Directions: the words of the form and their inflections ("upwards"), wherever they stand. Not: the name of a hand
-  ("the right hand"), a word with another meaning ("pick up", "up to", "from the left"), one that is negated ("not left
-  but right"). Both of a pair contradict each other. "still", or that nothing moved, says none.
+- Directions: the words of the form and their inflections ("upwards"), wherever they stand; "towards the camera" is
+  backward ("away from the camera" may be a place). Not: the name of a hand ("the right hand"), a word with another
+  meaning ("pick up", "from the left", "the left cup"), one that is negated ("not left but right"). Both of a pair
+  contradict each other. "still", or that nothing moved, says none.
 - Amounts: a number with a unit of length (or, where degrees are asked, of angle), in digits (thousands "1,234",
   decimal comma "0,12", "1.2e-1", "1/2") or in words; "1 m 20 cm" is one. A range is its middle. Not: negative numbers,
   bounds ("less than 1 m"), speeds, what is negated. Several amounts must be the same to 3 %, as in "0.44 m (44 cm)",
@@ -84,6 +85,8 @@ _BODY = "hand|wrist|arm|palm|thumb|finger|fist|eye|foot|leg"
 _OBJECT = r"(?:\s+(?:it|them|(?:the|a|an)\s+(?:[a-z]+\s+)?[a-z]+))?"
 _ELSE = re.compile(
     rf"\b(?:left|right)(?:\s*(?:and|or|/|,)\s*(?:left|right))?(?:\s+|-)(?:{_BODY})(?:'?s|ed|er)?\b(?!\s+(?:side|direction))"
+    r"|\bthe (?:left|right)(?:-hand)?(?=\s+[a-z])(?!\s+(?:of|and|or|by|sides?|at|from|about|around|approximately|in|on"
+    r"|with|for|to|is|are|was|which|when|as|relative|direction)\b)|(?:^|[.!?]\s+)the (?:left|right)(?:-hand)? side\b"
     r"|\bfrom\s+(?:the\s+)?(?:left|right|up|down|forward|backward)\b"
     r"|\bright\s+(?:answer|now|away|angle|amount|choice|one|order|thing|time|way)\b|\b(?:all|that's|that is) right\b"
     r"|\b(?:has|have|had) left\b|\bleft (?:over|behind)\b|\bupside[\s-]down\b|\bup (?:to|until|close)\b"
@@ -136,6 +139,7 @@ def _plain(text: str) -> str:
 
 def _directions(text: str) -> tuple[str, ...]:
     """Those that are said, in the order of axes."""
+    text = re.sub(r"\btowards? the camera\b", "backward", text)
     text = _NEGATED_DIRECTION.sub(" ", _ELSE.sub(" ", text))
     said = {_stem(word) for word in re.findall(rf"\b{_DIRECTION}\b", text)}
     for pair in _PAIRS:

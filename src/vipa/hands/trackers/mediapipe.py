@@ -5,11 +5,15 @@ from the camera follows from both by `solve_pnp`. The model, hand_landmarker.tas
 Apache-2.0), is https://ai.google.dev/edge/mediapipe/solutions/vision/hand_landmarker, unchanged.
 """
 
+import os
+import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -153,42 +157,69 @@ def _decode(images: Images) -> Iterator[tuple[int, np.ndarray]]:
         start, count = indices.stop, max(1, min(64, _BYTES // pictures[0].nbytes))
 
 
-class _MediaPipe:
-    """MediaPipe's landmarker in video mode, as a Landmarker."""
+_CHATTER = re.compile(rb"(INFO: |WARNING: Logging before|[IW]\d{4} )")
 
-    def __init__(self, model: Path):
-        self.model = model
 
-    def __enter__(self) -> Landmarker:
+@contextmanager
+def _without_chatter() -> Iterator[None]:
+    """Keeps what MediaPipe's C++ says of its inner life from the user's terminal: whatever its variables for log levels
+    say, it writes to the process's stderr. Its errors pass."""
+    end, start = os.pipe()
+    terminal = os.dup(2)
+    os.dup2(start, 2)
+    os.close(start)
+
+    def pass_on() -> None:
+        with os.fdopen(end, "rb") as lines:
+            for line in lines:
+                if not _CHATTER.match(line):
+                    os.write(terminal, line)
+
+    passing = Thread(target=pass_on, daemon=True)
+    passing.start()
+    try:
+        yield
+    finally:
+        os.dup2(terminal, 2)  # closes the pipe: the thread ends
+        passing.join(timeout=1.0)
+        os.close(terminal)
+
+
+@contextmanager
+def _media_pipe(model: Path) -> Iterator[Landmarker]:
+    """MediaPipe's landmarker in video mode."""
+    try:
+        import mediapipe as module
+    except ImportError:
+        raise ValueError(f"hand tracker mediapipe: {INSTALL}") from None
+    mediapipe: Any = module  # its names are put together at run time
+    tasks = mediapipe.tasks
+    with _without_chatter():
         try:
-            import mediapipe as module
-        except ImportError:
-            raise ValueError(f"hand tracker mediapipe: {INSTALL}") from None
-        mediapipe: Any = module  # its names are put together at run time
-        tasks = mediapipe.tasks
-        try:
-            self.landmarker = tasks.vision.HandLandmarker.create_from_options(
+            landmarker = tasks.vision.HandLandmarker.create_from_options(
                 tasks.vision.HandLandmarkerOptions(
-                    base_options=tasks.BaseOptions(model_asset_path=str(self.model)),
+                    base_options=tasks.BaseOptions(model_asset_path=str(model)),
                     running_mode=tasks.vision.RunningMode.VIDEO,
                     num_hands=2,
                 )
             )
         except (RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise ValueError(f"{self.model}: not a hand landmarker model ({reason})") from None
-        self.last = -1
+            raise ValueError(f"{model}: not a hand landmarker model ({reason})") from None
+        last = -1
 
         def detect(image: np.ndarray, milliseconds: int) -> list[Landmarks]:
-            self.last = max(milliseconds, self.last + 1)  # MediaPipe wants times to increase
+            nonlocal last
+            last = max(milliseconds, last + 1)  # MediaPipe wants times to increase
             picture = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(image))
-            result = self.landmarker.detect_for_video(picture, self.last)
-            return landmarks_from_result(result, image.shape[1], image.shape[0])
+            return landmarks_from_result(
+                landmarker.detect_for_video(picture, last), image.shape[1], image.shape[0]
+            )
 
-        return detect
-
-    def __exit__(self, *_: object) -> None:
-        self.landmarker.close()
+        try:
+            yield detect
+        finally:
+            landmarker.close()
 
 
 def landmarks_from_result(result: Any, width: int, height: int) -> list[Landmarks]:
@@ -215,4 +246,4 @@ def version() -> str:
 
 
 def open_tracker(path: Path) -> LandmarkTracker:
-    return LandmarkTracker(lambda: _MediaPipe(path))
+    return LandmarkTracker(lambda: _media_pipe(path))

@@ -1,6 +1,6 @@
 """A policy that another process serves in openpi's protocol, as one of ours."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,18 +11,18 @@ from websockets.sync.client import ClientConnection, connect
 from vipa.robots.contract import ActionContract
 from vipa.robots.policy import Observation
 from vipa.robots.serving.arrays import pack, unpack
+from vipa.robots.serving.requests import Keys
 
 
 class OpenpiPolicy:
     """The policy at an address (ws://host:port).
 
-    contract: what its numbers are taken for; chunks may have another length. keys: what the server calls each view,
-    "state" and "prompt"; views without a key are not sent. ValueError where nothing answers, or with the server's own
-    words where it refuses.
+    contract: what its numbers are taken for, and what it calls them (`Keys.of`); chunks may have another length.
+    ValueError where nothing answers, or with the server's own words where it refuses.
     """
 
-    def __init__(self, address: str, contract: ActionContract, keys: Mapping[str, str], timeout: float = 60.0):
-        self.address, self.contract, self.keys, self.timeout = address, contract, dict(keys), timeout
+    def __init__(self, address: str, contract: ActionContract, timeout: float = 60.0):
+        self.address, self.contract, self.keys, self.timeout = address, contract, Keys.of(contract), timeout
         self.identity: dict[str, Any] = {"server": address}
         try:
             self._socket: ClientConnection = connect(
@@ -36,10 +36,8 @@ class OpenpiPolicy:
         return np.stack([self._ask(observation) for observation in observations])
 
     def _ask(self, observation: Observation) -> np.ndarray:
-        message: dict[str, Any] = {
-            self.keys[v]: image for v, image in observation.images.items() if v in self.keys
-        }
-        message |= {self.keys["state"]: observation.state, self.keys["prompt"]: observation.text}
+        message: dict[str, Any] = {self.keys.views[view]: image for view, image in observation.images.items()}
+        message |= {self.keys.state: observation.state, self.keys.text: observation.text}
         try:
             self._socket.send(pack(message))
             answer = self._receive()
