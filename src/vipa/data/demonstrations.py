@@ -1,4 +1,4 @@
-"""Robot demonstrations, our own episodes or a LeRobot set, as a component of a training mixture (stage 3)."""
+"""Robot demonstrations, a LeRobot set or what a robot's file reads, as a component of a training mixture (stage 3)."""
 
 from collections.abc import Iterable, Sequence
 from copy import copy
@@ -21,7 +21,7 @@ from vipa.robots.known import find
 from vipa.robots.lerobot_data import open_robot_data
 from vipa.robots.transforms import Normalise, Pipeline, compute_statistics, pipeline_of
 
-OPENED = 4
+OPENED = 8
 """Episodes of which what is read of their pictures' files stays at hand."""
 AHEAD = 32
 """Pictures that are decoded at once where they are wanted in their order."""
