@@ -15,6 +15,19 @@ from vipa.hand3d.words.visual_wordings import VISUAL_WORDINGS
 
 STILL = "still"
 CONTACT = "in contact"
+ANSWER_HINTS = {
+    "distance": (
+        "Directions are those of the camera that took the first picture: left, right, up, down, forward (away from the "
+        'camera), backward. Name those that clearly matter, joined by "and", or say "still" where nothing moves; then '
+        "the distance in metres. Answer in this form and say nothing else: left and down, 0.44m"
+    ),
+    "degrees": (
+        "Directions are left, right, up, down, clockwise, counterclockwise. Name those that clearly matter, joined by "
+        '"and", or say "still" where nothing turns; then the angle in degrees. Answer in this form and say nothing '
+        "else: left, 12.384 degrees"
+    ),
+}
+"""For models that were never shown the form of the answers: by what is to be said."""
 
 _WORD_PAIRS = (*DIRECTION_WORDS, TURN_WORDS[2])
 _WORDS = {word for pair in _WORD_PAIRS for word in pair}
