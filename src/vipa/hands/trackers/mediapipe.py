@@ -30,8 +30,8 @@ MODEL = Path(__file__).resolve().parents[2] / "weights" / "mediapipe" / "hand_la
 INSTALL = "install it with `pip install mediapipe` (the extra `video`)"
 DISTANCE_ERROR = 0.3
 """Share of a hand's distance by which a movement over seconds can be off, for the distance is read from the hand's size
-in the picture. On three EgoDex recordings 2 of 100 still hands seem to move by more, and 6 of 402 larger movements are
-off by more than themselves (docs/results/hand_tracking.md)."""
+in the picture. On three EgoDex recordings 3 of 100 still hands seem to move by more, and none of 116 movements that do
+is off by more than itself (docs/results/hand_tracking.md)."""
 PALM = 0.225
 """Metres around (wrist, index base, little base) of an adult. Of three EgoDex recordings and VITRA's example it is
 21.6 to 25.3 cm; MediaPipe's metric hands say 19.6 to 25.4, and not of those that are larger."""
