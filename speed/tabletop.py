@@ -12,12 +12,9 @@ from pathlib import Path
 
 import torch
 import tyro
-import vla_eval
-from vla_eval.protocol.numpy_codec import set_image_format
 
 from vipa.benchmarks.tabletop_benchmark import TabletopEvaluation, evaluate_tabletop
 from vipa.robots.policy import VipaPolicy
-from vipa.robots.serving.vla_eval_server import PolicyModelServer
 
 BENCHMARK = "vipa.benchmarks.vla_eval_tabletop:TabletopBenchmark"
 
@@ -30,7 +27,13 @@ def own(policy: VipaPolicy, episodes: int) -> int:
 
 
 def theirs(policy: VipaPolicy, episodes: int) -> int:
-    """The same through vla-eval."""
+    """The same through vla-eval, pictures uncompressed."""
+    import vla_eval
+    from vla_eval.protocol.numpy_codec import set_image_format
+
+    from vipa.robots.serving.vla_eval_server import PolicyModelServer
+
+    set_image_format("raw")
     entry = {"benchmark": BENCHMARK, "episodes_per_task": episodes, "params": {"split": "validation"}}
     server = PolicyModelServer(policy, 4, {"agent": "agentview"})
     with tempfile.TemporaryDirectory() as out:
@@ -54,7 +57,6 @@ def timed(play: Callable[[VipaPolicy, int], int], policy: VipaPolicy, episodes: 
 def main(out: Path, episodes: int = 2, rounds: int = 2) -> None:
     """episodes: of each task. rounds: turns of each loop, after one that does not count."""
     torch.set_num_threads(1)
-    set_image_format("raw")
     policy = VipaPolicy.from_pretrained("nano:stage3")
     timed(own, policy, 1)
     rows = [
