@@ -387,3 +387,46 @@ def test_the_lerobot_package_reads_the_same_values(form, request, tmp_path):
         first += n
     assert first == len(theirs)
     shutil.rmtree(tmp_path / "v3", ignore_errors=True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("lerobot") is None, reason="the lerobot package is not here")
+@pytest.mark.parametrize("videos", [True, False])
+def test_a_set_that_the_lerobot_package_wrote_is_read_and_written_again(videos, tmp_path):
+    """Two cameras, two tasks, several episodes a file, AV1 where they are videos."""
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+    kept_as = "video" if videos else "image"
+    numbers_of = {"dtype": "float32", "shape": (2,), "names": ["a", "b"]}
+    camera = {"dtype": kept_as, "shape": (64, 64, 3), "names": ["height", "width", "channels"]}
+    features = {"observation.state": numbers_of, "action": numbers_of, FRONT: camera, WRIST: camera}
+    theirs = LeRobotDataset.create("made/there", fps=FPS, root=tmp_path / "theirs", features=features, robot_type="toy",
+                                   use_videos=videos)  # fmt: skip
+    said = []
+    for e in range(3):
+        rng = np.random.default_rng(e)
+        state, action = rng.normal(size=(2, ROWS, 2)).astype(np.float32)
+        for i in range(ROWS):
+            frame = {"observation.state": state[i], "action": action[i], "task": f"task {e % 2}"}
+            theirs.add_frame(frame | {FRONT: grey(ROWS)[i], WRIST: grey(ROWS)[::-1][i]})
+        theirs.save_episode()
+        said.append((state, action, f"task {e % 2}"))
+    theirs.finalize()
+    dimensions = tuple(Dimension(name, "radian", "absolute") for name in "ab")
+    made = ActionContract(
+        "toy", dimensions, dimensions, "joints", "none", "none", float(FPS), 4, ("front", "wrist")
+    )
+    made.save(tmp_path / "theirs" / "contract.json")
+    export_episodes(tmp_path / "theirs", tmp_path / "ours")
+    for root in (tmp_path / "theirs", tmp_path / "ours"):
+        opened = open_robot_data(root)
+        assert len(opened) == 3
+        for episode, (state, action, text) in zip(opened, said, strict=True):
+            np.testing.assert_array_equal(episode.state, state)
+            np.testing.assert_array_equal(episode.action, action)
+            assert episode.text == text
+            assert levels(episode.views["front"]) == list(range(ROWS))
+            assert levels(episode.views["wrist"]) == list(range(ROWS))[::-1]
+    again = LeRobotDataset("made/here", root=tmp_path / "ours", video_backend="pyav")
+    assert len(again) == 3 * ROWS
+    assert again[ROWS + 3]["task"] == "task 1"

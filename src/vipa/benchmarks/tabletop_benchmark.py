@@ -1,6 +1,6 @@
 """Closed-loop success on the tabletop's robot tasks, with rollout videos."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,13 +10,16 @@ from tyro.conf import Positional
 from vipa.benchmarks.closed_loop import ClosedLoopResult, Progress, Simulation, TaskScore, evaluate_closed_loop
 from vipa.io.progress import counter
 from vipa.robots.contract import ActionContract
-from vipa.robots.known.tabletop import demonstration, tabletop_contract
+from vipa.robots.known.tabletop import tabletop_contract
 from vipa.robots.policy import BlankImages, Observation, Policy, VipaPolicy
+from vipa.worlds.experts import perform
 from vipa.worlds.rendering import Renderer
 from vipa.worlds.robot import RATE
-from vipa.worlds.robot_env import SETTLE_STEPS, RobotView, TabletopEnv
+from vipa.worlds.robot_env import SETTLE_STEPS, TabletopEnv
 from vipa.worlds.seeds import seeds_of
 from vipa.worlds.tasks import STEP_LIMITS, TASKS
+
+Axis = Literal["camera_pose", "light", "textures", "distractors", "layout", "wording"]  # worlds.changes.CHANGES
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,10 @@ class Settings:
     """Rollouts filmed per task."""
     execute: int = 4
     """Steps of a chunk before the next."""
+    change: tuple[Axis, ...] = ()
+    """What is not as in training; several at once."""
+    strength: float = 1.0
+    """Of the change, over 0 ... 1."""
 
 
 def run(settings: Settings) -> ClosedLoopResult:
@@ -53,6 +60,7 @@ def run(settings: Settings) -> ClosedLoopResult:
         episodes=settings.episodes,
         videos=settings.videos,
         execute=settings.execute,
+        changes=dict.fromkeys(settings.change, settings.strength),
     )
     with counter("acting", "episodes") as count:
         return evaluate_tabletop(player, simulation, lambda done, total: count(done=done, total=total))
@@ -63,7 +71,8 @@ class TabletopEvaluation(Simulation):
     """An evaluation of the tabletop's robot.
 
     Episodes are the first `episodes` seeds of `split` (from `first`). size: pixels of the policy's square images;
-    video_size: of the films. The other fields are every `Simulation`'s.
+    video_size: of the films. changes: axis (`worlds.changes.CHANGES`) -> strength. The other fields are every
+    `Simulation`'s.
     """
 
     tasks: tuple[str, ...] = TASKS
@@ -72,6 +81,7 @@ class TabletopEvaluation(Simulation):
     episodes: int = 50
     size: int = 112
     video_size: int = 224
+    changes: dict[str, float] = field(default_factory=dict)
 
     rate = RATE
     libraries = ("mujoco",)
@@ -85,7 +95,9 @@ class TabletopEvaluation(Simulation):
         return tabletop_contract(views)
 
     def start(self, task: str, seed: int, views: tuple[str, ...], film: bool) -> "TabletopEpisode":
-        return TabletopEpisode(task, seed, self.size, views, self.video_size if film else None)
+        return TabletopEpisode(
+            task, seed, self.video_size if film else None, size=self.size, views=views, changes=self.changes
+        )
 
     def protocol(self, identity: dict[str, Any]) -> dict[str, Any]:
         return {
@@ -96,6 +108,7 @@ class TabletopEvaluation(Simulation):
             "split": self.split,
             "seeds": [self.seeds[0], self.seeds[-1]],
             "image_size": self.size,
+            "changes": self.changes,
             "rate": RATE,
             "settle_steps": SETTLE_STEPS,
             "execute": self.execute,
@@ -106,25 +119,24 @@ class TabletopEvaluation(Simulation):
         limits = {task: rules["step_limit"] for task, rules in protocol.get("tasks", {}).items()}
         return {
             **{name: protocol.get(name) for name in kept},
+            "changes": protocol.get("changes", {}),  # before there were any, there was none
             **{f"step limit of {task}": limits.get(task, limit) for task, limit in STEP_LIMITS.items()},
             "version of the simulator": protocol.get("versions", {}).get("mujoco"),
         }
 
 
 class TabletopEpisode(TabletopEnv):
-    """The tabletop's robot as a `closed_loop.Environment`. video_size: pixels of its film; None: none."""
+    """The tabletop's robot as a `closed_loop.Environment`. video_size: pixels of its film; None: none. options: of
+    `TabletopEnv`."""
 
-    def __init__(self, task: str, seed: int, size: int, views: tuple[str, ...], video_size: int | None):
-        super().__init__(task, seed, size=size, views=views)
-        self.key, self.view = seed, self.reset()
+    def __init__(self, task: str, seed: int, video_size: int | None = None, **options: Any):
+        super().__init__(task, seed, **options)
+        self.key = seed
         self.camera = Renderer(self.model, video_size, video_size) if video_size else None
 
-    def step(self, action: np.ndarray) -> RobotView:
-        self.view = super().step(action)
-        return self.view
-
     def observation(self) -> Observation:
-        return Observation(self.view.images, self.view.state, self.text, (self.key, self.steps))
+        view = self.observe()
+        return Observation(view.images, view.state, self.text, (self.key, self.steps))
 
     def picture(self) -> np.ndarray:
         assert self.camera is not None
@@ -142,9 +154,16 @@ def evaluate_tabletop(
     return evaluate_closed_loop(policy, run, progress)
 
 
+def _expert_succeeds(task: str, seed: int, run: TabletopEvaluation) -> bool:
+    env = TabletopEnv(task, seed, size=16, changes=run.changes)
+    for _ in perform(env):
+        pass
+    return env.success
+
+
 def expert_scores(run: TabletopEvaluation) -> dict[str, TaskScore]:
     """What the scripted experts reach on the same seeds: the ceiling that a clone of them has."""
     return {
-        task: TaskScore(sum(bool(demonstration(task, seed, size=16).success) for seed in run.seeds), run.episodes)
+        task: TaskScore(sum(_expert_succeeds(task, seed, run) for seed in run.seeds), run.episodes)
         for task in run.tasks
     }

@@ -31,6 +31,7 @@ from vipa.benchmarks.closed_loop import EpisodeOutcome, TaskScore
 from vipa.io.files import atomic_write, remove
 from vipa.io.json_files import read_json
 from vipa.io.json_log import differences
+from vipa.io.provenance import provenance
 
 WORKER = Path(__file__).parent / "simulator_side" / "harness_worker.py"
 EVAL_ID = "run"
@@ -203,7 +204,9 @@ def play(
         text = "".join(json.dumps(asdict(outcome)) + "\n" for outcome in outcomes)
         atomic_write(run.out / "episodes.jsonl", text)
         result = HarnessResult(protocol, tuple(outcomes), _keep(run, films))
-        atomic_write(run.out / "result.json", json.dumps(result.to_dict(), indent=2) + "\n")
+        atomic_write(
+            run.out / "result.json", json.dumps(result.to_dict() | {"made": provenance()}, indent=2) + "\n"
+        )
         return result
 
 
