@@ -6,6 +6,7 @@ LIBERO_CONFIG_PATH where its assets are named): `pytest -m slow tests/benchmarks
 
 import os
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -176,7 +177,7 @@ def test_a_demonstration_played_again_succeeds():
     played = play(LiberoExpert(), LiberoEpisode(world, 0, 3), 1, id="a")
     again = LiberoEpisode(world, 0, 3)
     for action in played.action:
-        again.step(action)
+        again.advance(action)
     world.close()
     assert played.success and again.success
 

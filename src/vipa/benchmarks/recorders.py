@@ -37,7 +37,7 @@ def play(policy: Policy, environment: Environment, execute: int, **said: Any) ->
     while not environment.done:
         seen.append(environment.observation())
         actions.append(executor.act({0: lambda: seen[-1]})[0])
-        environment.step(actions[-1])
+        environment.advance(actions[-1])
     notes = {"failure": environment.failure, **said.pop("notes", {})}
     return Episode(
         views={view: ArrayFrames(np.stack([o.images[view] for o in seen])) for view in contract.views},
