@@ -39,6 +39,8 @@ class Settings:
     """Rollouts filmed per task."""
     execute: int = 4
     """Steps of a chunk before the next."""
+    ambiguity: float = 0.0
+    """Of the scenes (docs/worlds.md)."""
 
 
 def run(settings: Settings) -> ClosedLoopResult:
@@ -53,6 +55,7 @@ def run(settings: Settings) -> ClosedLoopResult:
         episodes=settings.episodes,
         videos=settings.videos,
         execute=settings.execute,
+        ambiguity=settings.ambiguity,
     )
     with counter("acting", "episodes") as count:
         return evaluate_tabletop(player, simulation, lambda done, total: count(done=done, total=total))
@@ -72,6 +75,7 @@ class TabletopEvaluation(Simulation):
     episodes: int = 50
     size: int = 112
     video_size: int = 224
+    ambiguity: float = 0.0
 
     rate = RATE
     libraries = ("mujoco",)
@@ -85,7 +89,7 @@ class TabletopEvaluation(Simulation):
         return tabletop_contract(views)
 
     def start(self, task: str, seed: int, views: tuple[str, ...], film: bool) -> "TabletopEpisode":
-        return TabletopEpisode(task, seed, self.size, views, self.video_size if film else None)
+        return TabletopEpisode(task, seed, self.size, views, self.video_size if film else None, self.ambiguity)
 
     def protocol(self, identity: dict[str, Any]) -> dict[str, Any]:
         return {
@@ -96,6 +100,7 @@ class TabletopEvaluation(Simulation):
             "split": self.split,
             "seeds": [self.seeds[0], self.seeds[-1]],
             "image_size": self.size,
+            "ambiguity": self.ambiguity,
             "rate": RATE,
             "settle_steps": SETTLE_STEPS,
             "execute": self.execute,
@@ -106,6 +111,7 @@ class TabletopEvaluation(Simulation):
         limits = {task: rules["step_limit"] for task, rules in protocol.get("tasks", {}).items()}
         return {
             **{name: protocol.get(name) for name in kept},
+            "ambiguity": protocol.get("ambiguity", 0.0),
             **{f"step limit of {task}": limits.get(task, limit) for task, limit in STEP_LIMITS.items()},
             "version of the simulator": protocol.get("versions", {}).get("mujoco"),
         }
@@ -114,8 +120,16 @@ class TabletopEvaluation(Simulation):
 class TabletopEpisode(TabletopEnv):
     """The tabletop's robot as a `closed_loop.Environment`. video_size: pixels of its film; None: none."""
 
-    def __init__(self, task: str, seed: int, size: int, views: tuple[str, ...], video_size: int | None):
-        super().__init__(task, seed, size=size, views=views)
+    def __init__(
+        self,
+        task: str,
+        seed: int,
+        size: int,
+        views: tuple[str, ...],
+        video_size: int | None,
+        ambiguity: float = 0.0,
+    ):
+        super().__init__(task, seed, size=size, views=views, ambiguity=ambiguity)
         self.key, self.view = seed, self.reset()
         self.camera = Renderer(self.model, video_size, video_size) if video_size else None
 
@@ -145,6 +159,9 @@ def evaluate_tabletop(
 def expert_scores(run: TabletopEvaluation) -> dict[str, TaskScore]:
     """What the scripted experts reach on the same seeds: the ceiling that a clone of them has."""
     return {
-        task: TaskScore(sum(bool(demonstration(task, seed, size=16).success) for seed in run.seeds), run.episodes)
+        task: TaskScore(
+            sum(bool(demonstration(task, seed, size=16, ambiguity=run.ambiguity).success) for seed in run.seeds),
+            run.episodes,
+        )
         for task in run.tasks
     }

@@ -34,14 +34,16 @@ class RobotView:
 class TabletopEnv:
     """One task instance, simulated. `success` and `failure` become true once and stay.
 
-    size: pixels of the square images. views: of "agent" (third person) and "wrist", in the order wanted.
-    ValueError for an unknown task or view.
+    size: pixels of the square images. views: of "agent" (third person) and "wrist", in the order wanted. ambiguity: of
+    the scene. ValueError for an unknown task or view.
     """
 
-    def __init__(self, task: str, seed: int, *, size: int = 112, views: tuple[str, ...] = ("agent",)):
+    def __init__(
+        self, task: str, seed: int, *, size: int = 112, views: tuple[str, ...] = ("agent",), ambiguity: float = 0.0
+    ):
         if unknown := set(views) - set(VIEWS):
             raise ValueError(f"robot views {sorted(unknown)} are unknown; known: {', '.join(VIEWS)}")
-        self.task: TaskInstance = sample_task(task, seed)
+        self.task: TaskInstance = sample_task(task, seed, ambiguity)
         self.size, self.views = size, views
         self.model = build_robot_spec(self.task.scene).compile()
         self.data = mujoco.MjData(self.model)

@@ -48,10 +48,17 @@ contract, read = tabletop_contract, open_episodes
 
 
 def demonstration(
-    task: str, seed: int, *, size: int = 112, views: Sequence[str] = ("agent",), noise: Noise | None = None
+    task: str,
+    seed: int,
+    *,
+    size: int = 112,
+    views: Sequence[str] = ("agent",),
+    noise: Noise | None = None,
+    ambiguity: float = 0.0,
 ) -> Episode:
-    """The expert's episode of (task, seed); `success` says how it went. noise: see experts.Noise; None: none."""
-    env = TabletopEnv(task, seed, size=size, views=tuple(views))
+    """The expert's episode of (task, seed); `success` says how it went. noise: see experts.Noise; None: none.
+    ambiguity: of the scene."""
+    env = TabletopEnv(task, seed, size=size, views=tuple(views), ambiguity=ambiguity)
     steps = list(perform(env, noise))
     return Episode(
         id=f"{task}_{seed}",
@@ -63,7 +70,7 @@ def demonstration(
         success=env.success,
         task=task,
         seed=seed,
-        notes={"split": split_of(seed), "failure": env.failure},
+        notes={"split": split_of(seed), "failure": env.failure} | ({"ambiguity": ambiguity} if ambiguity else {}),
     )
 
 
@@ -82,8 +89,10 @@ def task_of(seed: int, mixture: dict[str, float]) -> str:
     return names[int(np.random.default_rng([seed, 4]).choice(len(names), p=weights / weights.sum()))]
 
 
-def _collect_one(job: tuple[str, int], root: Path, size: int, views: tuple[str, ...], noise: Noise | None) -> bool:
-    episode = demonstration(*job, size=size, views=views, noise=noise)
+def _collect_one(
+    job: tuple[str, int], root: Path, size: int, views: tuple[str, ...], noise: Noise | None, ambiguity: float
+) -> bool:
+    episode = demonstration(*job, size=size, views=views, noise=noise, ambiguity=ambiguity)
     if episode.success:
         write_episode(root, episode)
     return bool(episode.success)
@@ -98,14 +107,15 @@ def collect(
     views: Sequence[str] = ("agent",),
     horizon: int = 8,
     noise: Noise | None = Noise(),  # noqa: B008 - frozen
+    ambiguity: float = 0.0,
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Collected:
     """Writes one successful demonstration per seed into `root` (robots.episodes) and says what was done.
 
-    mixture: task -> weight; None: all tasks alike. Episodes that are there already are kept, so an interrupted
-    collection continues. progress(done, total) is called after each. ValueError for unknown tasks, for seeds of
-    several splits, or where `root` holds episodes of another contract.
+    mixture: task -> weight; None: all tasks alike. ambiguity: of the scenes. Episodes that are there already are kept,
+    so an interrupted collection continues. progress(done, total) is called after each. ValueError for unknown tasks,
+    for seeds of several splits, or where `root` holds episodes of another contract.
     """
     root, mixture = Path(root), dict(mixture or dict.fromkeys(TASKS, 1.0))
     if unknown := set(mixture) - set(TASKS):
@@ -122,7 +132,7 @@ def collect(
     ids = [f"{task}_{seed}" for task, seed in jobs]
     there = {path.stem for path in (root / "episodes").glob("*.parquet")}
     todo = [job for job, id in zip(jobs, ids) if id not in there]
-    run = partial(_collect_one, root=root, size=size, views=tuple(views), noise=noise)
+    run = partial(_collect_one, root=root, size=size, views=tuple(views), noise=noise, ambiguity=ambiguity)
     written, failed = [], []
     pool = multiprocessing.get_context("spawn").Pool(workers) if workers > 1 else None
     try:
