@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from vipa.benchmarks.results import Mean
 from vipa.benchmarks.statistics import clustered_interval
 from vipa.geometry import Intrinsics, invert, project, transform
-from vipa.io.files import atomic_write
+from vipa.io.files import atomic_write, whole_file
+from vipa.io.hashing import digest, network_content
 from vipa.io.progress import counter
 from vipa.models.cut3r import Cut3rModel, Cut3rOutput
 from vipa.models.loading import load_model
@@ -60,7 +61,7 @@ class Settings:
     size: int = 112
     """Pixels."""
     data: Path = Path("runs/instrument")
-    """Where the pictures are, or are rendered to."""
+    """Where the pictures are, or are rendered to, and what was computed of them: a run that was stopped continues."""
     workers: int = 2
     """Processes that render."""
 
@@ -307,22 +308,29 @@ def compare(settings: Settings, ambiguity: float, encoders: dict[str, Cut3rModel
         "all boxes and kinds": {p: Table.of(s, boxes[p], arounds[p]) for p, s in scenes.items()},
     }
 
-    def with_points(points: Callable[[Scenes], np.ndarray]) -> dict[str, Table]:
+    def with_points(key: str, points: Callable[[Scenes], np.ndarray]) -> dict[str, Table]:
         return {
-            p: Table.of(s, np.concatenate([boxes[p], point_features(s, points(s))], -1), None)
+            p: Table.of(s, np.concatenate([boxes[p], _kept(settings, f"{key}-{p}", s, points)], -1), None)
             for p, s in scenes.items()
         }
 
+    weights = {f"3D encoder ({name})": network_content(model) for name, model in encoders.items()}
     with counter("seeing", "scenes") as count:
-        for name, model in encoders.items():
+        for row, model in zip(weights, encoders.values()):
             look = partial(encoder_points, model, progress=lambda done, total: count(done=done, total=total))
-            seen[f"3D encoder ({name})"] = with_points(look)
-    seen["true depth"] = with_points(depth_points)
+            seen[row] = with_points(f"points-{weights[row]}-{ambiguity:g}", look)
+    seen["true depth"] = with_points(f"points-true-{ambiguity:g}", depth_points)
     clusters = [str(i) for i in np.nonzero(scenes["held"].asked)[0]]
     rows = []
     for name, tables in seen.items():
+        key = f"errors-{digest(repr((ambiguity, name, settings.steps, weights.get(name))))}"
         tried = [
-            regress(tables["train"], tables["choose"], tables["held"], seed, settings.steps)
+            _array(
+                settings.data / f"{key}-{seed}-{_size(settings)}.npy",
+                lambda tables=tables, seed=seed: regress(
+                    tables["train"], tables["choose"], tables["held"], seed, settings.steps
+                ),
+            )
             for seed in range(settings.seeds)
         ]
         errors = np.mean(tried, 0)
@@ -330,6 +338,24 @@ def compare(settings: Settings, ambiguity: float, encoders: dict[str, Cut3rModel
         medians = float(np.mean([np.median(e) for e in tried]))
         rows.append(Row(ambiguity, name, len(errors), mean, medians, float(np.std([e.mean() for e in tried]))))
     return rows
+
+
+def _kept(settings: Settings, key: str, scenes: Scenes, points: Callable[[Scenes], np.ndarray]) -> np.ndarray:
+    """What the points in the boxes say, computed once."""
+    path = settings.data / f"{key}-{settings.split}-{_size(settings)}.npy"
+    return _array(path, lambda: point_features(scenes, points(scenes)))
+
+
+def _size(settings: Settings) -> str:
+    return f"{settings.scenes}-{settings.held}-{settings.frames}-{settings.size}-{settings.split}"
+
+
+def _array(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
+    """Of a file, which is made where it is missing."""
+    if not path.exists():
+        with whole_file(path) as beside, beside.open("wb") as file:
+            np.save(file, make())
+    return np.load(path)
 
 
 def run(settings: Settings) -> str:
