@@ -38,6 +38,7 @@ STAND_INS = {
     "NAME": "tabletop",
     "KIND": "stage1",
     "STAGE": "stage1",
+    "BUDGET": "small",
     "VERB": "doctor",
     "DEGREES": "60",
     "N": "2",

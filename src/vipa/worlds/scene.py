@@ -202,7 +202,7 @@ def _sample_camera(rng: np.random.Generator, objects: Sequence[SceneObject]) -> 
             return T, fov
 
 
-HEAD = (0.36, 0.58)
+HEAD = (0.28, 0.75)
 """Metres of the head above the table, at full ambiguity."""
 
 
