@@ -13,11 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from vipa.benchmarks.ablation.arms import ARMS, BUDGETS
 from vipa.benchmarks.ablation.plan import Ablation, plan, plan_text
-from vipa.benchmarks.ablation.tables import Values, difference, mcnemar
+from vipa.benchmarks.ablation.tables import Values, difference
 from vipa.cli import ablate, main
 from vipa.io.jobs import in_order
 
@@ -115,12 +114,6 @@ def test_seeds_are_averaged_record_by_record():
     values = Values({0: {"a": 1.0, "b": 3.0}, 1: {"a": 3.0, "b": 3.0}}, {"a": "x", "b": "y"})
     assert values.records == {"a": 2.0, "b": 3.0}
     assert values.between_seeds == pytest.approx(np.std([2.0, 3.0], ddof=1))
-
-
-def test_mcnemar_is_a_fair_coin_over_what_differs():
-    first = {str(i): float(i < 10) for i in range(20)}
-    arm = {str(i): float(2 <= i < 17) for i in range(20)}
-    assert mcnemar(arm, first) == (7, 2, pytest.approx(stats.binomtest(7, 9).pvalue))
 
 
 @pytest.mark.slow  # python -m pytest -m slow tests/benchmarks/test_ablation.py: 10 minutes of two cores

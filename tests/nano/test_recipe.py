@@ -44,7 +44,12 @@ def test_the_whole_recipe_runs_and_goes_on_after_it_was_killed(tmp_path):
     assert len(begun) == 4, "three stages and their evaluation were left"
     places = json.loads((tmp_path / "parts.json").read_text())
     results = tmp_path / places["results"]
-    for name in ("hand3d_stage1.json", "trajectories_stage2.json", "tabletop_policy/result.json", "logs/stage3.jsonl"):
+    for name in (
+        "hand3d_stage1.json",
+        "trajectories_stage2.json",
+        "tabletop_policy/result.json",
+        "logs/stage3.jsonl",
+    ):
         assert (results / name).exists()
     contract = json.loads((tmp_path / places["stage3"] / "model" / "action_contract.json").read_text())
     assert contract["views"] == ["agent", "wrist"]

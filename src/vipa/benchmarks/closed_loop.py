@@ -9,11 +9,11 @@ folder/
 Which simulator it is, only the `Simulation` knows (`tabletop_benchmark.py`).
 """
 
-import importlib.metadata
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -21,12 +21,14 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from vipa.benchmarks.statistics import wilson_interval
+from vipa.benchmarks.timing import Timed
 from vipa.io.files import atomic_write
 from vipa.io.json_files import read_json
 from vipa.io.json_log import JsonLog
+from vipa.io.provenance import provenance, versions
 from vipa.io.video_writer import write_video
 from vipa.robots.contract import ActionContract
-from vipa.robots.policy import ChunkExecutor, Observation, Policy
+from vipa.robots.policy import Observation, Policy, checked_chunks
 
 Progress = Callable[[int, int], None]
 
@@ -48,7 +50,7 @@ class Environment(Protocol):
 
     def observation(self) -> Observation: ...
 
-    def step(self, action: Float[np.ndarray, "a"]) -> Any: ...
+    def advance(self, action: Float[np.ndarray, "a"]) -> None: ...
 
     def picture(self) -> UInt8[np.ndarray, "h w 3"]:
         """For the film of the episode, with even sizes."""
@@ -125,9 +127,16 @@ class TaskScore:
     def interval(self) -> tuple[float, float]:
         return wilson_interval(self.successes, self.trials)
 
+    @classmethod
+    def of(cls, outcomes: Sequence[EpisodeOutcome]) -> "TaskScore":
+        return cls(sum(outcome.success for outcome in outcomes), len(outcomes))
+
     def __str__(self) -> str:
         low, high = self.interval
         return f"{self.rate:.0%} [{low:.0%}, {high:.0%}] ({self.successes}/{self.trials})"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "rate": self.rate, "interval": self.interval}
 
 
 @dataclass(frozen=True)
@@ -144,16 +153,13 @@ class ClosedLoopResult:
         """By task, and "all" over every episode."""
         groups = {task: [o for o in self.outcomes if o.task == task] for task in self.run.tasks}
         groups["all"] = list(self.outcomes)
-        return {name: TaskScore(sum(o.success for o in os), len(os)) for name, os in groups.items()}
+        return {name: TaskScore.of(outcomes) for name, outcomes in groups.items()}
 
     def __str__(self) -> str:
         return "\n".join(f"  {task:<10} {score}" for task, score in self.scores.items())
 
     def to_dict(self) -> dict[str, Any]:
-        scores = {
-            name: {"successes": s.successes, "trials": s.trials, "rate": s.rate, "interval": s.interval}
-            for name, s in self.scores.items()
-        }
+        scores = {name: score.to_dict() for name, score in self.scores.items()}
         return {"protocol": self.run.protocol(self.identity), "scores": scores}
 
 
@@ -170,38 +176,38 @@ def evaluate_closed_loop(policy: Policy, run: Simulation, progress: Progress | N
     outcomes = {(outcome.task, outcome.seed): outcome for outcome in done}
     jobs = [(task, seed) for task in run.tasks for seed in run.seeds]
     todo = [job for job in jobs if job not in outcomes]
-    for outcome in _roll(policy, run, todo):
+    timed: Any = Timed(policy)  # passes on what a policy has
+    for outcome in _roll(timed, run, todo):
         outcomes[outcome.task, outcome.seed] = outcome
         log.add(asdict(outcome))
         if progress is not None:
             progress(sum(job in outcomes for job in jobs), len(jobs))
     videos = tuple(sorted((run.out / "videos").glob("[!.]*.mp4")))
     result = ClosedLoopResult(run, policy.identity, tuple(outcomes[job] for job in jobs), videos)
-    atomic_write(run.out / "result.json", _json(result.to_dict()))
+    made = provenance() | {"latency": timed.latency}
+    atomic_write(run.out / "result.json", _json(result.to_dict() | {"made": made}))
     return result
 
 
 def _roll(policy: Policy, run: Simulation, jobs: list[tuple[str, int]]) -> Iterable[EpisodeOutcome]:
-    """Episodes as they end, `run.batch` environments at once."""
-    executor, waiting, slots = ChunkExecutor(policy, run.execute), iter(jobs), {}
+    """Episodes as they end, `run.batch` environments at once.
+
+    All ask for their chunks together, and the next episodes begin there too: were they to begin where others end, the
+    policy would soon answer `run.execute` small batches in place of a large one.
+    """
     filmed = {(task, seed) for task in run.tasks for seed in run.seeds[: run.videos]}
-
-    def start(slot: int) -> None:
-        executor.forget(slot)
-        slots.pop(slot, None)
-        if (job := next(waiting, None)) is not None:
-            slots[slot] = _Rollout(*job, run, policy.contract.views, film=job in filmed)
-
-    for slot in range(run.batch):
-        start(slot)
-    while slots:
-        actions = executor.act({slot: rollout.env.observation for slot, rollout in slots.items()})
-        for slot, action in actions.items():
-            rollout = slots[slot]
-            rollout.step(action)
+    waiting, rollouts = iter(jobs), []
+    while True:
+        for job in islice(waiting, run.batch - len(rollouts)):
+            rollouts.append(_Rollout(*job, run, policy.contract.views, film=job in filmed))
+        if not rollouts:
+            return
+        chunks = checked_chunks(policy, [rollout.env.observation() for rollout in rollouts], run.execute)
+        for rollout, chunk in zip(rollouts, chunks):
+            rollout.play(chunk)
             if rollout.env.done:
                 yield rollout.finish()
-                start(slot)
+        rollouts = [rollout for rollout in rollouts if not rollout.env.done]
 
 
 class _Rollout:
@@ -212,10 +218,14 @@ class _Rollout:
         self.env = run.start(task, seed, views, film)
         self.film = [self.env.picture()] if film else []
 
-    def step(self, action: np.ndarray) -> None:
-        self.env.step(action)
-        if self.film:
-            self.film.append(self.env.picture())
+    def play(self, actions: Float[np.ndarray, "k a"]) -> None:
+        """Until the episode ends."""
+        for action in actions:
+            self.env.advance(action)
+            if self.film:
+                self.film.append(self.env.picture())
+            if self.env.done:
+                return
 
     def finish(self) -> EpisodeOutcome:
         env, (task, seed) = self.env, self.job
@@ -243,7 +253,7 @@ def _open_folder(run: Simulation, identity: dict[str, Any]) -> None:
     """Makes or continues an evaluation's folder. ValueError (or a new beginning) where it holds other episodes."""
     file = run.out / "protocol.json"
     names = ("vipa", *run.libraries, "torch", "transformers", "numpy")
-    protocol = {**run.protocol(identity), "versions": {name: _version(name) for name in names}}
+    protocol = {**run.protocol(identity), "versions": versions(names)}
     protocol = json.loads(json.dumps(protocol))
     if (run.out / "episodes.jsonl").exists():
         before = run.decisive(read_json(file) if file.exists() else {})
@@ -257,13 +267,6 @@ def _open_folder(run: Simulation, identity: dict[str, Any]) -> None:
             for old in (run.out / "result.json", *(run.out / "videos").glob("*.mp4"), run.out / "episodes.jsonl"):
                 old.unlink(missing_ok=True)
     atomic_write(file, _json(protocol))
-
-
-def _version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def _outcome(path: Path, number: int, row: dict[str, Any]) -> EpisodeOutcome:

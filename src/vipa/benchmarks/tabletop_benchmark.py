@@ -1,6 +1,6 @@
 """Closed-loop success on the tabletop's robot tasks, with rollout videos."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,13 +10,16 @@ from tyro.conf import Positional
 from vipa.benchmarks.closed_loop import ClosedLoopResult, Progress, Simulation, TaskScore, evaluate_closed_loop
 from vipa.io.progress import counter
 from vipa.robots.contract import ActionContract
-from vipa.robots.known.tabletop import demonstration, tabletop_contract
+from vipa.robots.known.tabletop import tabletop_contract
 from vipa.robots.policy import BlankImages, Observation, Policy, VipaPolicy
+from vipa.worlds.experts import perform
 from vipa.worlds.rendering import Renderer
 from vipa.worlds.robot import RATE
-from vipa.worlds.robot_env import SETTLE_STEPS, RobotView, TabletopEnv
+from vipa.worlds.robot_env import SETTLE_STEPS, TabletopEnv
 from vipa.worlds.seeds import seeds_of
 from vipa.worlds.tasks import STEP_LIMITS, TASKS
+
+Axis = Literal["camera_pose", "light", "textures", "distractors", "layout", "wording"]  # worlds.changes.CHANGES
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,10 @@ class Settings:
     """Steps of a chunk before the next."""
     ambiguity: float = 0.0
     """Of the scenes (docs/worlds.md)."""
+    change: tuple[Axis, ...] = ()
+    """What is not as in training; several at once."""
+    strength: float = 1.0
+    """Of the change, over 0 ... 1."""
 
 
 def run(settings: Settings) -> ClosedLoopResult:
@@ -56,6 +63,7 @@ def run(settings: Settings) -> ClosedLoopResult:
         videos=settings.videos,
         execute=settings.execute,
         ambiguity=settings.ambiguity,
+        changes=dict.fromkeys(settings.change, settings.strength),
     )
     with counter("acting", "episodes") as count:
         return evaluate_tabletop(player, simulation, lambda done, total: count(done=done, total=total))
@@ -66,7 +74,8 @@ class TabletopEvaluation(Simulation):
     """An evaluation of the tabletop's robot.
 
     Episodes are the first `episodes` seeds of `split` (from `first`). size: pixels of the policy's square images;
-    video_size: of the films. The other fields are every `Simulation`'s.
+    video_size: of the films. changes: axis (`worlds.changes.CHANGES`) -> strength. The other fields are every
+    `Simulation`'s.
     """
 
     tasks: tuple[str, ...] = TASKS
@@ -76,6 +85,7 @@ class TabletopEvaluation(Simulation):
     size: int = 112
     video_size: int = 224
     ambiguity: float = 0.0
+    changes: dict[str, float] = field(default_factory=dict)
 
     rate = RATE
     libraries = ("mujoco",)
@@ -89,7 +99,15 @@ class TabletopEvaluation(Simulation):
         return tabletop_contract(views)
 
     def start(self, task: str, seed: int, views: tuple[str, ...], film: bool) -> "TabletopEpisode":
-        return TabletopEpisode(task, seed, self.size, views, self.video_size if film else None, self.ambiguity)
+        return TabletopEpisode(
+            task,
+            seed,
+            self.video_size if film else None,
+            size=self.size,
+            views=views,
+            changes=self.changes,
+            ambiguity=self.ambiguity,
+        )
 
     def protocol(self, identity: dict[str, Any]) -> dict[str, Any]:
         return {
@@ -101,6 +119,7 @@ class TabletopEvaluation(Simulation):
             "seeds": [self.seeds[0], self.seeds[-1]],
             "image_size": self.size,
             "ambiguity": self.ambiguity,
+            "changes": self.changes,
             "rate": RATE,
             "settle_steps": SETTLE_STEPS,
             "execute": self.execute,
@@ -112,33 +131,24 @@ class TabletopEvaluation(Simulation):
         return {
             **{name: protocol.get(name) for name in kept},
             "ambiguity": protocol.get("ambiguity", 0.0),
+            "changes": protocol.get("changes", {}),  # before there were any, there was none
             **{f"step limit of {task}": limits.get(task, limit) for task, limit in STEP_LIMITS.items()},
             "version of the simulator": protocol.get("versions", {}).get("mujoco"),
         }
 
 
 class TabletopEpisode(TabletopEnv):
-    """The tabletop's robot as a `closed_loop.Environment`. video_size: pixels of its film; None: none."""
+    """The tabletop's robot as a `closed_loop.Environment`. video_size: pixels of its film; None: none. options: of
+    `TabletopEnv`."""
 
-    def __init__(
-        self,
-        task: str,
-        seed: int,
-        size: int,
-        views: tuple[str, ...],
-        video_size: int | None,
-        ambiguity: float = 0.0,
-    ):
-        super().__init__(task, seed, size=size, views=views, ambiguity=ambiguity)
-        self.key, self.view = seed, self.reset()
+    def __init__(self, task: str, seed: int, video_size: int | None = None, **options: Any):
+        super().__init__(task, seed, **options)
+        self.key = seed
         self.camera = Renderer(self.model, video_size, video_size) if video_size else None
 
-    def step(self, action: np.ndarray) -> RobotView:
-        self.view = super().step(action)
-        return self.view
-
     def observation(self) -> Observation:
-        return Observation(self.view.images, self.view.state, self.text, (self.key, self.steps))
+        view = self.observe()
+        return Observation(view.images, view.state, self.text, (self.key, self.steps))
 
     def picture(self) -> np.ndarray:
         assert self.camera is not None
@@ -156,12 +166,16 @@ def evaluate_tabletop(
     return evaluate_closed_loop(policy, run, progress)
 
 
+def _expert_succeeds(task: str, seed: int, run: TabletopEvaluation) -> bool:
+    env = TabletopEnv(task, seed, size=16, changes=run.changes, ambiguity=run.ambiguity)
+    for _ in perform(env):
+        pass
+    return env.success
+
+
 def expert_scores(run: TabletopEvaluation) -> dict[str, TaskScore]:
     """What the scripted experts reach on the same seeds: the ceiling that a clone of them has."""
     return {
-        task: TaskScore(
-            sum(bool(demonstration(task, seed, size=16, ambiguity=run.ambiguity).success) for seed in run.seeds),
-            run.episodes,
-        )
+        task: TaskScore(sum(_expert_succeeds(task, seed, run) for seed in run.seeds), run.episodes)
         for task in run.tasks
     }

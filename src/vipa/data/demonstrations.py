@@ -1,13 +1,15 @@
-"""Robot demonstrations, our own episodes or a LeRobot set, as a component of a training mixture (stage 3)."""
+"""Robot demonstrations, a LeRobot set or what a robot's file reads, as a component of a training mixture (stage 3)."""
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vipa.clips.clip import Frames
 from vipa.data.component import Group, Items
 from vipa.data.spec import DataSpec
 from vipa.hands.conventions import Conventions
@@ -18,6 +20,9 @@ from vipa.robots.episodes import Episode, EpisodeSet
 from vipa.robots.known import find
 from vipa.robots.lerobot_data import open_robot_data
 from vipa.robots.transforms import Normalise, Pipeline, compute_statistics, pipeline_of
+
+AT_HAND = 8
+"""Episodes whose undecoded pictures a process keeps."""
 
 
 class Demonstrations:
@@ -35,7 +40,7 @@ class Demonstrations:
     def __init__(self, spec: DataSpec, packer: Packer):
         opened = find(spec.robot).read(spec.path) if spec.robot else open_robot_data(spec.path)
         self.spec, self.packer = spec, packer
-        self.contract = normalised(opened, spec.normalisation)
+        self.contract = normalised(opened, spec.normalisation, spec.statistics)
         self._episodes: dict[str, Episode] = {episode.id: episode for episode in opened}
         self._open = opened.open
         self._places = dict(zip(self._episodes, opened.paths, strict=True))
@@ -45,14 +50,14 @@ class Demonstrations:
         self._pipeline = Pipeline((*before.transforms, Normalise.of(self.contract, before)))
         state, action = before.dimensions(self.contract)
         self.embodiment = Embodiment(self.contract.robot, len(state), len(action), self.contract.horizon)
-        self._images = lru_cache(maxsize=4)(self._read_views)
+        self._at_hand = lru_cache(maxsize=AT_HAND)(self._open_views)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_images"}
+        return {name: value for name, value in vars(self).items() if name != "_at_hand"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self._images = lru_cache(maxsize=4)(self._read_views)
+        self._at_hand = lru_cache(maxsize=AT_HAND)(self._open_views)
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -73,13 +78,12 @@ class Demonstrations:
     def groups(self) -> Iterable[Group]:
         return map(self.group, range(len(self)))
 
-    def _read_views(self, key: str) -> dict[str, np.ndarray]:
-        episode = self._open(self._places[key])  # its images are forgotten with it
-        return {view: episode.views[view].read(range(len(episode))) for view in self.contract.views}
+    def _open_views(self, key: str) -> dict[str, Frames]:
+        return self._open(self._places[key]).views  # what they have read is forgotten with them
 
     def read(self, group: Group) -> list[np.ndarray]:
         places = [image.split("/", 2) for image in group]
-        return [self._images(key)[view][int(t)] for key, t, view in places]
+        return [self._at_hand(key)[view].read([int(t)])[0] for key, t, view in places]
 
     def inputs(
         self, rows: Sequence[int], draws: Sequence[np.random.Generator]
@@ -114,7 +118,15 @@ class Demonstrations:
         return model(**inputs, num_items_in_batch=items["action"]).loss
 
 
-def normalised(episodes: EpisodeSet, scheme: Scheme = "quantiles") -> ActionContract:
-    """The contract of these episodes, normalised by their own statistics."""
+def normalised(
+    episodes: EpisodeSet, scheme: Scheme = "quantiles", statistics: Path | None = None
+) -> ActionContract:
+    """The contract of these episodes, normalised by their own statistics, or as a policy's contract says."""
+    if statistics is not None:
+        learned = ActionContract.load(statistics)
+        episodes.contract.check(learned)
+        return episodes.contract.normalised(
+            learned.normalisation, learned.action_statistics, learned.state_statistics
+        )
     before = pipeline_of(episodes.contract)
     return episodes.contract.normalised(scheme, *compute_statistics(episodes.samples(), before))

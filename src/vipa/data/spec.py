@@ -16,8 +16,9 @@ class DataSpec:
     steps. weight: of its loss in the sum. turns: most pairs that share one image prefix. noise_draws: flow-matching
     draws per demonstration step. normalisation: of the robot's actions and states. robot: whose file in
     `robots/known` reads the folder (`vipa robots list`); None: the folder says itself what its numbers mean. split:
-    of a Hand3D folder. augment: strength of changes of the pictures (`data.augmentation`), 0 to 1. ValueError for a
-    number out of its range.
+    of a Hand3D folder. statistics: action_contract.json of a policy, whose normalisation is taken instead of the
+    data's own, to go on from that policy. augment: strength of changes of the pictures (`data.augmentation`), 0 to 1.
+    ValueError for a number out of its range.
     """
 
     kind: str
@@ -30,6 +31,7 @@ class DataSpec:
     split: str = "train"
     augment: float = 0.0
     robot: str | None = None
+    statistics: Path | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.augment <= 1:

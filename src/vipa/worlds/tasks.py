@@ -83,7 +83,7 @@ def sample_task(name: str, seed: int, ambiguity: float = 0.0) -> TaskInstance:
         layout = _sample_objects(name, rng, ambiguity, varied)
         if layout is not None:
             rng.shuffle(words)
-            free = [w for w in words if _is_free(layout, np.array(DIRECTIONS[w]))]
+            free = [w for w in words if is_free(layout, np.array(DIRECTIONS[w]))]
             if ambiguity:
                 camera = varied_camera(
                     varied, layout, ambiguity, distances=(0.54, 0.57), centre=(0.0, 0.045, 0.06)
@@ -175,11 +175,12 @@ def _handy(name: str, size: np.ndarray) -> bool:
     return bool(name != "push" or size[2] >= LOWEST)
 
 
-def _is_free(objects: Sequence[SceneObject], direction: np.ndarray) -> bool:
-    """Whether the first object can be pushed this way: no other one near the strip that the fist sweeps."""
+def is_free(objects: Sequence[SceneObject], direction: np.ndarray, beyond: float = 0.0) -> bool:
+    """Whether the first object can be pushed this way: no other one near the strip that the fist sweeps. beyond: metres
+    that it may end farther out than in training."""
     target = objects[0]
     begin, end = -(target.radius + 0.06), target.radius + 0.10
-    if (np.abs((target.position[:2] + 0.08 * direction) - AREA.mean(0)) > [0.21, 0.18]).any():
+    if (np.abs((target.position[:2] + 0.08 * direction) - AREA.mean(0)) > np.array([0.21, 0.18]) + beyond).any():
         return False
     for thing in objects[1:]:
         offset = thing.position[:2] - target.position[:2]

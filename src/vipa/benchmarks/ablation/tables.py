@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from vipa.benchmarks.ablation.arms import Arm, Benchmark
 from vipa.benchmarks.ablation.plan import Ablation, Planned
 from vipa.benchmarks.results import Mean
-from vipa.benchmarks.statistics import clustered_mean, wilson_interval
+from vipa.benchmarks.statistics import clustered_mean, paired_difference, paired_episodes, wilson_interval
 from vipa.io.jobs import in_order
 
 FLIPS = 10_000
@@ -63,16 +62,8 @@ def difference(arm: Values, first: Values) -> Difference:
     sums = np.bincount(index, gaps)
     signs = np.random.default_rng(0).choice([-1.0, 1.0], (FLIPS, len(sums)))
     more = np.abs(signs @ sums) >= abs(sums.sum()) - 1e-12
-    return Difference(clustered_mean(list(gaps), clusters), float((1 + more.sum()) / (1 + FLIPS)))
-
-
-def mcnemar(arm: Mapping[str, float], first: Mapping[str, float]) -> tuple[int, int, float]:
-    """Episodes that only the arm and only the first solved, and the two-sided p of the exact McNemar test."""
-    common = arm.keys() & first.keys()
-    only_arm = sum(arm[e] > first[e] for e in common)
-    only_first = sum(first[e] > arm[e] for e in common)
-    both = only_arm + only_first
-    return only_arm, only_first, float(stats.binomtest(only_arm, both, 0.5).pvalue) if both else 1.0
+    mean, _ = paired_difference(a, b, arm.clusters)
+    return Difference(mean, float((1 + more.sum()) / (1 + FLIPS)))
 
 
 FIGURES: dict[str, tuple[Benchmark, str, str]] = {
@@ -144,9 +135,9 @@ def _figure(figure: str, values: Values, first: Values | None) -> dict[str, Any]
         out |= {"mean": asdict(Mean(float(np.mean(trials)), low, high)), "of": [int(sum(trials)), len(trials)]}
         out["tasks"] = _by_task(values)
         if first is not None:
-            pairs = [_named(v) for v in (values, first)]
-            only, only_first, p = mcnemar(*pairs)
-            out["against"] = {"only_this": only, "only_first": only_first, "p": p}
+            this, other = ({e: bool(v) for e, v in _named(some).items()} for some in (values, first))
+            pair = paired_episodes(this, other)
+            out["against"] = {"only_this": pair.only_first, "only_first": pair.only_second, "p": pair.p}
         return out
     out["mean"] = asdict(values.mean)
     if first is not None:
