@@ -1,18 +1,18 @@
 """What a unit of each part of an ablation costs: processor seconds of one thread, from a short and a longer job.
 
-python speed/ablation.py OUT [PART ...]
+python speed/ablation.py --out FOLDER [--parts stage1 stage2 ...]
 
 The difference of two sizes leaves out loading and warming up. Processor time of one thread is what a quiet core would
 need; jobs beside it make it a little longer.
 """
 
 import importlib
-import sys
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
+import tyro
 
 from vipa.benchmarks.ablation.arms import BUDGETS
 from vipa.benchmarks.ablation.plan import Ablation, plan
@@ -58,7 +58,8 @@ def seconds(job: Job, store: Path) -> tuple[float, float]:
     return time.monotonic() - wall, time.process_time() - cpu
 
 
-def main(out: Path, names: list[str]) -> None:
+def main(out: Path, parts: tuple[str, ...] = ()) -> None:
+    """out: folder of the jobs. parts: their names; left out, all."""
     torch.set_num_threads(1)
     run = Ablation(**asdict(replace(BUDGETS["tiny"], tasks=("place",))), out=out, arms=("full",), seeds=(0,))
     jobs = {job.name: job for p in plan(run) for job in p.jobs}
@@ -66,7 +67,7 @@ def main(out: Path, names: list[str]) -> None:
     for name, job in jobs.items():
         if not job.folder(store).exists():
             seconds(job, store)
-        if name not in SIZES or (names and name not in names):
+        if name not in SIZES or (parts and name not in parts):
             continue
         (wall0, cpu0), (wall1, cpu1) = (seconds(sized(job, units), store) for units in SIZES[name])
         more = SIZES[name][1] - SIZES[name][0]
@@ -76,4 +77,4 @@ def main(out: Path, names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+    tyro.cli(main)
