@@ -24,7 +24,7 @@ from vipa.models.cut3r import Cut3rModel, Cut3rOutput
 from vipa.models.loading import load_model
 from vipa.models.pixels import spatial_pixels
 from vipa.models.starts import beside
-from vipa.worlds.chunks import CHUNK, render_chunks
+from vipa.worlds.chunks import render_chunks
 from vipa.worlds.objects import KINDS, surface_points
 from vipa.worlds.seeds import seeds_of
 from vipa.worlds.sequences import DEPTH_UNIT
@@ -84,10 +84,9 @@ def read_scenes(settings: Settings, split: str, count: int, ambiguity: float) ->
     """The first scenes of a split, rendered where `settings.data` lacks them."""
     render = partial(_render, frames=settings.frames, size=settings.size, ambiguity=ambiguity)
     name = f"scenes-{ambiguity:g}-{settings.frames}-{settings.size}"
-    whole = -(-count // CHUNK) * CHUNK
-    paths = render_chunks(settings.data, name, seeds_of(split)[:whole], render, settings.workers)
+    paths = render_chunks(settings.data, name, seeds_of(split)[:count], render, settings.workers)
     parts = [np.load(path) for path in paths]
-    return Scenes(**{field: np.concatenate([p[field] for p in parts])[:count] for field in Scenes.__annotations__})
+    return Scenes(**{field: np.concatenate([p[field] for p in parts]) for field in Scenes.__annotations__})
 
 
 def _render(seeds: range, frames: int, size: int, ambiguity: float) -> dict[str, np.ndarray]:
