@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vipa.clips.clip import Frames
 from vipa.data.component import Group, Items
 from vipa.data.spec import DataSpec
 from vipa.hands.conventions import Conventions
@@ -21,8 +20,10 @@ from vipa.robots.known import find
 from vipa.robots.lerobot_data import open_robot_data
 from vipa.robots.transforms import Normalise, Pipeline, compute_statistics, pipeline_of
 
-AT_HAND = 8
-"""Episodes whose undecoded pictures a process keeps."""
+OPENED = 8
+"""Episodes of which what is read of their pictures' files stays at hand."""
+AHEAD = 32
+"""Pictures that are decoded at once where they are wanted in their order."""
 
 
 class Demonstrations:
@@ -50,14 +51,18 @@ class Demonstrations:
         self._pipeline = Pipeline((*before.transforms, Normalise.of(self.contract, before)))
         state, action = before.dimensions(self.contract)
         self.embodiment = Embodiment(self.contract.robot, len(state), len(action), self.contract.horizon)
-        self._at_hand = lru_cache(maxsize=AT_HAND)(self._open_views)
+        self._open_views()
+
+    def _open_views(self) -> None:
+        self._views = lru_cache(maxsize=OPENED)(lambda key: self._open(self._places[key]).views)
+        self._runs: dict[tuple[str, str], tuple[int, np.ndarray]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_at_hand"}
+        return {name: value for name, value in vars(self).items() if name not in ("_views", "_runs")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self._at_hand = lru_cache(maxsize=AT_HAND)(self._open_views)
+        self._open_views()
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -78,12 +83,22 @@ class Demonstrations:
     def groups(self) -> Iterable[Group]:
         return map(self.group, range(len(self)))
 
-    def _open_views(self, key: str) -> dict[str, Frames]:
-        return self._open(self._places[key]).views  # what they have read is forgotten with them
+    def _picture(self, key: str, view: str, t: int) -> np.ndarray:
+        """One picture. Where an episode's are read one after another, the next ones are decoded with it: from a video
+        each alone would be decoded from its key frame on."""
+        first, run = self._runs.get((key, view), (t, None))
+        if run is None or not first <= t < first + len(run):
+            ahead = AHEAD if run is not None and t == first + len(run) else 1
+            if run is None:  # another episode
+                self._runs = {place: some for place, some in self._runs.items() if place[0] == key}
+            pictures = self._views(key)[view]
+            first, run = t, pictures.read(range(t, min(t + ahead, len(pictures))))
+            self._runs[key, view] = first, run
+        return run[t - first]
 
     def read(self, group: Group) -> list[np.ndarray]:
         places = [image.split("/", 2) for image in group]
-        return [self._at_hand(key)[view].read([int(t)])[0] for key, t, view in places]
+        return [self._picture(key, view, int(t)) for key, t, view in places]
 
     def inputs(
         self, rows: Sequence[int], draws: Sequence[np.random.Generator]
