@@ -80,6 +80,6 @@ class Budget:
 
 BUDGETS: dict[str, Budget] = {
     "tiny": Budget(4, 3, 3, 4, 4, 4, 12, 6, 2, tasks=("touch",), save_every=2),
-    "small": Budget(160, 60, 160, 240, 240, 360, 300, 100, 12),
+    "small": Budget(120, 50, 160, 200, 200, 320, 300, 100, 12),
     "full": Budget(800, 150, 1_000, 1_200, 1_400, 2_200, 1_000, None, 50, compile=True),
 }

@@ -189,17 +189,17 @@ TRAINED_ALONE = {("stage3", False): ("fusion",)}
 # What it costs
 
 PACE: dict[str, tuple[float, float]] = {
-    "clips": (5.0, 0.35),
-    "demonstrations": (3.0, 0.35),
-    "start": (5.0, 0.0),
-    "stage1": (30.0, 0.45),
-    "stage2": (30.0, 0.45),
-    "stage3": (20.0, 0.45),
-    "questions": (10.0, 0.08),
-    "motions": (10.0, 0.15),
-    "tabletop": (10.0, 2.0),
+    "clips": (7.0, 0.19),
+    "demonstrations": (7.0, 0.22),
+    "start": (7.0, 0.0),
+    "stage1": (10.0, 0.77),
+    "stage2": (10.0, 0.88),
+    "stage3": (10.0, 0.83),
+    "questions": (8.0, 0.05),
+    "motions": (8.0, 0.10),
+    "tabletop": (9.0, 0.86),
 }
-"""Seconds of a nano job on two CPU cores: (to begin, per unit); `docs/ablation.md` says how they were measured."""
+"""Processor seconds of one thread that a nano job needs: (to begin, per unit), by `speed/ablation.py`."""
 
 
 def seconds_of(job: Job, store: Path, known: Mapping[str, float]) -> float:
