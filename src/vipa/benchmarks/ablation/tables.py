@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -135,8 +135,8 @@ def _figure(figure: str, values: Values, first: Values | None) -> dict[str, Any]
         out |= {"mean": asdict(Mean(float(np.mean(trials)), low, high)), "of": [int(sum(trials)), len(trials)]}
         out["tasks"] = _by_task(values)
         if first is not None:
-            this, other = ({e: bool(v) for e, v in _named(some).items()} for some in (values, first))
-            pair = paired_episodes(this, other)
+            won: list[dict[Hashable, bool]] = [{e: v > 0 for e, v in _named(x).items()} for x in (values, first)]
+            pair = paired_episodes(*won)
             out["against"] = {"only_this": pair.only_first, "only_first": pair.only_second, "p": pair.p}
         return out
     out["mean"] = asdict(values.mean)
