@@ -144,7 +144,8 @@ def test_a_run_killed_at_five_moments_ends_with_the_same_results(tmp_path):
     for name in ("ablation.md", "ablation.json"):
         assert (tmp_path / "whole" / name).read_text() == (tmp_path / "killed" / name).read_text()
     stores = [tmp_path / run / "store" for run in ("whole", "killed")]
-    for path in sorted(stores[0].glob("*/*.jsonl")) + sorted(stores[0].glob("*/model/*.safetensors")):
+    for path in sorted(stores[0].glob("*/*.jsonl")) + sorted(stores[0].glob("*/model/model.safetensors")):
         if path.name != "log.jsonl":
             assert path.read_bytes() == (stores[1] / path.relative_to(stores[0])).read_bytes(), path
-    assert len(json.loads((tmp_path / "killed" / "costs.json").read_text())) == 13
+    costs = [set(json.loads((tmp_path / run / "costs.json").read_text())) for run in ("whole", "killed")]
+    assert costs[0] == costs[1]
