@@ -39,6 +39,7 @@ STAND_INS = {
     "NAME": "tabletop",
     "KIND": "stage1",
     "STAGE": "stage1",
+    "BUDGET": "small",
     "VERB": "doctor",
     "DEGREES": "60",
     "N": "2",
@@ -242,7 +243,7 @@ def test_a_command_that_is_not_there_is_noticed(command, capsys, monkeypatch, st
 def test_every_option_that_a_text_names_is_some_verb_s(capsys, monkeypatch, stop_after_parsing):
     have = {*FOREIGN, "--debug", "--version"}
     subverbs = {"evaluate": BENCHMARKS.names(), "train": TRAININGS.names(),
-                "record": RECORDERS.names(),
+                "record": RECORDERS.names(), "ablate": ("small",),
                 "robots": ("list", "convert", "check", "template"),
                 "sources": ("check", "fixture", "list"), "model": ("summary", "check"),
                 "export": ("conversations", "lerobot", "episodes", "hub")}  # fmt: skip

@@ -42,6 +42,8 @@ class Settings:
     """Rollouts filmed per task."""
     execute: int = 4
     """Steps of a chunk before the next."""
+    ambiguity: float = 0.0
+    """Of the scenes (docs/worlds.md)."""
     change: tuple[Axis, ...] = ()
     """What is not as in training; several at once."""
     strength: float = 1.0
@@ -60,6 +62,7 @@ def run(settings: Settings) -> ClosedLoopResult:
         episodes=settings.episodes,
         videos=settings.videos,
         execute=settings.execute,
+        ambiguity=settings.ambiguity,
         changes=dict.fromkeys(settings.change, settings.strength),
     )
     with counter("acting", "episodes") as count:
@@ -81,6 +84,7 @@ class TabletopEvaluation(Simulation):
     episodes: int = 50
     size: int = 112
     video_size: int = 224
+    ambiguity: float = 0.0
     changes: dict[str, float] = field(default_factory=dict)
 
     rate = RATE
@@ -96,7 +100,13 @@ class TabletopEvaluation(Simulation):
 
     def start(self, task: str, seed: int, views: tuple[str, ...], film: bool) -> "TabletopEpisode":
         return TabletopEpisode(
-            task, seed, self.video_size if film else None, size=self.size, views=views, changes=self.changes
+            task,
+            seed,
+            self.video_size if film else None,
+            size=self.size,
+            views=views,
+            changes=self.changes,
+            ambiguity=self.ambiguity,
         )
 
     def protocol(self, identity: dict[str, Any]) -> dict[str, Any]:
@@ -108,6 +118,7 @@ class TabletopEvaluation(Simulation):
             "split": self.split,
             "seeds": [self.seeds[0], self.seeds[-1]],
             "image_size": self.size,
+            "ambiguity": self.ambiguity,
             "changes": self.changes,
             "rate": RATE,
             "settle_steps": SETTLE_STEPS,
@@ -119,6 +130,7 @@ class TabletopEvaluation(Simulation):
         limits = {task: rules["step_limit"] for task, rules in protocol.get("tasks", {}).items()}
         return {
             **{name: protocol.get(name) for name in kept},
+            "ambiguity": protocol.get("ambiguity", 0.0),
             "changes": protocol.get("changes", {}),  # before there were any, there was none
             **{f"step limit of {task}": limits.get(task, limit) for task, limit in STEP_LIMITS.items()},
             "version of the simulator": protocol.get("versions", {}).get("mujoco"),
@@ -155,7 +167,7 @@ def evaluate_tabletop(
 
 
 def _expert_succeeds(task: str, seed: int, run: TabletopEvaluation) -> bool:
-    env = TabletopEnv(task, seed, size=16, changes=run.changes)
+    env = TabletopEnv(task, seed, size=16, changes=run.changes, ambiguity=run.ambiguity)
     for _ in perform(env):
         pass
     return env.success
