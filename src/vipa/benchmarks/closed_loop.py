@@ -13,20 +13,22 @@ import importlib.metadata
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, cast
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from vipa.benchmarks.statistics import wilson_interval
+from vipa.benchmarks.results import Mean
+from vipa.benchmarks.statistics import bootstrap_interval, wilson_interval
 from vipa.io.files import atomic_write
 from vipa.io.json_files import read_json
 from vipa.io.json_log import JsonLog
 from vipa.io.video_writer import write_video
 from vipa.robots.contract import ActionContract
 from vipa.robots.policy import ChunkExecutor, Observation, Policy
+from vipa.robots.real_time import ContinuingPolicy, RealTimeExecutor, Switching
 
 Progress = Callable[[int, int], None]
 
@@ -60,14 +62,17 @@ class Simulation(ABC):
     """One evaluation in a simulator, complete: all that decides its figures but the policy. A simulator subclasses it.
 
     policy: a name for the record. tasks: each is played on all seeds. execute: steps of a chunk before the next is
-    asked for. batch: environments at once (changes nothing but speed). videos: rollouts filmed per task. anew: where
-    `out` holds another policy's or protocol's episodes, begin again instead of refusing.
+    asked for. delay: steps between an observation and its chunk; switching: how that chunk takes over
+    (`robots.real_time`). batch: environments at once (changes nothing but speed). videos: rollouts filmed per task.
+    anew: where `out` holds another policy's or protocol's episodes, begin again instead of refusing.
     """
 
     out: Path
     policy: str
     tasks: tuple[str, ...]
     execute: int = 4
+    delay: int = 0
+    switching: Switching = "naive"
     batch: int = 16
     videos: int = 3
     anew: bool = False
@@ -88,6 +93,15 @@ class Simulation(ABC):
     def start(self, task: str, seed: int, views: tuple[str, ...], film: bool) -> Environment:
         """An episode before its first action. film: pictures of it will be asked for."""
 
+    def figures(self, episode: Any) -> dict[str, float]:
+        """Numbers of an episode that ended (one that `start` gave), besides its success."""
+        return {}
+
+    def real_time(self) -> dict[str, Any]:
+        """Part of every protocol: nothing where no chunk is late."""
+        plain = self.delay == 0 and self.switching == "naive"
+        return {} if plain else {"delay": self.delay, "switching": self.switching}
+
     @abstractmethod
     def protocol(self, identity: dict[str, Any]) -> dict[str, Any]:
         """What another's figures must share to be comparable, for the record. identity: the policy's."""
@@ -100,7 +114,8 @@ class Simulation(ABC):
 
 @dataclass(frozen=True)
 class EpisodeOutcome:
-    """How one episode went. failure: why not, in words; "" for a success. steps: actions taken."""
+    """How one episode went. failure: why not, in words; "" for a success. steps: actions taken. figures: what its
+    simulator measured besides."""
 
     task: str
     seed: int
@@ -108,6 +123,7 @@ class EpisodeOutcome:
     success: bool
     failure: str
     steps: int
+    figures: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -154,7 +170,16 @@ class ClosedLoopResult:
             name: {"successes": s.successes, "trials": s.trials, "rate": s.rate, "interval": s.interval}
             for name, s in self.scores.items()
         }
-        return {"protocol": self.run.protocol(self.identity), "scores": scores}
+        measured = {name for o in self.outcomes for name in o.figures}
+        means = {name: asdict(self.mean(name)) for name in sorted(measured)}
+        return {"protocol": self.run.protocol(self.identity), "scores": scores} | (
+            {"means": means} if means else {}
+        )
+
+    def mean(self, figure: str) -> Mean:
+        """Over the episodes that have it, with its 95 % bootstrap interval."""
+        values = np.array([o.figures[figure] for o in self.outcomes if figure in o.figures])
+        return Mean(float(values.mean()), *bootstrap_interval(values))
 
 
 def evaluate_closed_loop(policy: Policy, run: Simulation, progress: Progress | None = None) -> ClosedLoopResult:
@@ -183,7 +208,7 @@ def evaluate_closed_loop(policy: Policy, run: Simulation, progress: Progress | N
 
 def _roll(policy: Policy, run: Simulation, jobs: list[tuple[str, int]]) -> Iterable[EpisodeOutcome]:
     """Episodes as they end, `run.batch` environments at once."""
-    executor, waiting, slots = ChunkExecutor(policy, run.execute), iter(jobs), {}
+    executor, waiting, slots = _executor(policy, run), iter(jobs), {}
     filmed = {(task, seed) for task in run.tasks for seed in run.seeds[: run.videos]}
 
     def start(slot: int) -> None:
@@ -202,6 +227,14 @@ def _roll(policy: Policy, run: Simulation, jobs: list[tuple[str, int]]) -> Itera
             if rollout.env.done:
                 yield rollout.finish()
                 start(slot)
+
+
+def _executor(policy: Policy, run: Simulation) -> ChunkExecutor | RealTimeExecutor:
+    if not run.real_time():
+        return ChunkExecutor(policy, run.execute)
+    if run.switching != "naive" and not hasattr(policy, "go_on"):
+        raise ValueError(f"{run.policy}: {run.switching} needs a policy whose chunks can go on from others")
+    return RealTimeExecutor(cast(ContinuingPolicy, policy), run.execute, run.delay, run.switching)
 
 
 class _Rollout:
@@ -227,7 +260,8 @@ class _Rollout:
             ):  # of a run that ended before its episode was written
                 before.unlink()
             write_video(folder / name, _with_verdict(self.film, env.success, self.run.rate), self.run.rate)
-        return EpisodeOutcome(task, seed, env.text, env.success, env.failure, env.steps)
+        figures = self.run.figures(env)
+        return EpisodeOutcome(task, seed, env.text, env.success, env.failure, env.steps, figures)
 
 
 def _with_verdict(images: list[np.ndarray], success: bool, rate: float) -> list[np.ndarray]:
