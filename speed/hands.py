@@ -99,6 +99,40 @@ def movements(clip: Clip, tracks: tuple[HandTrack, ...]) -> dict[str, float]:
     }
 
 
+STILL, LARGE = 0.02, 0.05  # metres
+
+
+def asked(clips: list[Clip], seen: list[Seen], fov: float) -> dict[str, dict[str, int]]:
+    """Of wrists in every tenth frame and 1 to 3 s later, in the world (true poses): how many still and how many large
+    movements are said to be longer than a share of the hand's distance, and how many of all that are said are off by
+    more than their length."""
+    rows = []
+    for clip, found in zip(clips, seen):
+        T, times = clip.T_world_camera, clip.timestamps
+        assert T is not None
+        for track in tracks_of(clip, found, fov)[1]:
+            (true,) = (hand.joints_camera[:, 0] for hand in clip.hands if hand.side == track.side)
+            said = track.joints_camera[:, 0]
+            here, there = (np.einsum("fij,fj->fi", T[:, :3, :3], x) + T[:, :3, 3] for x in (true, said))
+            for i in range(0, len(times), 10):
+                for j in range(i + 10, len(times), 10):
+                    moved, claim = here[j] - here[i], there[j] - there[i]
+                    if 1 <= times[j] - times[i] <= 3 and np.isfinite([moved, claim]).all():
+                        far = max(said[i, 2], said[j, 2])
+                        rows.append([np.linalg.norm(v) for v in (moved, claim, claim - moved)] + [far])
+    true, claim, off, far = np.array(rows).T
+    out: dict[str, dict[str, int]] = {}
+    for name, share in (("3 cm", 0.0), *((f"{s}", s) for s in (0.15, 0.2, 0.25, 0.3))):
+        least = share * far if share else 0.03
+        said = claim > least
+        out[name] = {
+            "still": int((said & (true < STILL)).sum()), "of_still": int((true < STILL).sum()),
+            "large": int((said & (true > LARGE)).sum()), "of_large": int((true > LARGE).sum()),
+            "said": int(said.sum()), "off_by_more": int((said & (off > claim)).sum()),
+        }  # fmt: skip
+    return out
+
+
 def main(root: tyro.conf.Positional[Path], workers: int = 2) -> None:
     clips = [clip for clip in read_source("egodex", root) if isinstance(clip, Clip)]
     videos = [clip.frames.path for clip in clips if isinstance(clip.frames, VideoFrames)]
@@ -127,6 +161,8 @@ def main(root: tyro.conf.Positional[Path], workers: int = 2) -> None:
         rows["labels_flipped_20_percent"] = compare(clip, flipped, sides, 105)
         results[clip.source_video] = rows
         print(clip.source_video, json.dumps(rows, indent=1))
+    results["movements_asked"] = {f"fov_{fov}": asked(clips, seen, fov) for fov in (105, 75)}
+    print(json.dumps(results["movements_asked"], indent=1))
     out = Path(__file__).parent / "results" / "hands.json"
     out.write_text(json.dumps(results, indent=1) + "\n")
     print(results["frames_per_second"], "frames/s")

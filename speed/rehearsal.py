@@ -111,9 +111,9 @@ def assemble(work: Path, _: Path | None) -> None:
     import torch
 
     from vipa.models import ActionHeadConfig, VipaForConditionalGeneration, VipaProcessor, add_motion_tokens
-    from vipa.robots.episodes import open_episodes
+    from vipa.robots.lerobot_data import open_robot_data
 
-    contract = open_episodes(work / "episodes").contract
+    contract = open_robot_data(work / "episodes").contract
     action = ActionHeadConfig(
         horizon=contract.horizon, embodiments={contract.robot: [len(contract.state), len(contract.action)]}
     )
@@ -139,7 +139,7 @@ def answer(work: Path, _: Path | None) -> None:
     from vipa.models import MotionGrammar
     from vipa.models.starts import load_start
     from vipa.robots.contract import CONTRACT, ActionContract
-    from vipa.robots.episodes import open_episodes
+    from vipa.robots.lerobot_data import open_robot_data
     from vipa.robots.transforms import Normalise
 
     folder = work / "stage3" / "model"
@@ -162,7 +162,7 @@ def answer(work: Path, _: Path | None) -> None:
     assert codec is not None
     print("motion:", motion.prompt, "->", processor.decode_motion(ids[0, length:], codec))
 
-    episode = open_episodes(work / "episodes")[0]
+    episode = open_robot_data(work / "episodes")[0]
     contract = ActionContract.load(folder / CONTRACT)
     state = Normalise.of(contract).forward({"state": episode.state[0], "action": episode.action[:1]})["state"]
     views = [episode.views[view].read([0])[0] for view in contract.views]

@@ -4,6 +4,7 @@ import ast
 import re
 import sys
 import tomllib
+from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
 from pathlib import Path
 
@@ -18,6 +19,7 @@ TOOLS = {"import-linter", "peft", "playwright", "pyright", "pytest", "pytest-xdi
 """Of the extras `dev` and `browser`: what runs or tests the code from outside."""
 
 
+@cache
 def imports() -> dict[str, set[str]]:
     """Top-level module of others -> files of src that import it."""
     found: dict[str, set[str]] = {}
@@ -48,8 +50,11 @@ def declared() -> dict[str, str]:
     return places
 
 
+installed = cache(packages_distributions)
+
+
 def distributions_of(module: str) -> set[str]:
-    known = {canonical(name) for name in packages_distributions().get(module, ())}
+    known = {canonical(name) for name in installed().get(module, ())}
     return known | {name for name, imported in MODULES.items() if imported == module} or {canonical(module)}
 
 

@@ -23,6 +23,7 @@ import tyro
 
 from vipa import cli
 from vipa.benchmarks import BENCHMARKS
+from vipa.benchmarks.recorders import RECORDERS
 from vipa.training.known import TRAININGS
 
 ROOT = Path(__file__).parents[1]
@@ -47,6 +48,7 @@ FOREIGN = {
     "--no-deps": "pip's",
     "--img_focal": "HaWoR's own",
     "--no-video": "tyro's no-form",
+    **dict.fromkeys(("--short", "--porcelain", "--untracked-files"), "git's"),
 }
 LOOKING = (
     "vipa sources list",
@@ -239,6 +241,7 @@ def test_a_command_that_is_not_there_is_noticed(command, capsys, monkeypatch, st
 def test_every_option_that_a_text_names_is_some_verb_s(capsys, monkeypatch, stop_after_parsing):
     have = {*FOREIGN, "--debug", "--version"}
     subverbs = {"evaluate": BENCHMARKS.names(), "train": TRAININGS.names(),
+                "record": RECORDERS.names(),
                 "robots": ("list", "convert", "check", "template"),
                 "sources": ("check", "fixture", "list"), "model": ("summary", "check"),
                 "export": ("conversations", "lerobot", "episodes", "hub")}  # fmt: skip

@@ -10,7 +10,7 @@ import pytest
 
 from vipa import cli
 from vipa.clips.drawing import save_video
-from vipa.robots.episodes import open_episodes
+from vipa.robots.lerobot_data import open_robot_data
 from vipa.worlds.film import film_clip
 
 
@@ -210,7 +210,7 @@ def test_a_robot(install, tmp_path, capsys):
         np.save(recorded / f"{name}.npy", np.linspace(0, 1, 6))
     out = tmp_path / "episodes"
     assert said(capsys, "robots", "convert", "crane", recorded, "--out", out) == f"2 episodes: {out}\n"
-    opened = open_episodes(out)
+    opened = open_robot_data(out)
     assert opened.contract.robot == "crane"
     assert [episode.id for episode in opened] == ["a", "b"]
     np.testing.assert_allclose(opened[0].action[:, 0], np.linspace(0, 1, 6)[1:], atol=1e-6)

@@ -56,15 +56,15 @@ def test_every_stage_trains_on_pictures_of_two_sizes(trained):
         cli.main(["model", "check", str(trained / stage / "model")])
 
 
-def test_a_policy_trains_on_the_same_demonstrations_as_a_lerobot_set(trained, demonstrations, tmp_path):
-    cli.main(["export", "episodes", str(demonstrations), str(tmp_path / "v3"), "--pictures", "image"])
+def test_a_policy_trains_on_the_same_demonstrations_as_videos(trained, demonstrations, tmp_path):
+    cli.main(["export", "episodes", str(demonstrations), str(tmp_path / "v3"), "--pictures", "video"])
     options = ["--start", str(trained / "stage2" / "model"), "--steps", "3", "--log-every", "1"]
     cli.main(["train", "stage3", "--data", str(tmp_path / "v3"), "--out", str(tmp_path / "run"), *options])
     ours, theirs = (
         [json.loads(line)["loss"] for line in (run / "log.jsonl").read_text().splitlines()]
         for run in (trained / "stage3", tmp_path / "run")
     )
-    np.testing.assert_allclose(theirs, ours, rtol=1e-3)
+    np.testing.assert_allclose(theirs, ours, rtol=0.02)
 
 
 @pytest.mark.parametrize(("benchmark", "stage"), [("hand3d", "stage1"), ("trajectories", "stage2")])

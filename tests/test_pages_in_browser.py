@@ -1,4 +1,4 @@
-"""The report and the gallery in a real browser, on a wide screen and on a phone: nothing fails, nothing sticks out."""
+"""The reports and the gallery in a real browser, on a wide screen and on a phone: nothing fails, nothing sticks out."""
 
 import json
 import shutil
@@ -59,8 +59,10 @@ def browser():
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
-    """name -> page: the demo's report with the shipped results in both columns, and a gallery."""
-    from vipa.benchmarks.report.comparisons import Media
+    """name -> page: the demo's report with the shipped results in both columns, `vipa report` of them all with names
+    from elsewhere, and a gallery."""
+    from vipa import cli
+    from vipa.benchmarks.report.contenders import Media
     from vipa.clips.clip import Text
     from vipa.clips.example import example_clip
     from vipa.hand3d.dataset.reader import Hand3D
@@ -90,12 +92,22 @@ def pages(tmp_path_factory):
     report = json.loads((out / "hand3d" / "report.json").read_text())
     report["refused"] = [["a/very_long_name_of_a_clip_" + "0" * 60, f"it is broken {EVIL}"]]
     (out / "hand3d" / "report.json").write_text(json.dumps(report))
-    return {"report": report_path(run), "gallery": write_gallery(out / "hand3d", out / "gallery.html")}
+    results = [f"{EVIL.replace('=', ' ')}={path}" for path in sorted((NANO / "results").glob("hand3d_[bc]*.json"))]
+    results += [
+        str(NANO / "results" / name) for name in ("hand3d_stage1.json", "tabletop_policy", "tabletop_blank")
+    ]
+    results += [str(path) for path in sorted((NANO / "results").glob("tra*.json"))]
+    cli.main(["report", *results, "--out", str(out / "runs.html"), "--title", EVIL])
+    return {
+        "report": report_path(run),
+        "runs": out / "runs.html",
+        "gallery": write_gallery(out / "hand3d", out / "gallery.html"),
+    }
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("name", ["report", "gallery"])
+@pytest.mark.parametrize("name", ["report", "runs", "gallery"])
 def test_a_page_opens_whole_and_inside_its_width(browser, pages, name, width, scheme):
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     said = []
@@ -103,11 +115,11 @@ def test_a_page_opens_whole_and_inside_its_width(browser, pages, name, width, sc
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("requestfailed", lambda request: said.append(request.url[:80]))
     page.goto(pages[name].as_uri())
-    if name == "report" and not page.evaluate("document.createElement('video').canPlayType('video/mp4')"):
+    if name != "gallery" and not page.evaluate("document.createElement('video').canPlayType('video/mp4')"):
         pytest.skip("this Chromium plays no H.264")
     found = page.evaluate(FINDINGS)
     assert EVIL in page.inner_text("body")
     assert (found["problems"], said) == ([], [])
-    assert found["images"] > 6
-    assert found["videos"] > 4 or name == "gallery"
+    assert found["images"] > 6 or name == "runs"
+    assert found["videos"] > {"report": 4, "runs": 3, "gallery": -1}[name]
     page.close()

@@ -175,3 +175,60 @@ def test_an_interrupted_run_continues_and_gives_the_same_result(hand3d_path, tmp
     lines = [json.loads(line) for line in (tmp_path / "cut_answers.jsonl").read_text().splitlines()]
     assert len(lines) == 41
     assert lines[1]["answer"] == "left, 0.10m"
+
+
+def test_an_answer_is_never_worse_than_none_at_all():
+    records = [TRUTH, record(1, relation(0.0, 0.0, 0.9))]
+    absurd, none = (benchmark.score(records, [answer] * 2) for answer in ("left, 300 metres", "who knows"))
+    assert [a.error for a in absurd] == [n.error for n in none] == [pytest.approx(0.6), pytest.approx(0.9)]
+
+
+def test_axes_sources_and_ranges_say_what_was_counted_by_hand():
+    truths = [(0.3, 0.0, 0.0), (-0.3, 0.0, 0.0), (0.0, 0.05, 0.0), (0.0, 0.0, 0.5)]
+    records = [replace(record(i, relation(*t), f"clip {i}"), source="ab"[i % 2]) for i, t in enumerate(truths)]
+    answers = ["right, 0.40m", "right and up, 0.20m", "down, 0.05m", "no idea"]
+    result = benchmark.summarise("x", {}, benchmark.score(records, answers))
+    assert [axis.value for axis in result.all.axes] == [0.5, 0.5, 0.75]
+    assert result.unparsed == {"3": "no idea"}
+    a, b = result.sources
+    assert (a.kind, a.records, a.unparsable, a.direction_score.value) == ("a", 2, 0, 3)
+    assert (b.kind, b.records, b.unparsable, b.direction_score.value) == ("b", 2, 1, 0.5)
+    assert b.error.value == pytest.approx((0.1 + 0.5) / 2)
+    found = {(r.low, r.high): r for r in result.ranges if r.records}
+    near, middle, far = found[0.0, 0.1], found[0.3, 0.4], found[0.4, 0.6]
+    assert (near.records, middle.records, far.records) == (1, 2, 1)
+    assert near.bias.value == pytest.approx(0.0)
+    assert (middle.error.value, middle.bias.value) == (pytest.approx(0.1), pytest.approx(0.0))
+    assert (far.error.value, far.bias) == (pytest.approx(0.5), None)
+
+
+def test_means_and_histograms_are_numpy_s_and_intervals_scipy_s():
+    import scipy.stats
+
+    rng = np.random.default_rng(7)
+    truths = rng.normal(0, 0.3, (120, 3))
+    said = [f"left, {abs(np.linalg.norm(t) + e):.2f}m" for t, e in zip(truths, rng.normal(0, 0.1, 120))]
+    records = [record(i, relation(*t), f"{i:03d}") for i, t in enumerate(truths)]
+    result = benchmark.summarise("x", {}, benchmark.score(records, said))
+    errors = np.array([abs(float(a.split()[1][:-1]) - np.linalg.norm(t)) for a, t in zip(said, truths)])
+    assert result.all.error.value == pytest.approx(errors.mean())
+    theirs = scipy.stats.bootstrap((errors,), np.mean, method="percentile", n_resamples=4000, rng=1)
+    interval = theirs.confidence_interval
+    np.testing.assert_allclose(
+        [result.all.error.low, result.all.error.high], [interval.low, interval.high], atol=0.004
+    )
+    binned = scipy.stats.binned_statistic(errors, errors, "count", bins=np.linspace(0, 0.5, 26)).statistic
+    binned[-1] += (errors > 0.5).sum()
+    assert list(result.error_counts) == list(binned)
+
+
+def test_a_blind_model_answers_the_same_whatever_the_pictures_show(hand3d_path, start, tmp_path):
+    from vipa.benchmarks.answering import ModelAnswerer
+    from vipa.hand3d.dataset.reader import Hand3D
+
+    records = [r for r in Hand3D(hand3d_path).visual("train") if len(r.frame_ids) == 2][:3]
+    moved = [replace(r, frame_ids=other.frame_ids) for r, other in zip(records, reversed(records))]
+    for pictures in ("covered", "none"):
+        model = ModelAnswerer(start, hand3d_path, pictures=pictures)
+        assert model.identity["pictures"] == pictures
+        assert model.questions(moved) == model.questions(records)

@@ -1,13 +1,16 @@
 """The report on small results of the real types: what it shows, what it says when something is missing."""
 
+import json
 import re
 import struct
 import zlib
+from dataclasses import asdict
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 
+from vipa import cli
 from vipa.benchmarks.report.charts import (
     Interval,
     Series,
@@ -16,9 +19,26 @@ from vipa.benchmarks.report.charts import (
     line_chart,
     step_chart,
 )
-from vipa.benchmarks.report.comparisons import Column, Media, Success, compare, distance_rows
+from vipa.benchmarks.report.comparisons import compare, compare_intervals, pair, pairs
+from vipa.benchmarks.report.contenders import (
+    DISTANCE,
+    SUCCESS,
+    Arm,
+    Column,
+    Media,
+    Rollouts,
+    Run,
+    columns,
+    find_runs,
+    read_run,
+)
+from vipa.benchmarks.report.markdown import markdown, tables
+from vipa.benchmarks.report.published import published, published_tables
 from vipa.benchmarks.report.report import Report, Step, render
 from vipa.benchmarks.results import Hand3DResult, KindScores, Mean, TrajectoryResult
+from vipa.benchmarks.statistics import paired_difference
+
+RECORDS = {"hand3d": {"content": "abc"}, "split": "test", "records": 250}
 
 
 def tiny_png(path):
@@ -46,13 +66,13 @@ def hand3d(error, direction, spread=0.004):
     counts, edges = np.histogram(np.clip(rng.exponential(error, 1000), 0, 0.499), np.linspace(0, 0.5, 26))
     kinds = ("all", "camera_rotation", "hand_movement", "spatial_relation", "task_completion")
     return Hand3DResult(
-        "x", {}, tuple(map(scores, kinds)), (60, 200, 400, 340), tuple(edges.tolist()), tuple(counts.tolist())
+        "x", RECORDS, tuple(map(scores, kinds)), (60, 200, 400, 340), tuple(edges.tolist()), tuple(counts.tolist())
     )
 
 
 def trajectories(average):
     means = Mean(average, average - 0.003, average + 0.003), Mean(1.5 * average, 1.4 * average, 1.6 * average)
-    return TrajectoryResult("x", {}, 300, 2, *means, {"instructional_motion_generation": means})
+    return TrajectoryResult("x", RECORDS, 300, 2, *means, {"instructional_motion_generation": means})
 
 
 def column(name, tone, picture, quality=1.0):
@@ -60,22 +80,35 @@ def column(name, tone, picture, quality=1.0):
         f"stage{i}": [(10 * k, i / (1 + quality * k / 20) + 0.02 * np.sin(k)) for k in range(60)]
         for i in (1, 2, 3)
     }
+
+    def arm(name, benchmark, result, lines=()):
+        return Arm(name, tone if name == "ours" else "base", (Run(picture, benchmark, result, lines),))
+
     tasks = ("reach the red cup", "push the blue box to the left")
-    tabletop = tuple(
-        Success(task, policy, hits, 20, max(hits / 20 - 0.2, 0), min(hits / 20 + 0.2, 1))
-        for task, hits in zip(tasks, (14, 9))
-        for policy, hits in (("policy", hits), ("blank", 2))
-    )
+    played = [
+        arm(
+            name,
+            "closed_loop",
+            Rollouts(name, {}, {tasks[0]: (hits, 20), tasks[1]: (5, 20), "all": (hits + 5, 40)}, (picture,) * 2),
+        )
+        for name, hits in (("ours", 14), ("blank", 2))
+    ]
     return Column(
         name,
         tone,
         "4 minutes of training",
         losses,
-        {"stage1": hand3d(0.1 / quality, 1.9), "before": hand3d(0.14, 1.5), "constant": hand3d(0.117, 1.24)},
-        {"stage2": trajectories(0.06 / quality), "stay": trajectories(0.08), "mean": trajectories(0.13)},
-        tabletop,
-        (Media(picture, "put the red cup on the blue plate"),) * 4,
-        (Media(picture, "success"),) * 2,
+        (
+            arm("ours", "hand3d", hand3d(0.1 / quality, 1.9)),
+            arm("before", "hand3d", hand3d(0.14, 1.5)),
+            arm("constant", "hand3d", hand3d(0.117, 1.24)),
+        ),
+        (
+            arm("ours", "trajectories", trajectories(0.06 / quality)),
+            arm("stay", "trajectories", trajectories(0.08)),
+        ),
+        closed_loop=tuple(played),
+        drawings=(Media(picture, "put the red cup on the blue plate"),) * 4,
     )
 
 
@@ -121,7 +154,7 @@ def check(page):
 def test_page_is_well_formed_and_refers_to_nothing_outside(report):
     page = render(report)
     check(page)
-    assert page.count("data:image/png") == 5 + 2 * (4 + 2)
+    assert page.count("data:image/png") == 5 + 2 * (4 + 2 * 2)
     assert "Where is the &lt;red&gt; cup?" in page
 
 
@@ -141,10 +174,6 @@ def test_missing_inputs_are_said_not_fatal(tmp_path):
     assert "lost.png is missing" in render(lost)
 
 
-def test_without_our_result_baselines_are_not_passed_off_as_ours():
-    assert distance_rows(Column("now", "now", hand3d={"constant": hand3d(0.1, 1.0)})) == []
-
-
 def interval(value, low, high):
     return Interval("x", "now", value, low, high)
 
@@ -162,13 +191,10 @@ def interval(value, low, high):
 )
 def test_verdict_follows_the_best_baseline_and_the_intervals(ours, less, mark):
     baselines = [interval(0.13, 0.12, 0.14), interval(0.15, 0.14, 0.17)]
-    assert compare(ours, baselines, less_is_better=less).mark == mark
+    assert compare_intervals(ours, baselines, less_is_better=less).mark == mark
 
 
 def test_results_come_back_from_their_files(tmp_path):
-    import json
-    from dataclasses import asdict
-
     for result in (hand3d(0.1, 1.9), trajectories(0.06)):
         path = tmp_path / "result.json"
         path.write_text(json.dumps(asdict(result)))
@@ -227,3 +253,135 @@ def test_charts_stay_inside_their_box_and_skip_what_is_empty():
         assert len(ends) > 20
         assert all(0 <= float(v) <= 400 for v in ends)
     assert line_chart([], "x", "y") == bar_chart([], [], "x", "y") == interval_chart([], "m") == ""
+
+
+def saved(folder, name, errors, *, content="abc", records=40):
+    """Files of a Hand3D result whose records have these errors, two a clip."""
+    lines = [
+        {
+            "id": str(i), "clip_id": str(i // 2), "kind": "hand_movement", "error": float(e), "direction_score": 2,
+            "answer": "left, 0.10m" if e < 9 else "over there",
+        }
+        for i, e in enumerate(errors)
+    ]  # fmt: skip
+    mean = Mean(float(np.mean(errors)), 0.0, 1.0)
+    score = KindScores("all", len(errors), 0, mean, Mean(2.0, 2.0, 2.0), (mean,) * 3)
+    protocol = {"hand3d": {"content": content}, "split": "test", "records": records, "answerer": {"weights": name}}
+    made = {"commit": "0123456789", "machine": {"processor": "a processor", "cores": 2}, "date": "2026-01-01"}
+    result = Hand3DResult(
+        name,
+        protocol,
+        (score,),
+        (0, 0, len(errors), 0),
+        (0.0, 0.5),
+        (len(errors),),
+        (),
+        (),
+        {"1": "over there"},
+        made,
+    )
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps(asdict(result)))
+    path.with_name(f"{name}_answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [{}, *lines]))
+    return path
+
+
+def played(folder, name, successes):
+    """A folder of a closed loop with these episodes."""
+    out = folder / name
+    out.mkdir()
+    rows = [
+        {"task": "touch", "seed": i, "success": bool(s), "failure": "" if s else "out of time"}
+        for i, s in enumerate(successes)
+    ]
+    score = {"successes": sum(map(bool, successes)), "trials": len(successes)}
+    protocol = {"benchmark": "libero", "policy": name, "identity": name, "differences": ["stand-in assets"]}
+    (out / "result.json").write_text(json.dumps({"protocol": protocol, "scores": {"touch": score, "all": score}}))
+    (out / "episodes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return out
+
+
+@pytest.fixture
+def runs(tmp_path):
+    rng = np.random.default_rng(0)
+    errors = rng.uniform(0.05, 0.2, 40)
+    return {
+        "ours": saved(tmp_path, "ours", errors),
+        "theirs": saved(tmp_path, "theirs", errors + rng.uniform(0.0, 0.02, 40)),
+        "other": saved(tmp_path, "other", errors, content="other questions"),
+        "policy": played(tmp_path, "policy", [1] * 20 + [0] * 10),
+        "blank": played(tmp_path, "blank", [1] * 8 + [0] * 22),
+    }
+
+
+def test_the_same_records_are_compared_record_by_record(runs):
+    ours, theirs = (Arm(name, "now", (read_run(runs[name]),)) for name in ("ours", "theirs"))
+    a, b = ours.values(DISTANCE), theirs.values(DISTANCE)
+    found = pair(ours, theirs, DISTANCE)
+    assert found.difference == paired_difference(a, b, ours.clusters)[0]
+    assert (found.common, found.better(DISTANCE)) == (40, True)
+    verdict = compare(ours, [theirs], DISTANCE)  # the intervals of the two overlap; the pairs say more
+    assert verdict.mark == "good"
+    assert "on the same 40 records" in verdict.words
+    policy, blank = (Arm(name, "now", (read_run(runs[name]),)) for name in ("policy", "blank"))
+    (episodes,) = pairs([policy, blank], SUCCESS)
+    assert (episodes.episodes.only_first, episodes.episodes.only_second) == (12, 0)
+    assert episodes.episodes.p == pytest.approx(2 * 0.5**12)
+
+
+def test_runs_are_arms_by_their_name_seeds_by_the_same_and_columns_by_their_questions(runs):
+    named = [("a", runs["ours"]), ("a", runs["theirs"]), ("b", runs["theirs"]), ("a", runs["other"])]
+    first, second = columns((name, read_run(path)) for name, path in named)
+    assert [(arm.name, len(arm.runs)) for arm in first.hand3d] == [("a", 2), ("b", 1)]
+    assert [(arm.name, len(arm.runs)) for arm in second.hand3d] == [("a", 1)]
+    seeds = first.hand3d[0].seeds(DISTANCE)
+    assert first.hand3d[0].mean(DISTANCE).value == pytest.approx(np.mean(seeds))
+
+
+def test_the_verb_writes_a_page_and_its_tables(runs, tmp_path, capsys):
+    out = tmp_path / "page.html"
+    named = [f"our model={runs['ours']}", str(runs["theirs"]), str(runs["policy"]), f"covered={runs['blank']}"]
+    cli.main(["report", *named, "--out", str(out), "--title", "A <title>"])
+    page, text = out.read_text(), out.with_suffix(".md").read_text()
+    check(page)
+    assert "A &lt;title&gt;" in page
+    for words in (
+        "our model",
+        "covered",
+        "0123456789",
+        "a processor",
+        "stand-in assets",
+        "96.8",
+        "arXiv 2512.13080",
+    ):
+        assert words in page
+        assert words in text
+    assert "20 of 30: 67 %" in text
+    assert "| policy against covered | 30 | 8 | 12 | 0 | 10 | +40.0 points" in text
+    assert "over there" in page
+    assert all(line.count(" | ") for line in text.splitlines() if line.startswith("|"))
+
+
+def test_what_is_no_result_is_said_in_one_line(tmp_path):
+    (tmp_path / "a.json").write_text('{"scores": 3}')
+    for path in (tmp_path / "a.json", tmp_path, tmp_path / "missing"):
+        with pytest.raises(ValueError, match=str(path)):
+            list(find_runs(path))
+
+
+def test_every_published_figure_has_its_source_and_conditions():
+    for table in published().values():
+        for row in table["rows"]:
+            assert len(row["values"]) == len(table["columns"])
+            assert row["source"].startswith("arXiv ")
+            assert row["conditions"]
+    libero = published()["libero"]["rows"]
+    for row in (row for row in libero if None not in row["values"]):
+        assert np.mean(row["values"][:4]) == pytest.approx(row["values"][4], abs=0.051)
+
+
+def test_tables_of_a_column_without_results_are_none_and_pipes_are_no_columns():
+    assert tables(Column("empty")) == []
+    assert published_tables([Column("empty")]) == []
+    table = tables(Column("x", hand3d=(Arm("a|b", "now", (Run(None, "hand3d", hand3d(0.1, 2.0)),)),)))[0]
+    assert "a\\|b" in markdown(table)

@@ -1,4 +1,4 @@
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -95,3 +95,28 @@ def test_baselines_run_on_filmed_clips(hand3d_path, tmp_path):
         benchmark.MeanAnswerer(train, CODEC, from_start=False), hand3d_path, tmp_path / "mean.json", split="train"
     )
     assert mean.records == len(train)
+
+
+def test_errors_at_a_second_count_only_its_waypoints_and_the_best_sample_is_the_nearest():
+    codec = MotionCodec()
+    truth = np.stack([np.linspace(0, 0.3, 16), np.zeros(16), np.full(16, 0.5)], -1)
+    asked = replace(record(0, np.concatenate([truth[:1], truth])), rate=8.0)
+    near = truth + [0.02, 0, 0]
+    far = truth.copy()
+    far[8:] += [0.0, 0.1, 0.0]  # right in the first second, 10 cm off in the second
+    answer = "\n".join(codec.to_text({"right": path}) for path in (near, far)) + "\nno motion"
+    (scored,) = benchmark.score([asked], [answer], codec)
+    assert scored.valid == pytest.approx(2 / 3)
+    assert list(scored.horizons) == ["1", "2"]
+    worst = benchmark.worst_errors({"right": truth[:8]}, codec)
+    average, final, best_average, best_final = scored.horizons["1"]
+    assert average == pytest.approx((0.02 + 0.0 + worst[0]) / 3, abs=1e-3)
+    assert final == pytest.approx((0.02 + 0.0 + worst[1]) / 3, abs=1e-3)
+    assert (best_average, best_final) == (pytest.approx(0.0, abs=1e-3), pytest.approx(0.0, abs=1e-3))
+    assert (scored.best_average, scored.best_final) == (
+        pytest.approx(0.02, abs=1e-3),
+        pytest.approx(0.02, abs=1e-3),
+    )
+    result = benchmark.summarise("x", {"split": "test"}, [scored])
+    assert (result.samples, [h.seconds for h in result.horizons]) == (3, [1.0, 2.0])
+    assert "best of 3" in str(result)

@@ -10,6 +10,7 @@ from vipa import cli
 from vipa.clips import raw_video
 from vipa.clips.sources import load_source, options_of, source_names
 from vipa.hand3d.dataset.reader import Hand3D
+from vipa.io.cache import cache_folder
 from vipa.worlds.fixtures import write_fixture
 
 
@@ -19,8 +20,9 @@ def tasterob(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def kitchen(tasterob, tmp_path) -> Path:
+def kitchen(tasterob, tmp_path, monkeypatch) -> Path:
     """One video, and what a tracker left of it."""
+    monkeypatch.setenv("VIPA_CACHE", str(tmp_path / "cache"))
     shutil.copyfile(tasterob / "SingleHand" / "Kitchen" / "7.mp4", tmp_path / "kitchen.mp4")
     shutil.copyfile(tasterob / "hands" / "SingleHand_Kitchen_7.pkl", tmp_path / "kitchen.pkl")
     (tmp_path / "kitchen.json").write_text('{"static_camera": true}')
@@ -135,7 +137,7 @@ def test_a_second_annotation_tracks_no_unchanged_video_again(kitchen, monkeypatc
     results = (kitchen / "kitchen.pkl").read_bytes()
     (kitchen / "kitchen.pkl").write_bytes(results + b"\n")
     assert tracked() == 1
-    kept = next((kitchen / "out" / "work" / "tracked").rglob("hands.npz"))
+    kept = next(cache_folder("tracked").rglob("hands.npz"))
     kept.write_bytes(kept.read_bytes()[:100])  # half written
     assert tracked() == 1
 

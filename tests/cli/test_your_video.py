@@ -1,6 +1,7 @@
 """The way of a newcomer: a video, one command, and what it says (docs/your-video.md)."""
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -92,8 +93,8 @@ def panned(tmp_path_factory) -> Path:
 def tracked(hand, tmp_path_factory) -> Path:
     """What was tracked in it, so that it is looked at once."""
     out = tmp_path_factory.mktemp("tracked")
-    cli.main(["annotate", str(hand), "--out", str(out)])
-    return out / "work" / "tracked"
+    cli.main(["annotate", str(hand), "--out", str(out), "--cache", str(out / "cache")])
+    return out / "cache"
 
 
 def test_a_path_alone_is_your_own_video_and_nonsense_is_refused(tmp_path, capsys):
@@ -185,6 +186,25 @@ def test_a_broken_file_costs_itself_and_a_second_run_does_nothing(hand, tracked,
     start = time.process_time()
     annotate(capsys, videos, "--out", tmp_path / "out", "--cache", tracked)
     assert time.process_time() - start < 2
+
+
+@needs_mediapipe
+def test_what_mediapipe_says_of_itself_stays_inside_and_its_errors_do_not(capfd):
+    with mediapipe.open_tracker(mediapipe.MODEL).open_landmarker() as landmarker:
+        assert landmarker(np.zeros((100, 100, 3), np.uint8), 0) == []
+        os.write(2, b"E0000 00:00:1 calculator.cc:1] an error\n")
+    assert capfd.readouterr().err == "E0000 00:00:1 calculator.cc:1] an error\n"
+
+
+@needs_mediapipe
+def test_a_check_before_annotation_leaves_what_it_tracked(hand, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("VIPA_CACHE", str(tmp_path / "cache"))
+    checked = tmp_path / "sheet.png"
+    cli.main(["sources", "check", "folder", str(hand), "--sheet", str(checked)])
+    assert "tracked by mediapipe" in capsys.readouterr().out
+    monkeypatch.setattr(mediapipe, "solve_pnp", None)
+    monkeypatch.setattr(mediapipe, "_media_pipe", None)
+    assert "1 clips done" in annotate(capsys, hand, "--out", tmp_path / "out")
 
 
 @needs_opencv

@@ -9,21 +9,21 @@ from scipy.spatial.transform import Rotation
 
 pytest.importorskip("cv2", reason="OpenCV, of the extra `video`, is not installed")
 
+import vipa
 from vipa.clips import Clip, ClipError
 from vipa.clips.camera_motion import (
     check_poses,
     disagreement,
-    hand_boxes,
-    key_frames,
     measure_motion,
-    track_points,
 )
 from vipa.clips.field_of_view import FieldOfView, given, guessed
+from vipa.clips.point_tracks import hand_outlines, key_frames, track_points
 from vipa.clips.sources import SourceOptions, load_source
 from vipa.clips.video import ArrayFrames
 from vipa.geometry import Intrinsics, project
 
 REAL = Path(__file__).parents[3] / "shared" / "real"
+HAND = Path(vipa.__file__).parent / "nano" / "real"
 CAMERA = Intrinsics.from_fov(np.radians(70), 480, 360, "calibrated")
 
 
@@ -144,18 +144,22 @@ def test_poses_that_turn_otherwise_than_the_pictures_are_refused():
         check_poses(clip.id, clip.T_world_camera, still)
 
 
-def test_hands_are_left_out():
-    from vipa.clips.example import example_clip
+def test_hands_and_arms_are_left_out():
+    import cv2
 
     clip = wall(*path(n=7, turn=0.0, move=0.0))
-    box = np.array([[100.0, 50.0, 300.0, 250.0]])
-    tracks = track_points(clip.frames, range(7), (480, 360), lambda frame: box)
-    inside = ((tracks.pixels > box[0, :2]) & (tracks.pixels < box[0, 2:])).all(-1)
+    box = np.array([[100.0, 50.0], [300.0, 50.0], [300.0, 250.0], [100.0, 250.0]])
+    tracks = track_points(clip.frames, range(7), (480, 360), lambda frame: [box])
+    inside = ((tracks.pixels > box[0]) & (tracks.pixels < box[2])).all(-1)
     assert len(inside) > 100 and not inside.any()
-    clip = example_clip()
-    (found,) = hand_boxes(clip, 5)
+    (clip,) = load_source("folder").read_clips(HAND)
+    assert isinstance(clip, Clip)
+    hand, arm = hand_outlines(clip, 5)
     pixels = project(clip.hands[0].joints_camera[5], clip.intrinsics.matrix)
-    assert (pixels >= found[:2]).all() and (pixels <= found[2:]).all()
+    assert (pixels >= hand.min(0)).all() and (pixels <= hand.max(0)).all()
+    wrist, knuckles = pixels[0], pixels[[5, 9, 13, 17]].mean(0)
+    assert cv2.pointPolygonTest(arm.astype(np.float32), tuple(wrist + 2 * (wrist - knuckles)), False) > 0
+    assert cv2.pointPolygonTest(arm.astype(np.float32), tuple(knuckles), False) < 0
 
 
 def test_key_frames_hold_those_that_are_asked_about():

@@ -27,6 +27,7 @@ def test_a_trackers_result_file_gives_the_hands_of_its_video(fixture_of):
     }
     clip = out["SingleHand_Kitchen_7"]
     assert isinstance(clip, Clip), clip
+    assert clip.notes["hands"] == "tracked by wilor"  # which decides how far movements are believed
     assert {h.side for h in clip.hands} == {h.side for h in truth.hands}
     for hand in truth.hands:
         error = np.linalg.norm(clip.hand(hand.side).joints_camera - hand.joints_camera, axis=-1)

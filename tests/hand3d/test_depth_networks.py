@@ -155,7 +155,7 @@ def test_only_depth_pro_says_a_field_of_view_with_an_interval_and_its_origin(wei
     clip = example_clip()
     assert TransformersDepth(weights("glpn")).field_of_view(clip, [0]) is None
     network = TransformersDepth(weights("depth_pro"))
-    network.predict = lambda image, size: (np.ones((2, 2)), 60.0 + float(image[0, 0, 0]) / 255)
+    network.predict = lambda images, size: [(np.ones((2, 2)), 60.0 + float(i[0, 0, 0]) / 255) for i in images]
     view = network.field_of_view(clip, [0, 10, 20])
     assert 60 <= view.degrees <= 61 and view.low < 60 and view.high > 61 and view.origin == "estimated: depth_pro"
 
@@ -164,16 +164,43 @@ class Perfect(TransformersDepth):
     """A network that knows the truth, in the form that its kind predicts."""
 
     def __init__(self, kind, clip):
-        self.kind, self.clip = kind, clip
+        self.kind, self.clip, self.device = kind, clip, "cpu"
 
-    def predict(self, image, size):
+    def predict(self, images, size):
+        return [(self.one(image), None) for image in images]
+
+    def one(self, image):
         frame = next(i for i in range(len(self.clip)) if np.array_equal(self.clip.frames.read([i])[0], image))
         depth = self.clip.depth.read([frame])[0]
         if self.kind == "canonical":
-            return self.clip.intrinsics.fx / self.clip.intrinsics.width / depth, None
+            return self.clip.intrinsics.fx / self.clip.intrinsics.width / depth
         if self.kind == "inverse":  # its own factor and shift for every picture
-            return (1 / depth - 0.3 - 0.01 * frame) * (7 + frame), None
-        return depth, None
+            return (1 / depth - 0.3 - 0.01 * frame) * (7 + frame)
+        return depth
+
+
+class Small(Perfect):
+    """On a device that holds three pictures at once."""
+
+    def __init__(self, clip, holds=3):
+        super().__init__("metric", clip)
+        self.device, self.holds, self.tried = "cuda", holds, []
+
+    def predict(self, images, size):
+        self.tried.append(len(images))
+        if len(images) > self.holds:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().predict(images, size)
+
+
+def test_a_full_gpu_halves_the_batch_and_changes_nothing():
+    clip = film_clip(TRAIN[0], seconds=2.0)
+    small, frames = Small(clip), list(range(11))
+    maps = small(clip, frames)
+    assert small.tried == [8, 4, 2, 2, 2, 2, 2, 1]
+    np.testing.assert_array_equal(maps.depth, Perfect("metric", clip)(clip, frames).depth)
+    with pytest.raises(torch.OutOfMemoryError):
+        Small(clip, holds=0)(clip, frames)
 
 
 @pytest.mark.parametrize("kind", ["metric", "canonical"])

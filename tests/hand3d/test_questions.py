@@ -78,6 +78,21 @@ def test_a_task_becomes_part_of_the_sentence():
         assert ".?" not in text
 
 
+@pytest.mark.parametrize(
+    "name", ["the white bottle", "white bottle", "A white bottle", "an  apple", "another cup"]
+)
+def test_no_question_has_two_articles_before_an_object(name):
+    for category, goal in (
+        ("spatial_relation", None),
+        ("task_completion", "touch"),
+        ("task_completion", "release"),
+    ):
+        for seed in range(60):
+            text = question_text(relation(category=category, object=name, goal=goal), seed).lower()
+            assert "the the " not in text and "the a " not in text and "the an " not in text
+            assert name.split()[-1].lower() in text
+
+
 def test_a_question_says_a_touch_only_where_its_goal_is_one():
     task = "Fold the towel."
     asked = {

@@ -47,7 +47,7 @@ def test_the_statistics_count_every_record(made):
 
 def test_the_gallery_needs_nothing_but_itself(made, tmp_path):
     page = view(made, tmp_path / "page.html").read_text()
-    assert not re.search(r'(src|href)="(?!data:)', page)
+    assert not re.search(r'(src|href)="(?!data:|#)', page)
     assert "<script" not in page
     records = list(Hand3D(made).visual())
     assert all(r.answer in page for r in records)
@@ -64,7 +64,7 @@ def test_the_gallery_begins_with_what_is_doubtful(made, tmp_path):
     (path / "report.json").unlink()
     first, _, rest = view(path, tmp_path / "sure.html").read_text().partition("</section>")
     assert "Nothing: no clip was refused" in first
-    assert rest.count("<section>") == 2
+    assert rest.count("<section ") == 2
 
     rows[3] |= {"hand_confidence": 0.12, "question": "Is <b>this</b> one sure?"}
     rows[5] |= {"wording": "template; no answer after 2 attempts"}
@@ -78,8 +78,27 @@ def test_the_gallery_begins_with_what_is_doubtful(made, tmp_path):
     assert "hand confidence 0.12" in worst
     assert "Is &lt;b&gt;this&lt;/b&gt; one sure?" in worst
     assert worst.count("<img") == len(rows[3]["frame_ids"])
+    assert f'href="#{rows[3]["clip_id"]}"' in worst  # one click to all records of its clip
     assert "not in other words: no answer after 2 attempts" in second
     assert second.count("<img") == len(rows[5]["frame_ids"])
+
+
+def test_a_clip_that_is_asked_nothing_and_a_guessed_camera_are_doubtful_and_can_be_looked_at(tmp_path):
+    notes = {"field of view": "75.0 degrees (45 to 115), guessed", "camera poses": "turn otherwise"}
+    still = example_clip()
+    hand = replace(still.hands[0], joints_camera=np.repeat(still.hands[0].joints_camera[:1], len(still), 0))
+    poses = np.repeat(np.eye(4)[None], len(still), 0)
+    clip = replace(still, hands=(hand,), T_world_camera=poses, objects=None, contacts=None, texts=(), notes=notes)
+    annotate([clip], tmp_path)
+    data = Hand3D(tmp_path)
+    assert data.count("visual") == data.count("action") == 0
+    assert data.count("frames") == 3 and data.image(next(data.frames()).id).any()
+    page = view(tmp_path, tmp_path / "page.html").read_text()
+    first, _, rest = page.partition("</section>")
+    assert "nothing is asked of it" in first
+    assert "45 to 115), guessed: distances may be as wrong" in first
+    assert "poses that are not used: turn otherwise" in first
+    assert rest.count("<img") == 3
 
 
 def test_a_long_clip_fills_a_page_and_no_more(made, tmp_path):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from vipa.robots.episodes import open_episodes
 from vipa.robots.known.tabletop import collect, demonstration, task_of
+from vipa.robots.lerobot_data import open_robot_data
 from vipa.worlds.experts import Noise
 from vipa.worlds.seeds import TRAIN
 
@@ -19,7 +19,7 @@ def test_a_collection_continues_where_it_was_stopped(tmp_path):
     )
     assert second.found == first.written
     assert calls == [(3, 4), (4, 4)]
-    opened = open_episodes(tmp_path)
+    opened = open_robot_data(tmp_path)
     assert len(opened) == 4 - len(second.failed)
     assert all(e.success and e.notes["split"] == "train" for e in opened)
     assert opened[0].views["agent"].read([0]).shape == (1, 32, 32, 3)

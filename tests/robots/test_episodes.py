@@ -1,10 +1,10 @@
-"""Episodes on disk: what is read is what was written, and what is broken says so."""
+"""Episodes in memory: their chunks, what they refuse, and the statistics of what a loss sees."""
 
 import numpy as np
 import pytest
 
 from vipa.clips.video import ArrayFrames
-from vipa.robots.episodes import Episode, open_episodes, read_episode, write_episode
+from vipa.robots.episodes import Episode, EpisodeSet
 from vipa.robots.known.tabletop import tabletop_contract
 from vipa.robots.transforms import compute_statistics
 
@@ -25,29 +25,6 @@ def episode(rng, n=5, **changes) -> Episode:
     return Episode(**fields | changes)
 
 
-def test_an_episode_comes_back_as_it_was_written_pixel_by_pixel(tmp_path, rng):
-    before = episode(rng)
-    after = read_episode(write_episode(tmp_path, before))
-    for name in ("id", "text", "rate", "success", "task", "seed", "notes"):
-        assert getattr(after, name) == getattr(before, name)
-    for name in ("state", "action"):
-        np.testing.assert_array_equal(getattr(after, name), getattr(before, name))
-    for view in before.views:
-        np.testing.assert_array_equal(after.views[view].read([3, 0]), before.views[view].read([3, 0]))
-
-
-def test_nothing_but_the_episode_is_left_behind(tmp_path, rng):
-    path = write_episode(tmp_path, episode(rng))
-    assert list(path.parent.iterdir()) == [path]
-
-
-def test_a_truncated_file_is_an_error_that_names_it(tmp_path, rng):
-    path = write_episode(tmp_path, episode(rng))
-    path.write_bytes(path.read_bytes()[:500])
-    with pytest.raises(ValueError, match=r"touch_1\.parquet"):
-        read_episode(path)
-
-
 def test_rows_that_differ_are_refused(rng):
     with pytest.raises(ValueError, match="state has 3 rows, action has 5"):
         episode(rng, state=np.zeros((3, 8)))
@@ -65,14 +42,8 @@ def test_a_chunk_past_the_end_repeats_the_last_action_and_says_so(rng):
     np.testing.assert_array_equal(action[2:], e.action[[4, 4]])
 
 
-def test_a_folder_opens_with_its_contract(tmp_path, rng):
-    write_episode(tmp_path, episode(rng))
-    with pytest.raises(FileNotFoundError, match=r"no contract\.json"):
-        open_episodes(tmp_path)
-    tabletop_contract(("agent", "wrist")).save(tmp_path / "contract.json")
-    opened = open_episodes(tmp_path)
-    assert opened.contract.views == ("agent", "wrist")
-    assert sum(1 for _ in opened.samples()) == 5
+def test_a_set_gives_its_real_actions_step_by_step(rng):
+    opened = EpisodeSet(tabletop_contract(), ("a",), lambda _: episode(rng))
     assert [len(s["action"]) for s in opened.samples()] == [5, 4, 3, 2, 1]
 
 
@@ -86,9 +57,3 @@ def test_statistics_count_each_real_action_as_often_as_the_loss_and_no_padding(r
     np.testing.assert_allclose(action.mean, seen.mean(0), rtol=1e-5)
     weights = np.arange(1, 6)[:, None]
     np.testing.assert_allclose(action.mean, (weights * e.action).sum(0) / weights.sum(), rtol=1e-5)
-
-
-def test_an_empty_folder_is_an_error(tmp_path):
-    tabletop_contract().save(tmp_path / "contract.json")
-    with pytest.raises(ValueError, match="holds no episodes"):
-        open_episodes(tmp_path)

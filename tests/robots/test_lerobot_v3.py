@@ -17,9 +17,9 @@ from vipa.clips.video import ArrayFrames
 from vipa.io.lerobot_layout import numbers, read_set
 from vipa.io.lerobot_statistics import column_statistics
 from vipa.robots.contract import ActionContract, Dimension
-from vipa.robots.episodes import Episode, write_episode
+from vipa.robots.episodes import Episode
 from vipa.robots.lerobot_data import open_robot_data
-from vipa.robots.lerobot_export import EpisodeWriter, export_episodes
+from vipa.robots.lerobot_export import EpisodeWriter, Pictures, export_episodes
 
 REAL = Path(__file__).resolve().parents[2].parent / "shared" / "real" / "gr00t_robot_sim_PickNPlace"
 FRONT, WRIST = "observation.images.front", "observation.images.wrist"
@@ -42,13 +42,12 @@ def demonstration(seed: int) -> Episode:
     )
 
 
-@pytest.fixture
-def own(tmp_path):
-    """A folder of three of this project's own episodes."""
-    root = tmp_path / "own"
+def recorded(root: Path, pictures: Pictures) -> Path:
+    """Three episodes."""
+    writer = EpisodeWriter(root, contract(), pictures)
     for seed in range(3):
-        write_episode(root, demonstration(seed))
-    contract().save(root / "contract.json")
+        writer.add(demonstration(seed))
+    writer.finish()
     return root
 
 
@@ -59,19 +58,34 @@ def same(a: Episode, b: Episode) -> None:
     np.testing.assert_array_equal(a.action, b.action)
 
 
-def test_our_episodes_come_back_from_version_3_with_exact_images(own, tmp_path, capsys):
-    main(["export", "episodes", str(own), str(tmp_path / "v3"), "--pictures", "image"])
-    assert "(3 episodes)" in capsys.readouterr().out
-    there = open_robot_data(tmp_path / "v3")
+@pytest.mark.parametrize("pictures", ["image", "video"])
+def test_episodes_come_back_as_they_were_recorded(tmp_path, pictures):
+    there = open_robot_data(recorded(tmp_path, pictures))
     assert there.contract == contract()
-    for a, b in zip(open_robot_data(own), there, strict=True):
-        same(a, b)
+    assert [episode.id for episode in there] == ["push_0", "push_1", "push_2"]
+    for seed, episode in enumerate(there):
+        before = demonstration(seed)
+        same(before, episode)
         for view in ("front", "wrist"):
-            every = range(len(a))
-            np.testing.assert_array_equal(a.views[view].read(every), b.views[view].read(every))
+            every = range(len(episode))
+            seen = episode.views[view].read(every)
+            if pictures == "image":
+                np.testing.assert_array_equal(seen, before.views[view].read(every))
+            assert seen.shape == (len(episode), 32, 32, 3)
+    assert not list(tmp_path.rglob("*.tmp"))
 
 
-def test_training_asks_for_the_same_numbers_and_images_of_either_form(own, tmp_path):
+def test_exact_images_become_videos_and_what_is_said_of_an_episode_comes_along(tmp_path, capsys):
+    root, out = recorded(tmp_path / "images", "image"), tmp_path / "videos"
+    main(["export", "episodes", str(root), str(out), "--pictures", "video"])
+    assert "(3 episodes)" in capsys.readouterr().out
+    assert len(list(out.rglob("*.mp4"))) == 6
+    for a, b in zip(open_robot_data(root), open_robot_data(out), strict=True):
+        same(a, b)
+        assert a.id == b.id
+
+
+def test_training_reads_the_pictures_of_the_rows_it_asks_for(tmp_path):
     from vipa.data.demonstrations import Demonstrations
     from vipa.data.spec import DataSpec
     from vipa.training.record import data_hash
@@ -84,22 +98,23 @@ def test_training_asks_for_the_same_numbers_and_images_of_either_form(own, tmp_p
         def prompts(self, pairs):
             return {"pairs": pairs}
 
-    export_episodes(own, tmp_path / "v3", "image")
-    specs = [DataSpec("episodes", folder, batch=4) for folder in (own, tmp_path / "v3")]
-    ours, theirs = (Demonstrations(spec, Prompts()) for spec in specs)
-    assert len(ours) == len(theirs) == 6 + 7 + 8
-    (a, groups_a, _), (b, groups_b, _) = (
-        d.inputs(range(21), [np.random.default_rng(i) for i in range(21)]) for d in (ours, theirs)
-    )
-    assert a["pairs"] == b["pairs"]
-    for name in ("actions", "state", "action_mask"):
-        np.testing.assert_allclose(a[name].float(), b[name].float(), atol=1e-6)
-    for left, right in zip(groups_a, groups_b, strict=True):
-        np.testing.assert_array_equal(ours.read(left), theirs.read(right))
-    before = data_hash(specs[1])
-    video = next((tmp_path / "v3").rglob("*.parquet"))
-    video.write_bytes(video.read_bytes() + b" ")
-    assert data_hash(specs[1]) != before
+    spec = DataSpec("episodes", recorded(tmp_path, "image"), batch=4)
+    component = Demonstrations(spec, Prompts())
+    assert len(component) == 6 + 7 + 8
+    inputs, groups, _ = component.inputs(range(21), [np.random.default_rng(i) for i in range(21)])
+    assert [text for _, text in inputs["pairs"]] == ["push 0"] * 6 + ["push 1"] * 7 + ["push 0"] * 8
+    row = 0
+    for seed in range(3):
+        episode = demonstration(seed)
+        for t in range(len(episode)):
+            shown = component.read(groups[row])
+            for view, image in zip(("front", "wrist"), shown, strict=True):
+                np.testing.assert_array_equal(image, episode.views[view].read([t])[0])
+            row += 1
+    before = data_hash(spec)
+    table = next(tmp_path.rglob("*.parquet"))
+    table.write_bytes(table.read_bytes() + b" ")
+    assert data_hash(spec) != before
 
 
 def test_a_recorder_goes_on_and_writes_no_episode_twice(tmp_path):
@@ -287,6 +302,15 @@ def test_a_version_3_set_whose_counts_disagree_is_refused(tmp_path):
         read_set(tmp_path / "v3")
 
 
+def test_a_folder_in_the_old_form_and_one_of_nothing_say_so(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no meta/info\.json; expected a LeRobot data set"):
+        open_robot_data(tmp_path)
+    (tmp_path / "episodes").mkdir()
+    (tmp_path / "episodes" / "touch_1.parquet").touch()
+    with pytest.raises(ValueError, match=r"an old form .* record them again \(vipa record\)"):
+        open_robot_data(tmp_path)
+
+
 def test_a_set_without_a_contract_says_what_is_missing(tmp_path):
     root = write_v21(tmp_path / "v21")
     (root / "contract.json").unlink()
@@ -330,12 +354,12 @@ def test_a_real_version_20_set_is_the_same_in_version_3(real):
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("lerobot") is None, reason="the lerobot package is not here")
 @pytest.mark.parametrize("form", ["real", "video", "image"])
-def test_the_lerobot_package_reads_the_same_values(form, request, own, tmp_path):
+def test_the_lerobot_package_reads_the_same_values(form, request, tmp_path):
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
     root = request.getfixturevalue("real") if form == "real" else tmp_path / "v3"
     if form != "real":
-        export_episodes(own, root, form)
+        recorded(root, form)
     theirs, ours = LeRobotDataset("made/here", root=root, video_backend="pyav"), read_set(root)
     from vipa.clips.lerobot_frames import episode_frames
 
@@ -363,3 +387,46 @@ def test_the_lerobot_package_reads_the_same_values(form, request, own, tmp_path)
         first += n
     assert first == len(theirs)
     shutil.rmtree(tmp_path / "v3", ignore_errors=True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("lerobot") is None, reason="the lerobot package is not here")
+@pytest.mark.parametrize("videos", [True, False])
+def test_a_set_that_the_lerobot_package_wrote_is_read_and_written_again(videos, tmp_path):
+    """Two cameras, two tasks, several episodes a file, AV1 where they are videos."""
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+    kept_as = "video" if videos else "image"
+    numbers_of = {"dtype": "float32", "shape": (2,), "names": ["a", "b"]}
+    camera = {"dtype": kept_as, "shape": (64, 64, 3), "names": ["height", "width", "channels"]}
+    features = {"observation.state": numbers_of, "action": numbers_of, FRONT: camera, WRIST: camera}
+    theirs = LeRobotDataset.create("made/there", fps=FPS, root=tmp_path / "theirs", features=features, robot_type="toy",
+                                   use_videos=videos)  # fmt: skip
+    said = []
+    for e in range(3):
+        rng = np.random.default_rng(e)
+        state, action = rng.normal(size=(2, ROWS, 2)).astype(np.float32)
+        for i in range(ROWS):
+            frame = {"observation.state": state[i], "action": action[i], "task": f"task {e % 2}"}
+            theirs.add_frame(frame | {FRONT: grey(ROWS)[i], WRIST: grey(ROWS)[::-1][i]})
+        theirs.save_episode()
+        said.append((state, action, f"task {e % 2}"))
+    theirs.finalize()
+    dimensions = tuple(Dimension(name, "radian", "absolute") for name in "ab")
+    made = ActionContract(
+        "toy", dimensions, dimensions, "joints", "none", "none", float(FPS), 4, ("front", "wrist")
+    )
+    made.save(tmp_path / "theirs" / "contract.json")
+    export_episodes(tmp_path / "theirs", tmp_path / "ours")
+    for root in (tmp_path / "theirs", tmp_path / "ours"):
+        opened = open_robot_data(root)
+        assert len(opened) == 3
+        for episode, (state, action, text) in zip(opened, said, strict=True):
+            np.testing.assert_array_equal(episode.state, state)
+            np.testing.assert_array_equal(episode.action, action)
+            assert episode.text == text
+            assert levels(episode.views["front"]) == list(range(ROWS))
+            assert levels(episode.views["wrist"]) == list(range(ROWS))[::-1]
+    again = LeRobotDataset("made/here", root=tmp_path / "ours", video_backend="pyav")
+    assert len(again) == 3 * ROWS
+    assert again[ROWS + 3]["task"] == "task 1"

@@ -14,12 +14,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 from small_robots import small_contract, write_demonstrations
 
 from vipa.cli import main
-from vipa.robots.chunk_plot import look_at, plot_chunks
 from vipa.robots.contract import Dimension
 from vipa.robots.episodes import Episode, EpisodeSet
 from vipa.robots.inspection import inspect_robot_data
 from vipa.robots.known import find
 from vipa.robots.policy import VipaPolicy
+from vipa.robots.predictions import look_at, predict
 
 REAL = Path(__file__).resolve().parents[2].parent / "shared" / "real" / "gr00t_robot_sim_PickNPlace"
 pytestmark = pytest.mark.filterwarnings("ignore:hardly any spread")
@@ -63,9 +63,7 @@ def test_a_small_set_becomes_a_policy_through_a_template(tmp_path, capsys, monke
     chunk = policy.infer(look)
     assert chunk.shape == (8, 4)
     assert np.isfinite(chunk).all()
-    errors = plot_chunks(policy, episode, tmp_path / "chunks.png")
-    assert errors.shape == (4,)
-    assert (tmp_path / "chunks.png").read_bytes().startswith(b"\x89PNG")
+    errors = predict(policy, episode).errors(episode)
     played = np.concatenate([chunk, policy.infer(look_at(episode, 8))[:1]])
     np.testing.assert_allclose(errors, np.abs(played - episode.action).mean(0), atol=1e-6)
 

@@ -18,8 +18,9 @@ from vipa.hands.motion_codec import MotionCodec
 from vipa.models.configuration import vipa_config_of
 from vipa.models.starts import load_start
 from vipa.nano.shipped import load_nano
-from vipa.robots.episodes import Episode, write_episode
+from vipa.robots.episodes import Episode
 from vipa.robots.known.tabletop import tabletop_contract
+from vipa.robots.lerobot_export import EpisodeWriter
 from vipa.robots.policy import Observation, VipaPolicy
 from vipa.training.loop import train
 from vipa.training.runs import STAGE3_PARTS
@@ -66,8 +67,7 @@ class Frames:
 def episodes(folder, *sizes):
     """Two views of different shape."""
     contract = tabletop_contract(("agent", "observation/wrist"))
-    folder.mkdir()
-    contract.save(folder / "contract.json")
+    writer = EpisodeWriter(folder, contract, "image")
     rng = np.random.default_rng(0)
     for number in range(2):
         views = {
@@ -75,7 +75,7 @@ def episodes(folder, *sizes):
             for view, size in zip(contract.views, sizes)
         }
         state, action = rng.normal(size=(6, 8)), rng.normal(size=(6, 7))
-        write_episode(folder, Episode(f"e{number}", views, state, action, "push the cup", contract.rate))
+        writer.add(Episode(f"e{number}", views, state, action, "push the cup", contract.rate))
     return folder
 
 

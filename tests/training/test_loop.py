@@ -10,7 +10,7 @@ import torch
 from vipa.models import selfcheck
 from vipa.models.starts import load_start
 from vipa.training.checkpoints import save_progress
-from vipa.training.known import stage1
+from vipa.training.known import TRAININGS, stage1
 from vipa.training.loop import train
 from vipa.training.parts import freeze_all_but
 from vipa.training.runs import STAGE1_PARTS, STAGE2_PARTS, STAGE3_PARTS
@@ -40,6 +40,30 @@ def test_frozen_parameters_do_not_change_and_trained_ones_do(run):
     changed = {name for name, p in after.named_parameters() if not torch.equal(p, before.get_parameter(name))}
     assert changed
     assert all(".fusion." in name for name in changed)
+
+
+@pytest.mark.slow
+def test_three_stages_account_for_every_tensor(start, hand3d_path, tmp_path):
+    """Each hands on all tensors of its start; only those of its parts changed, and all of these that got gradients."""
+    from vipa.robots.known.tabletop import collect
+    from vipa.worlds.seeds import TRAIN
+
+    collect(tmp_path / "episodes", TRAIN[:1], {"touch": 1.0})
+    folder = start
+    for number, data in enumerate((hand3d_path, hand3d_path, tmp_path / "episodes"), 1):
+        run = TRAININGS.load(f"stage{number}").make(data, tmp_path / f"stage{number}", start=str(folder))
+        spec = replace(run.data[0], batch=4)
+        made = train(replace(run, data=(spec,), steps=2, threads=1, warmup=0.0, compile=False)).model
+        before, _ = load_start(folder)
+        after, _ = load_start(made)
+        old, new = dict(before.named_parameters()), dict(after.named_parameters())
+        assert old.keys() == new.keys()
+        learned = {id(p) for part in run.trained for p in after.parts()[part].parameters()}
+        own = {name for name, p in new.items() if id(p) in learned}
+        assert {name for name in old if not torch.equal(old[name], new[name])} <= own
+        still = {name for name in own if torch.equal(old[name], new[name])}
+        assert len(still) < 0.1 * len(own), still
+        folder = made
 
 
 def test_an_interrupted_run_resumes_to_the_same_losses_and_weights(run, tmp_path, monkeypatch):

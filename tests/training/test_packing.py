@@ -1,5 +1,8 @@
 """Packed turns see what they would see by themselves."""
 
+import shutil
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -7,10 +10,14 @@ from vipa.data.images import encoded as encode
 from vipa.data.turns import text_inputs
 from vipa.models import VipaProcessor, image_processor
 from vipa.models.attention import attend
-from vipa.models.packed_attention import PACKED_TURNS
+from vipa.models.packed_attention import PACKED_TURNS, mask_for
 from vipa.models.packing import IGNORE, Conversation, Packer
 from vipa.models.starts import load_start
+from vipa.training.loop import train
+from vipa.training.parts import freeze_all_but
+from vipa.training.runs import STAGE2_PARTS
 
+NEEDS_A_COMPILER = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 TURNS = (
     ("Where is the red cup?", "12 34"),
     ("How many objects are there?", "3"),
@@ -52,6 +59,89 @@ def test_a_packed_turn_gets_the_logits_it_gets_alone(packed):
             alone.append(out[0][own[0] != IGNORE])
         here = together[row][labels[row] != IGNORE]
         torch.testing.assert_close(here, torch.cat(alone), rtol=1e-4, atol=1e-4)
+
+
+def test_packed_pairs_have_the_gradients_that_they_have_one_by_one(start, pictures):
+    """Of a step of uneven answers, over everything that stage 2 learns, relative to the largest of a parameter."""
+    model, processor = load_start(start)
+    learned = freeze_all_but(model, STAGE2_PARTS)
+    model.train().set_attn_implementation({"text_config": PACKED_TURNS})
+    packer = Packer(processor)
+    whole = [Conversation(("0", "1"), TURNS), Conversation(("2",), TURNS[1:])]
+    alone = [Conversation(c.images, (turn,)) for c in whole for turn in c.turns]
+
+    def gradients(conversations):
+        batch = text_inputs(packer(conversations))
+        groups = [conversation.images for conversation in conversations]
+        features = encode(model, processor, groups, lambda group: pictures[1].rgb[[int(key) for key in group]])
+        items = int((batch["labels"][:, 1:] != IGNORE).sum())
+        model.zero_grad()
+        loss = model(**batch, **features, num_items_in_batch=items).loss
+        loss.backward()
+        return items, loss.detach(), [p.grad.clone() for p in learned if p.grad is not None]
+
+    items, loss, packed = gradients(whole)
+    again, same, one_by_one = gradients(alone)
+    assert items == again
+    torch.testing.assert_close(loss, same, rtol=1e-6, atol=1e-6)
+    assert len(packed) == len(one_by_one) > 50
+    for a, b in zip(packed, one_by_one):
+        torch.testing.assert_close(a, b, rtol=0, atol=2e-5 * max(1.0, float(b.abs().max())))
+
+
+@pytest.mark.parametrize(
+    "attention",
+    ["sdpa", "eager", pytest.param("flex_attention", marks=[pytest.mark.slow, NEEDS_A_COMPILER])],
+)
+def test_attention_by_another_name_reads_packed_rows_alike(start, pictures, attention):
+    """By one mask over the whole row instead of turn by turn; flex compiles for a minute."""
+    model, processor = load_start(start)
+    conversations = [Conversation(("0", "1"), TURNS), Conversation(("2",), TURNS[1:])]
+    inputs = text_inputs(Packer(processor)(conversations))
+    real = inputs.pop("labels") != IGNORE
+    features = encode(
+        model, processor, [c.images for c in conversations], lambda g: pictures[1].rgb[[int(k) for k in g]]
+    )
+    logits = {}
+    for name in (PACKED_TURNS, attention):
+        model.set_attn_implementation({"text_config": name})
+        with torch.no_grad():
+            logits[name] = model(**inputs, **features).logits[real]
+    torch.testing.assert_close(logits[attention], logits[PACKED_TURNS], rtol=1e-4, atol=1e-4)
+
+
+def test_flash_attention_takes_rows_of_one_turn_and_no_others(start):
+    _, processor = load_start(start)
+    packer = Packer(processor)
+    one = packer([Conversation(("0",), TURNS[:1]), Conversation(("0", "1"), TURNS[1:2])])
+    mask = mask_for("flash_attention_2", one.attention_mask, one.turn_slots, torch.float32)
+    lengths = [
+        len(packer([Conversation(("0",) * n, (t,))]).input_ids[0]) for n, t in ((1, TURNS[0]), (2, TURNS[1]))
+    ]
+    assert mask.sum(1).tolist() == lengths
+    more = packer([Conversation(("0",), TURNS)])
+    with pytest.raises(ValueError, match="rows of one turn; set `turns` to 1"):
+        mask_for("flash_attention_2", more.attention_mask, more.turn_slots, torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("attention", "said"),
+    [
+        ("flash_attention_2", "needs a GPU and pip install flash-attn"),
+        ("flex_attention", "no gradient of it on a CPU"),
+    ],
+)
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
+def test_attention_that_cannot_learn_here_is_refused_in_one_line(run, attention, said):
+    with pytest.raises(ValueError, match=said) as caught:
+        train(replace(run, attention=attention))
+    assert "\n" not in str(caught.value)
+
+
+def test_eager_attention_learns_the_same(run, tmp_path):
+    run = replace(run, steps=2, precision="fp32", trained=STAGE2_PARTS)
+    eager = train(replace(run, attention="eager", out=tmp_path / "eager"))
+    assert eager.final_loss == pytest.approx(train(run).final_loss, rel=1e-5)
 
 
 def test_a_turn_alone_is_an_ordinary_prompt(packed, start):

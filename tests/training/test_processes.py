@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -15,9 +16,12 @@ import torch
 from safetensors.torch import load_file
 
 from vipa.data.spec import DataSpec
+from vipa.hand3d.pipeline.annotate import annotate
 from vipa.training.known import stage1
 from vipa.training.loop import train
 from vipa.training.runs import STAGE3_PARTS
+from vipa.worlds.film import film_clip
+from vipa.worlds.seeds import TRAIN, VALIDATION
 
 PORT = 29_400 + os.getpid() % 1000
 
@@ -41,7 +45,6 @@ def assert_alike(a: Path, b: Path) -> None:
 @pytest.fixture(scope="module")
 def demonstrations(tmp_path_factory):
     from vipa.robots.known.tabletop import collect
-    from vipa.worlds.seeds import TRAIN
 
     folder = tmp_path_factory.mktemp("demonstrations")
     collect(folder, TRAIN[:1], {"touch": 1.0})
@@ -104,12 +107,19 @@ def test_two_processes_learn_what_one_learns_and_go_on_as_one(hand3d_path, tmp_p
         out = tmp_path / f"{first}-{second}"
         running = subprocess.Popen(command(hand3d_path, out, *more, processes=first), start_new_session=True)
         until(lambda out=out: (out / "progress" / "step-00000008").exists(), running)
-        subprocess.run(
-            ["pkill", "-KILL", "-f", str(out)], check=True
-        )  # torchrun's processes are no group of its own
-        running.wait()
+        kill_with_children(running)
         subprocess.run(command(hand3d_path, out, *more, processes=second), check=True)
         assert_alike(tmp_path / "one", out)
+
+
+def kill_with_children(running: subprocess.Popen) -> None:
+    """The processes that torchrun starts are no group of its own."""
+    from psutil import Process  # of accelerate
+
+    everyone = [Process(running.pid), *Process(running.pid).children(recursive=True)]
+    for process in everyone:
+        process.kill()
+    running.wait()
 
 
 def until(done, running: subprocess.Popen, limit: float = 120.0) -> None:
@@ -152,6 +162,60 @@ def test_a_run_that_is_asked_to_stop_saves_first(hand3d_path, tmp_path):
     done = len(losses(tmp_path / "run"))
     assert f"saved after {done} of 2000 steps; the same command goes on" in said
     assert (tmp_path / "run" / "progress" / f"step-{done:08d}" / "complete.json").exists()
+
+
+@pytest.mark.slow
+def test_nothing_is_lost_by_sigterm_or_by_a_file_system_that_takes_no_large_file(hand3d_path, tmp_path):
+    """Asked to stop in a step that is not to be saved; then with a limit on files as of a full disk; then as it should
+    be: the weights are those of a run that nothing happened to."""
+    whole, out = tmp_path / "whole", tmp_path / "run"
+    subprocess.run(command(hand3d_path, whole), check=True)
+    mine = command(hand3d_path, out, "--save-every", "7")
+    running = subprocess.Popen(mine, stdout=subprocess.DEVNULL)
+    until(lambda: (out / "log.jsonl").exists() and len(losses(out)) >= 2, running)
+    running.send_signal(signal.SIGTERM)
+    assert running.wait(timeout=120) == 143
+    done = len(losses(out))
+    folder = out / "progress" / f"step-{done:08d}"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, 10**6))
+
+    failed = subprocess.run(mine, capture_output=True, text=True, preexec_fn=limited)
+    assert failed.returncode == 2
+    last = failed.stderr.strip().splitlines()[-1]
+    assert "cannot be written (File too large)" in last
+    assert "make room, then the same command goes on" in last
+    assert "Traceback" not in failed.stderr
+    assert sorted(path.name for path in (out / "progress").iterdir()) == [folder.name]
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    subprocess.run(mine, check=True)
+    assert losses(out) == losses(whole)
+    there = weights(out)
+    assert all(torch.equal(there[name], tensor) for name, tensor in weights(whole).items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_two_processes_say_of_held_out_records_what_one_says(tmp_path, parallel):
+    """The first asks a model that is shared out, which goes on learning as if nothing had been asked."""
+    data = tmp_path / "data"
+    clips = ((TRAIN[0], "train"), (VALIDATION[0], "validation"))
+    annotate((replace(film_clip(seed), split=split) for seed, split in clips), data)
+    more = ("--steps", "4", "--validate-every", "2", "--validate-answers", "4", "--parallel", parallel)
+    subprocess.run(command(data, tmp_path / "one", *more), check=True)
+    subprocess.run(command(data, tmp_path / "two", *more, processes=2), check=True)
+
+    def said(folder):
+        rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+        return [row["validation_distance_error"] for row in rows if "validation_distance_error" in row]
+
+    assert len(said(tmp_path / "one")) == 2
+    assert said(tmp_path / "two") == pytest.approx(said(tmp_path / "one"))
+    there = weights(tmp_path / "two")
+    for name, tensor in weights(tmp_path / "one").items():
+        torch.testing.assert_close(there[name], tensor, rtol=0, atol=1e-5)
 
 
 def test_a_full_disk_during_a_save_leaves_the_save_before(visual, monkeypatch):

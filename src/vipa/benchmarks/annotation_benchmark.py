@@ -29,6 +29,7 @@ from vipa.hand3d.measure.wrists import locate_hands
 from vipa.hand3d.words.questions import answer_text, parse_answer
 from vipa.hands.skeleton import WRIST
 from vipa.io.files import atomic_write
+from vipa.io.provenance import provenance_words
 from vipa.models.starts import beside
 from vipa.worlds.film import film_clip
 from vipa.worlds.seeds import seeds_of
@@ -232,7 +233,7 @@ def run(settings: Settings) -> str:
     protocol = PROTOCOL.format(clips=settings.clips, size=settings.size, first=seeds[0], last=seeds[-1])
     protocol += f" CUT3R weights: {f'`{settings.cut3r}`' if settings.cut3r else 'the shipped nano'}."
     page = report(qualities, protocol)
-    atomic_write(settings.out, page.encode())
+    atomic_write(settings.out, f"{page.rstrip()}\n\n{provenance_words()}\n".encode())
     return page
 
 

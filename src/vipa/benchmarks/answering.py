@@ -1,21 +1,23 @@
 """A trained model as the one who answers: frames are encoded once, questions generated in batches."""
 
+import zlib
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from transformers import LogitsProcessorList
 
+from vipa.benchmarks.asking import Pictures, Spatial, covered
 from vipa.data.component import Group
 from vipa.data.images import encoded
 from vipa.hand3d.dataset.reader import Hand3D
 from vipa.hand3d.dataset.records import ActionRecord, VisualRecord
 from vipa.hands.conventions import Conventions
-from vipa.models import MedianBin, MotionGrammar
+from vipa.models import MedianBin, MotionGrammar, VipaForConditionalGeneration, VipaProcessor
 from vipa.models.loading import fingerprint, model_name
 from vipa.models.starts import load_start
 
@@ -23,9 +25,6 @@ LONGEST_ANSWER = 40
 """Tokens; the answers of Hand3D-visual have about half as many."""
 LONGEST_TEXT = 64
 """Tokens of a motion put into words."""
-
-Spatial = Literal["real", "zeroed", "shuffled", "none"]
-"""The 3D tokens that a model answers with; all but the real ones are controls of what they bring."""
 
 
 class ModelAnswerer:
@@ -36,11 +35,23 @@ class ModelAnswerer:
     compared point by point; what the model adds is where the waypoints are.
     spatial: `zeroed`: 3D tokens that are zeros; `shuffled`: those of frames of another clip; `none`: without the fusion
     (alpha = 0), as the pretrained model did before it had one. ValueError where the model has none to control.
+    pictures: what it sees.
     """
 
-    def __init__(self, model: str | Path, hand3d: Path, device: str | None = None, spatial: Spatial = "real"):
-        self.name = model_name(model) + ("" if spatial == "real" else f" (3D tokens: {spatial})")
+    def __init__(
+        self,
+        model: str | Path,
+        hand3d: Path,
+        device: str | None = None,
+        spatial: Spatial = "real",
+        pictures: Pictures = "shown",
+    ):
+        controls = [f"3D tokens: {spatial}"] * (spatial != "real") + [f"pictures: {pictures}"] * (
+            pictures != "shown"
+        )
+        self.name = model_name(model) + (f" ({', '.join(controls)})" if controls else "")
         self.spatial: Spatial = spatial
+        self.pictures: Pictures = pictures
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.manual_seed(0)  # parts that a start does not have yet are new, as in training
         self.model, self.processor = load_start(model)
@@ -57,6 +68,15 @@ class ModelAnswerer:
         self.data = Hand3D(hand3d)
         self.conventions = Conventions.from_json(self.model.config.conventions, str(model))
 
+    @classmethod
+    def of(cls, model: VipaForConditionalGeneration, processor: VipaProcessor, data: Hand3D) -> "ModelAnswerer":
+        """A model as it is just now, while it learns: nothing is loaded, and it has no identity."""
+        self = cls.__new__(cls)
+        self.name, self.spatial, self.device, self.weights = "a model that learns", "real", model.device, ""
+        self.model, self.processor, self.tokenizer, self.data = model, processor, processor.tokenizer, data
+        self.conventions = Conventions.from_json(model.config.conventions, self.name)
+        return self
+
     @property
     def identity(self) -> dict[str, Any]:
         """The weights by their content, and how answers are decoded."""
@@ -65,14 +85,16 @@ class ModelAnswerer:
             "weights": self.weights,
             "decoding": f"greedy words, at most {LONGEST_ANSWER}; median bins",
         }
-        return identity if self.spatial == "real" else identity | {"spatial": self.spatial}
+        controls = {"spatial": self.spatial} if self.spatial != "real" else {}
+        return identity | controls | ({"pictures": self.pictures} if self.pictures != "shown" else {})
 
     def questions(self, records: Sequence[VisualRecord]) -> list[str]:
         """Answers to visual records."""
         return self._generate([(tuple(r.frame_ids), r.question) for r in records], max_new_tokens=LONGEST_ANSWER)
 
-    def motions(self, records: Sequence[ActionRecord]) -> list[str]:
-        """Motion tokens as text for action records; records alike in hands and waypoints share a batch."""
+    def motions(self, records: Sequence[ActionRecord], samples: int = 1) -> list[str]:
+        """Motion tokens as text for action records; records alike in hands and waypoints share a batch. samples: 1: of
+        each coordinate the median bin; more: so many draws at temperature 1, one a line."""
         alike: dict[tuple, list[int]] = defaultdict(list)
         for i, record in enumerate(records):
             alike[tuple((side, len(points)) for side, points in record.trajectories.items())].append(i)
@@ -80,11 +102,17 @@ class ModelAnswerer:
         for shape, places in alike.items():
             counts = [count for _, count in shape]
             some = [((records[i].frame_id,), records[i].prompt) for i in places]
-            texts = self._generate(
-                some, hands=tuple(side for side, _ in shape), waypoints=(min(counts), max(counts))
-            )
-            for i, text in zip(places, texts):
-                answers[i] = text
+            hands, waypoints = tuple(side for side, _ in shape), (min(counts), max(counts))
+            if samples == 1:
+                lines = [self._generate(some, hands=hands, waypoints=waypoints)]
+            else:
+                names = "\n".join(records[i].id for i in places)
+                lines = []
+                for sample in range(samples):
+                    torch.manual_seed(zlib.crc32(f"{sample} {names}".encode()))
+                    lines.append(self._generate(some, hands=hands, waypoints=waypoints, drawn=True))
+            for i, texts in zip(places, zip(*lines)):
+                answers[i] = "\n".join(texts)
         return answers
 
     def translations(self, records: Sequence[ActionRecord]) -> list[str]:
@@ -109,7 +137,8 @@ class ModelAnswerer:
         return dict(frames)
 
     def _read(self, group: Group) -> list[np.ndarray]:
-        return [self.data.image(frame) for frame in group]
+        images = [self.data.image(frame) for frame in group]
+        return [covered(image) for image in images] if self.pictures == "covered" else images
 
     @torch.no_grad()
     def _generate(
@@ -119,14 +148,21 @@ class ModelAnswerer:
         hands: tuple[str, ...] = (),
         waypoints: tuple[int, int] = (1, 1),
         max_new_tokens: int = 0,
+        drawn: bool = False,
     ) -> list[str]:
+        if self.pictures == "none":
+            asked = [((), text) for _, text in asked]
         groups = [group for group, _ in asked]
         others = [self._others(group) for group in groups] if self.spatial == "shuffled" else []
-        images = encoded(self.model, self.processor, [*groups, *others], self._read)  # each group once
+        images: dict[str, Any] = {}
+        if self.pictures != "none":
+            images = encoded(self.model, self.processor, [*groups, *others], self._read)  # each group once
         prompts = self.processor.prompts([(len(group), text) for group, text in asked])
-        inputs = {k: v.to(self.device) for k, v in prompts.items()}
+        inputs: dict[str, Any] = {k: v.to(self.device) for k, v in prompts.items()}
         count = sum(map(len, groups))
         inputs |= {name: tokens[:count] for name, tokens in images.items()}
+        if images:
+            inputs["clip_lengths"] = [len(group) for group in groups]
         if others:
             inputs["spatial_features"] = images["spatial_features"][count:]
         length, closing = inputs["input_ids"].shape[1], self.processor.layout.end
@@ -134,13 +170,12 @@ class ModelAnswerer:
         processors = LogitsProcessorList()
         if hands:
             grammar = MotionGrammar(self.model.config, length, eos_token_id=end, waypoints=waypoints, hands=hands)
-            processors += [grammar, MedianBin(self.model.config)]
+            processors += [grammar] if drawn else [grammar, MedianBin(self.model.config)]
             max_new_tokens = grammar.max_new_tokens
         written = self.model.generate(
             **inputs,
-            clip_lengths=[len(group) for group in groups],
             max_new_tokens=max_new_tokens,
-            do_sample=False,
+            do_sample=drawn,
             eos_token_id=end,
             pad_token_id=self.tokenizer.pad_token_id,
             logits_processor=processors,
@@ -171,15 +206,17 @@ class Questions:
 
 
 class Motions:
-    """The motion side of a model: a `MotionAnswerer` of the trajectories. ValueError where it learned other motion
-    tokens than the data set has, or does not say which."""
+    """The motion side of a model: a `MotionAnswerer` of the trajectories. samples: of each motion. ValueError where it
+    learned other motion tokens than the data set has, or does not say which."""
 
-    def __init__(self, model: ModelAnswerer):
+    def __init__(self, model: ModelAnswerer, samples: int = 1):
         require_codec(model)
-        self.model, self.name, self.identity = model, model.name, model.identity
+        self.model, self.samples, self.name = model, samples, model.name
+        drawn = {"decoding": f"{samples} samples at temperature 1"} if samples > 1 else {}
+        self.identity = model.identity | drawn
 
     def __call__(self, records: Sequence[ActionRecord]) -> list[str]:
-        return self.model.motions(records)
+        return self.model.motions(records, self.samples)
 
 
 class Translations:

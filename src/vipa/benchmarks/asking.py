@@ -1,7 +1,7 @@
 """What the benchmarks of answers share: whom to ask, about which records, and how answers become a saved result."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
@@ -9,7 +9,9 @@ import numpy as np
 from tyro.conf import Positional
 
 from vipa.benchmarks.resuming import AnswerLog, Asked
+from vipa.benchmarks.timing import Timed
 from vipa.hand3d.dataset.reader import Hand3D
+from vipa.io.provenance import provenance
 
 T = TypeVar("T")
 Record = TypeVar("Record", bound=Asked)
@@ -17,6 +19,19 @@ Asks = TypeVar("Asks", contravariant=True)
 Scored = TypeVar("Scored")
 Result = TypeVar("Result")
 Progress = Callable[[int, int], None]
+
+
+Spatial = Literal["real", "zeroed", "shuffled", "none"]
+"""The 3D tokens that a model answers with; all but the real ones are controls of what they bring."""
+
+Pictures = Literal["shown", "covered", "none"]
+"""What a model sees of the pictures: `covered`: mid-grey ones; `none`: the question's text alone. What is right all the
+same needs no eyes."""
+
+
+def covered(image: np.ndarray) -> np.ndarray:
+    """As the policy with its camera covered sees it (`robots.policy.BlankImages`)."""
+    return np.full_like(image, 127)
 
 
 class Answerer(Protocol[Asks]):
@@ -67,7 +82,7 @@ class Exam(Generic[Record, Scored, Result]):
     """A benchmark of answers: what is asked, and how answers are scored and summed up.
 
     records: of a data set and a split. score: every record with the score of its answer, as a dataclass. summarise:
-    (name of the answerer, protocol, scored records) -> a dataclass; ValueError for no records.
+    (name of the answerer, protocol, scored records) -> a dataclass with a field `made`; ValueError for no records.
     """
 
     name: str
@@ -102,8 +117,10 @@ class Exam(Generic[Record, Scored, Result]):
             "answerer": answerer.identity,
         }
         log = AnswerLog(out.with_name(f"{out.stem}_answers.jsonl"), protocol)
-        scored = self.score(data, records, log.answer(records, answerer, batch_size, progress))
-        result = self.summarise(answerer.name, protocol, scored)
+        timed = Timed(answerer)
+        scored = self.score(data, records, log.answer(records, timed, batch_size, progress))
+        result: Any = self.summarise(answerer.name, protocol, scored)
+        result = replace(result, made=provenance() | {"latency": timed.latency})
         log.finish(out, asdict(result), [asdict(s) for s in scored])  # type: ignore[call-overload]
         return result
 

@@ -9,11 +9,11 @@ folder/
 Which simulator it is, only the `Simulation` knows (`tabletop_benchmark.py`).
 """
 
-import importlib.metadata
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import count, islice
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, cast
 
@@ -22,12 +22,14 @@ from jaxtyping import Float, UInt8
 
 from vipa.benchmarks.results import Mean
 from vipa.benchmarks.statistics import bootstrap_interval, wilson_interval
+from vipa.benchmarks.timing import Timed
 from vipa.io.files import atomic_write
 from vipa.io.json_files import read_json
 from vipa.io.json_log import JsonLog
+from vipa.io.provenance import provenance, versions
 from vipa.io.video_writer import write_video
 from vipa.robots.contract import ActionContract
-from vipa.robots.policy import ChunkExecutor, Observation, Policy
+from vipa.robots.policy import Observation, Policy, checked_chunks
 from vipa.robots.real_time import ContinuingPolicy, RealTimeExecutor, Switching
 
 Progress = Callable[[int, int], None]
@@ -50,7 +52,7 @@ class Environment(Protocol):
 
     def observation(self) -> Observation: ...
 
-    def step(self, action: Float[np.ndarray, "a"]) -> Any: ...
+    def advance(self, action: Float[np.ndarray, "a"]) -> None: ...
 
     def picture(self) -> UInt8[np.ndarray, "h w 3"]:
         """For the film of the episode, with even sizes."""
@@ -141,9 +143,16 @@ class TaskScore:
     def interval(self) -> tuple[float, float]:
         return wilson_interval(self.successes, self.trials)
 
+    @classmethod
+    def of(cls, outcomes: Sequence[EpisodeOutcome]) -> "TaskScore":
+        return cls(sum(outcome.success for outcome in outcomes), len(outcomes))
+
     def __str__(self) -> str:
         low, high = self.interval
         return f"{self.rate:.0%} [{low:.0%}, {high:.0%}] ({self.successes}/{self.trials})"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "rate": self.rate, "interval": self.interval}
 
 
 @dataclass(frozen=True)
@@ -160,21 +169,16 @@ class ClosedLoopResult:
         """By task, and "all" over every episode."""
         groups = {task: [o for o in self.outcomes if o.task == task] for task in self.run.tasks}
         groups["all"] = list(self.outcomes)
-        return {name: TaskScore(sum(o.success for o in os), len(os)) for name, os in groups.items()}
+        return {name: TaskScore.of(outcomes) for name, outcomes in groups.items()}
 
     def __str__(self) -> str:
         return "\n".join(f"  {task:<10} {score}" for task, score in self.scores.items())
 
     def to_dict(self) -> dict[str, Any]:
-        scores = {
-            name: {"successes": s.successes, "trials": s.trials, "rate": s.rate, "interval": s.interval}
-            for name, s in self.scores.items()
-        }
-        measured = {name for o in self.outcomes for name in o.figures}
-        means = {name: asdict(self.mean(name)) for name in sorted(measured)}
-        return {"protocol": self.run.protocol(self.identity), "scores": scores} | (
-            {"means": means} if means else {}
-        )
+        scores = {name: score.to_dict() for name, score in self.scores.items()}
+        measured = sorted({name for o in self.outcomes for name in o.figures})
+        means = {name: asdict(self.mean(name)) for name in measured}
+        return {"protocol": self.run.protocol(self.identity), "scores": scores, "means": means}
 
     def mean(self, figure: str) -> Mean:
         """Over the episodes that have it, with its 95 % bootstrap interval."""
@@ -195,60 +199,76 @@ def evaluate_closed_loop(policy: Policy, run: Simulation, progress: Progress | N
     outcomes = {(outcome.task, outcome.seed): outcome for outcome in done}
     jobs = [(task, seed) for task in run.tasks for seed in run.seeds]
     todo = [job for job in jobs if job not in outcomes]
-    for outcome in _roll(policy, run, todo):
+    timed: Any = Timed(policy)  # passes on what a policy has
+    roll = _roll_in_time if run.real_time() else _roll
+    for outcome in roll(timed, run, todo):
         outcomes[outcome.task, outcome.seed] = outcome
         log.add(asdict(outcome))
         if progress is not None:
             progress(sum(job in outcomes for job in jobs), len(jobs))
     videos = tuple(sorted((run.out / "videos").glob("[!.]*.mp4")))
     result = ClosedLoopResult(run, policy.identity, tuple(outcomes[job] for job in jobs), videos)
-    atomic_write(run.out / "result.json", _json(result.to_dict()))
+    made = provenance() | {"latency": timed.latency}
+    atomic_write(run.out / "result.json", _json(result.to_dict() | {"made": made}))
     return result
 
 
 def _roll(policy: Policy, run: Simulation, jobs: list[tuple[str, int]]) -> Iterable[EpisodeOutcome]:
-    """Episodes as they end, `run.batch` environments at once."""
-    executor, waiting, slots = _executor(policy, run), iter(jobs), {}
-    filmed = {(task, seed) for task in run.tasks for seed in run.seeds[: run.videos]}
+    """Episodes as they end, `run.batch` environments at once.
 
-    def start(slot: int) -> None:
-        executor.forget(slot)
-        slots.pop(slot, None)
-        if (job := next(waiting, None)) is not None:
-            slots[slot] = _Rollout(*job, run, policy.contract.views, film=job in filmed)
-
-    for slot in range(run.batch):
-        start(slot)
-    while slots:
-        actions = executor.act({slot: rollout.env.observation for slot, rollout in slots.items()})
-        for slot, action in actions.items():
-            rollout = slots[slot]
-            rollout.step(action)
+    All ask for their chunks together, and the next episodes begin there too: were they to begin where others end, the
+    policy would soon answer `run.execute` small batches in place of a large one.
+    """
+    waiting, rollouts = iter(jobs), []
+    while True:
+        for job in islice(waiting, run.batch - len(rollouts)):
+            rollouts.append(_Rollout(*job, run, policy.contract.views))
+        if not rollouts:
+            return
+        chunks = checked_chunks(policy, [rollout.env.observation() for rollout in rollouts], run.execute)
+        for rollout, chunk in zip(rollouts, chunks):
+            rollout.play(chunk)
             if rollout.env.done:
                 yield rollout.finish()
-                start(slot)
+        rollouts = [rollout for rollout in rollouts if not rollout.env.done]
 
 
-def _executor(policy: Policy, run: Simulation) -> ChunkExecutor | RealTimeExecutor:
-    if not run.real_time():
-        return ChunkExecutor(policy, run.execute)
+def _roll_in_time(policy: Policy, run: Simulation, jobs: list[tuple[str, int]]) -> Iterable[EpisodeOutcome]:
+    """The same with chunks that come late, a step of all environments at a time."""
     if run.switching != "naive" and not hasattr(policy, "go_on"):
         raise ValueError(f"{run.policy}: {run.switching} needs a policy whose chunks can go on from others")
-    return RealTimeExecutor(cast(ContinuingPolicy, policy), run.execute, run.delay, run.switching)
+    executor = RealTimeExecutor(cast(ContinuingPolicy, policy), run.execute, run.delay, run.switching)
+    waiting, rollouts, numbers = iter(jobs), {}, count()
+    while True:
+        for job in islice(waiting, run.batch - len(rollouts)):
+            rollouts[next(numbers)] = _Rollout(*job, run, policy.contract.views)
+        if not rollouts:
+            return
+        actions = executor.act({number: rollout.env.observation for number, rollout in rollouts.items()})
+        for number, action in actions.items():
+            rollouts[number].play(action[None])
+            if rollouts[number].env.done:
+                executor.forget(number)
+                yield rollouts.pop(number).finish()
 
 
 class _Rollout:
     """One environment under evaluation, and its film."""
 
-    def __init__(self, task: str, seed: int, run: Simulation, views: tuple[str, ...], film: bool):
+    def __init__(self, task: str, seed: int, run: Simulation, views: tuple[str, ...]):
+        film = seed in run.seeds[: run.videos]
         self.run, self.job = run, (task, seed)
         self.env = run.start(task, seed, views, film)
         self.film = [self.env.picture()] if film else []
 
-    def step(self, action: np.ndarray) -> None:
-        self.env.step(action)
-        if self.film:
-            self.film.append(self.env.picture())
+    def play(self, actions: Float[np.ndarray, "k a"]) -> None:
+        """Until the episode ends."""
+        for action in actions:
+            self.env.advance(action)
+            if self.film:
+                self.film.append(self.env.picture())
+            if self.env.done:
+                return
 
     def finish(self) -> EpisodeOutcome:
         env, (task, seed) = self.env, self.job
@@ -277,7 +297,7 @@ def _open_folder(run: Simulation, identity: dict[str, Any]) -> None:
     """Makes or continues an evaluation's folder. ValueError (or a new beginning) where it holds other episodes."""
     file = run.out / "protocol.json"
     names = ("vipa", *run.libraries, "torch", "transformers", "numpy")
-    protocol = {**run.protocol(identity), "versions": {name: _version(name) for name in names}}
+    protocol = {**run.protocol(identity), "versions": versions(names)}
     protocol = json.loads(json.dumps(protocol))
     if (run.out / "episodes.jsonl").exists():
         before = run.decisive(read_json(file) if file.exists() else {})
@@ -291,13 +311,6 @@ def _open_folder(run: Simulation, identity: dict[str, Any]) -> None:
             for old in (run.out / "result.json", *(run.out / "videos").glob("*.mp4"), run.out / "episodes.jsonl"):
                 old.unlink(missing_ok=True)
     atomic_write(file, _json(protocol))
-
-
-def _version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def _outcome(path: Path, number: int, row: dict[str, Any]) -> EpisodeOutcome:

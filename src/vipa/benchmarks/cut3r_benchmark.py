@@ -15,6 +15,7 @@ from torch import Tensor
 from vipa.benchmarks.statistics import bootstrap_interval
 from vipa.io.files import atomic_write
 from vipa.io.progress import counter
+from vipa.io.provenance import provenance_words
 from vipa.models.cut3r import Cut3rModel, Cut3rOutput, camera_trajectory
 from vipa.models.loading import load_model
 from vipa.models.starts import beside
@@ -120,7 +121,7 @@ def run(settings: Settings) -> str:
         constant=constant,
     )
     page = f"# CUT3R on held-out sequences\n\n{protocol}\n\n{report.text()}"
-    atomic_write(settings.out, page.encode())
+    atomic_write(settings.out, f"{page.rstrip()}\n\n{provenance_words()}\n".encode())
     return page
 
 

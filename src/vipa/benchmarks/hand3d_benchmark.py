@@ -1,43 +1,55 @@
 """Hand3D-test: questions about metric space, answered in words (section 5, Fig. 8).
 
 Distance error: |said - true| in metres. Direction score: one point for each of the three axes whose sign is right,
-where "not named" is a sign too; 3 is best. An answer that does not parse is counted and scored worst: no points,
-and the largest error that any answer within the split's range of distances could make. Intervals are bootstrapped
-over clips, since the records of one clip are not independent.
+where "not named" is a sign too; 3 is best. An answer that does not parse (`words.free_answers` has the rules) is
+counted, listed and scored worst: no points, and the largest error that any answer within the split's range of distances
+could make; no answer scores worse than that. Intervals are bootstrapped over clips, since the records of one clip are
+not independent.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
-from vipa.benchmarks.answering import ModelAnswerer, Questions, Spatial
-from vipa.benchmarks.asking import Asking, Exam
-from vipa.benchmarks.results import Hand3DResult, KindScores
+from vipa.benchmarks.asking import Asking, Exam, Pictures, Spatial
+from vipa.benchmarks.endpoint_answering import EndpointAnswerer
+from vipa.benchmarks.results import DistanceRange, Hand3DResult, KindScores
 from vipa.benchmarks.statistics import clustered_mean
 from vipa.geometry.directions import DIRECTION_WORDS
+from vipa.hand3d.config import EndpointConfig
 from vipa.hand3d.dataset.reader import Hand3D
 from vipa.hand3d.dataset.records import VisualRecord
 from vipa.hand3d.measure.relations import TURN_WORDS
-from vipa.hand3d.words.questions import STILL, parse_answer, question_kind
+from vipa.hand3d.words.free_answers import read_answer
+from vipa.hand3d.words.questions import STILL, question_kind
 from vipa.io.progress import counter
 
 WORDS = {"camera_rotation": TURN_WORDS}
 """(negative, positive) words per axis of a kind of question; of the others DIRECTION_WORDS."""
 
+RANGES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, np.inf)
+"""Metres between which true distances are looked at together."""
+
 
 @dataclass(frozen=True)
 class Scored:
-    """One record with its answer. error is in metres, or in degrees for camera rotations."""
+    """One record with its answer. amount (true), said (None: not parsed) and error are in metres, or in degrees for
+    camera rotations. axes: whether the sign is right, of x, y and z."""
 
     id: str
     clip_id: str
+    source: str
     kind: str
     truth: str
     answer: str
     parsed: bool
+    amount: float
+    said: float | None
     error: float
+    axes: tuple[bool, ...]
     direction_score: int
 
 
@@ -60,18 +72,34 @@ def score(records: Sequence[VisualRecord], answers: Sequence[str]) -> list[Score
     scored = []
     for record, answer in zip(records, answers, strict=True):
         kind = question_kind(record.relation)
-        amount, top = _amount(record, kind), largest[kind]
-        error, points, parsed = max(amount, top - amount), 0, False
+        amount, truth = _amount(record, kind), signs(record.relation.directions, kind)
+        error, said = max(amount, largest[kind] - amount), None
+        axes: tuple[bool, ...] = (False, False, False)
         try:
-            said = parse_answer(answer)
-            number = said.degrees if kind == "camera_rotation" else said.distance
-            if number is not None:
-                error, parsed = abs(number - amount), True
-                pairs = zip(signs(said.directions, kind), signs(record.relation.directions, kind))
-                points = sum(a == b for a, b in pairs)
+            parsed = read_answer(answer, "degrees" if kind == "camera_rotation" else "metres")
         except ValueError:
             pass  # scored worst, above
-        scored.append(Scored(record.id, record.clip_id, kind, record.answer, answer, parsed, error, points))
+        else:
+            said = parsed.degrees if kind == "camera_rotation" else parsed.distance
+            assert said is not None
+            error = min(error, abs(said - amount))
+            axes = tuple(a == b for a, b in zip(signs(parsed.directions, kind), truth))
+        scored.append(
+            Scored(
+                record.id,
+                record.clip_id,
+                record.source,
+                kind,
+                record.answer,
+                answer,
+                said is not None,
+                amount,
+                said,
+                error,
+                axes,
+                sum(axes),
+            )
+        )
     return scored
 
 
@@ -80,21 +108,21 @@ def summarise(name: str, protocol: dict, scored: Sequence[Scored]) -> Hand3DResu
     if not scored:
         raise ValueError("Hand3D-test: there are no records to score in this split")
     metric = [s for s in scored if s.kind != "camera_rotation"]
-    by_kind: dict[str, list[Scored]] = defaultdict(list)
-    for s in scored:
-        by_kind[s.kind].append(s)
-    rows = [_kind_scores("all", scored, metric or scored)]
-    rows += [_kind_scores(kind, group, group) for kind, group in sorted(by_kind.items())]
+    kinds = {kind: [s for s in scored if s.kind == kind] for kind in sorted({s.kind for s in scored})}
+    sources = {source: [s for s in scored if s.source == source] for source in sorted({s.source for s in scored})}
     counts = Counter(s.direction_score for s in scored)
     edges = np.linspace(0.0, 0.5, 26)
     histogram, _ = np.histogram(np.clip([s.error for s in metric], 0, 0.4999), edges)
     return Hand3DResult(
         name,
         protocol,
-        tuple(rows),
+        (_scores("all", scored), *(_scores(kind, group) for kind, group in kinds.items())),
         (counts[0], counts[1], counts[2], counts[3]),
         tuple(edges.tolist()),
         tuple(histogram.tolist()),
+        tuple(_scores(source, group) for source, group in sources.items()),
+        tuple(_range(low, high, metric) for low, high in pairwise(RANGES)),
+        {s.id: s.answer for s in scored if not s.parsed},
     )
 
 
@@ -112,22 +140,38 @@ evaluate_hand3d = HAND3D.ask
 class Settings(Asking):
     """Answers the questions of a Hand3D data set and scores distance and direction (section 5).
 
-    Baseline: `constant`, the median distance and majority direction per kind of question, of the train split.
+    Baseline: `constant`, the median distance and majority direction per kind of question, of the train split. Any
+    vision-language model behind an OpenAI-compatible server: `endpoint`, with --endpoint.url and --endpoint.model.
     """
 
     spatial: Spatial = "real"
     """Controls of what the 3D tokens bring: `zeroed`, `shuffled` (each question gets the tokens of another clip's
     frames), or `none` (answered without the fusion)."""
+    pictures: Pictures = "shown"
+    """Blind baselines: `covered`, the pictures mid-grey, or `none`, the question's text alone."""
+    endpoint: EndpointConfig = field(default_factory=EndpointConfig)
+    """The server, where the model is `endpoint`."""
 
 
 def run(settings: Settings) -> Hand3DResult:
-    """Asks the model or the baseline."""
-    if settings.model == ConstantAnswerer.name:
-        if settings.spatial != "real":
-            raise ValueError(f"--spatial {settings.spatial}: the baseline `constant` has no 3D tokens")
-        answerer = ConstantAnswerer(list(Hand3D(settings.data).visual("train")))
+    """Asks the model, the endpoint or the baseline."""
+    ours = settings.model not in (ConstantAnswerer.name, "endpoint")
+    if settings.spatial != "real" and not ours:
+        raise ValueError(f"--spatial {settings.spatial}: `{settings.model}` has no 3D tokens")
+    if settings.pictures != "shown" and settings.model == ConstantAnswerer.name:
+        raise ValueError(f"--pictures {settings.pictures}: the baseline `constant` looks at none")
+    if ours:
+        from vipa.benchmarks.answering import (
+            ModelAnswerer,
+            Questions,
+        )  # torch takes seconds, help does not need it
+
+        model = ModelAnswerer(settings.model, settings.data, spatial=settings.spatial, pictures=settings.pictures)
+        answerer = Questions(model)
+    elif settings.model == "endpoint":
+        answerer = EndpointAnswerer(settings.endpoint, settings.data, settings.pictures)
     else:
-        answerer = Questions(ModelAnswerer(settings.model, settings.data, spatial=settings.spatial))
+        answerer = ConstantAnswerer(list(Hand3D(settings.data).visual("train")))
     with counter("answering", "questions") as count:
         return evaluate_hand3d(answerer, **settings.asked(count))
 
@@ -170,11 +214,29 @@ def _amount(record: VisualRecord, kind: str) -> float:
     return amount
 
 
-def _kind_scores(kind: str, scored: Sequence[Scored], measured: Sequence[Scored]) -> KindScores:
+def _scores(name: str, scored: Sequence[Scored]) -> KindScores:
+    """Of a group; its error and its axes are those of the kinds measured in metres, where it has any."""
+    measured = [s for s in scored if s.kind != "camera_rotation"] or scored
+    clips = [s.clip_id for s in measured]
+    x, y, z = (clustered_mean([float(s.axes[axis]) for s in measured], clips) for axis in range(3))
     return KindScores(
-        kind,
+        name,
         len(scored),
         sum(not s.parsed for s in scored),
-        clustered_mean([s.error for s in measured], [s.clip_id for s in measured]),
+        clustered_mean([s.error for s in measured], clips),
         clustered_mean([s.direction_score for s in scored], [s.clip_id for s in scored]),
+        (x, y, z),
+    )
+
+
+def _range(low: float, high: float, metric: Sequence[Scored]) -> DistanceRange:
+    """What is said where the true distance is in [low, high)."""
+    group = [s for s in metric if low <= s.amount < high]
+    bias = [(s.said - s.amount, s.clip_id) for s in group if s.said is not None]
+    return DistanceRange(
+        low,
+        high if np.isfinite(high) else None,
+        len(group),
+        clustered_mean([s.error for s in group], [s.clip_id for s in group]) if group else None,
+        clustered_mean([b for b, _ in bias], [clip for _, clip in bias]) if bias else None,
     )

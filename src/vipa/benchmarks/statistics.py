@@ -1,6 +1,7 @@
-"""Intervals that every reported figure carries: 95 % unless said otherwise."""
+"""Intervals that every reported figure carries, 95 % unless said otherwise, and comparisons of pairs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
@@ -69,3 +70,46 @@ def clustered_interval(
 def clustered_mean(values: Sequence[float], clusters: Sequence[str]) -> Mean:
     """The mean over records, with its interval over clusters."""
     return Mean(float(np.mean(values)), *clustered_interval(values, clusters))
+
+
+@dataclass(frozen=True)
+class PairedEpisodes:
+    """Two policies that played the same episodes: how many both, only one and neither solved, and the two-sided p of
+    the exact McNemar test: how likely counts that far from even are if the policies are equally good."""
+
+    both: int
+    only_first: int
+    only_second: int
+    neither: int
+    p: float
+
+
+def paired_difference(
+    first: Mapping[str, float], second: Mapping[str, float], clusters: Mapping[str, str]
+) -> tuple[Mean, int]:
+    """(mean of first - second over the records that both have, with its interval over clusters; how many records).
+
+    first, second: value by record. clusters: of each record. ValueError where they share no record.
+    """
+    common = sorted(first.keys() & second.keys())
+    if not common:
+        raise ValueError("a paired comparison needs records that both have answered")
+    values = [first[record] - second[record] for record in common]
+    return clustered_mean(values, [clusters[record] for record in common]), len(common)
+
+
+def paired_episodes(first: Mapping[Hashable, bool], second: Mapping[Hashable, bool]) -> PairedEpisodes:
+    """first, second: success by episode; the episodes that both played count. ValueError where there are none.
+
+    Only the episodes that they end differently say which is better: under the null each of them is a fair coin (McNemar
+    1947, in the exact form).
+    """
+    common = first.keys() & second.keys()
+    if not common:
+        raise ValueError("a paired comparison needs episodes that both have played")
+    only_first = sum(first[e] and not second[e] for e in common)
+    only_second = sum(second[e] and not first[e] for e in common)
+    both = sum(first[e] and second[e] for e in common)
+    differing = only_first + only_second
+    p = float(stats.binomtest(only_first, differing, 0.5).pvalue) if differing else 1.0
+    return PairedEpisodes(both, only_first, only_second, len(common) - both - differing, p)

@@ -1,6 +1,6 @@
 """Closed-loop success on the tabletop's robot tasks, with rollout videos."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,14 +11,17 @@ from tyro.conf import Positional
 from vipa.benchmarks.closed_loop import ClosedLoopResult, Progress, Simulation, TaskScore, evaluate_closed_loop
 from vipa.io.progress import counter
 from vipa.robots.contract import ActionContract
-from vipa.robots.known.tabletop import demonstration, tabletop_contract
+from vipa.robots.known.tabletop import tabletop_contract
 from vipa.robots.policy import BlankImages, Observation, Policy, VipaPolicy
 from vipa.robots.real_time import Switching
+from vipa.worlds.experts import perform
 from vipa.worlds.rendering import Renderer
 from vipa.worlds.robot import RATE
-from vipa.worlds.robot_env import SETTLE_STEPS, RobotView, TabletopEnv
+from vipa.worlds.robot_env import SETTLE_STEPS, TabletopEnv
 from vipa.worlds.seeds import seeds_of
 from vipa.worlds.tasks import STEP_LIMITS, TASKS
+
+Axis = Literal["camera_pose", "light", "textures", "distractors", "layout", "wording"]  # worlds.changes.CHANGES
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,10 @@ class Settings:
     """Steps between an observation and its chunk, as if the policy were slower."""
     switching: Switching = "naive"
     """How a late chunk takes over: knowing nothing of the one before, or going on from it (real-time chunking)."""
+    change: tuple[Axis, ...] = ()
+    """What is not as in training; several at once."""
+    strength: float = 1.0
+    """Of the change, over 0 ... 1."""
 
 
 def run(settings: Settings) -> ClosedLoopResult:
@@ -61,6 +68,7 @@ def run(settings: Settings) -> ClosedLoopResult:
         execute=settings.execute,
         delay=settings.delay,
         switching=settings.switching,
+        changes=dict.fromkeys(settings.change, settings.strength),
     )
     with counter("acting", "episodes") as count:
         return evaluate_tabletop(player, simulation, lambda done, total: count(done=done, total=total))
@@ -71,7 +79,8 @@ class TabletopEvaluation(Simulation):
     """An evaluation of the tabletop's robot.
 
     Episodes are the first `episodes` seeds of `split` (from `first`). size: pixels of the policy's square images;
-    video_size: of the films. The other fields are every `Simulation`'s.
+    video_size: of the films. changes: axis (`worlds.changes.CHANGES`) -> strength. The other fields are every
+    `Simulation`'s.
     """
 
     tasks: tuple[str, ...] = TASKS
@@ -80,6 +89,7 @@ class TabletopEvaluation(Simulation):
     episodes: int = 50
     size: int = 112
     video_size: int = 224
+    changes: dict[str, float] = field(default_factory=dict)
 
     rate = RATE
     libraries = ("mujoco",)
@@ -93,7 +103,9 @@ class TabletopEvaluation(Simulation):
         return tabletop_contract(views)
 
     def start(self, task: str, seed: int, views: tuple[str, ...], film: bool) -> "TabletopEpisode":
-        return TabletopEpisode(task, seed, self.size, views, self.video_size if film else None)
+        return TabletopEpisode(
+            task, seed, self.video_size if film else None, size=self.size, views=views, changes=self.changes
+        )
 
     def protocol(self, identity: dict[str, Any]) -> dict[str, Any]:
         return {
@@ -104,6 +116,7 @@ class TabletopEvaluation(Simulation):
             "split": self.split,
             "seeds": [self.seeds[0], self.seeds[-1]],
             "image_size": self.size,
+            "changes": self.changes,
             "rate": RATE,
             "settle_steps": SETTLE_STEPS,
             "execute": self.execute,
@@ -119,27 +132,28 @@ class TabletopEvaluation(Simulation):
         limits = {task: rules["step_limit"] for task, rules in protocol.get("tasks", {}).items()}
         return {
             **{name: protocol.get(name) for name in kept},
+            "changes": protocol.get("changes", {}),  # before there were any, there was none
             **{f"step limit of {task}": limits.get(task, limit) for task, limit in STEP_LIMITS.items()},
             "version of the simulator": protocol.get("versions", {}).get("mujoco"),
         }
 
 
 class TabletopEpisode(TabletopEnv):
-    """The tabletop's robot as a `closed_loop.Environment`. video_size: pixels of its film; None: none."""
+    """The tabletop's robot as a `closed_loop.Environment`. video_size: pixels of its film; None: none. options: of
+    `TabletopEnv`."""
 
-    def __init__(self, task: str, seed: int, size: int, views: tuple[str, ...], video_size: int | None):
-        super().__init__(task, seed, size=size, views=views)
-        self.key, self.view = seed, self.reset()
-        self.path = [self.view.state[:3]]
+    def __init__(self, task: str, seed: int, video_size: int | None = None, **options: Any):
+        super().__init__(task, seed, **options)
+        self.key, self.path = seed, [self.robot.state[:3]]
         self.camera = Renderer(self.model, video_size, video_size) if video_size else None
 
-    def step(self, action: np.ndarray) -> RobotView:
-        self.view = super().step(action)
-        self.path.append(self.view.state[:3])
-        return self.view
+    def advance(self, action: np.ndarray) -> None:
+        super().advance(action)
+        self.path.append(self.robot.state[:3])
 
     def observation(self) -> Observation:
-        return Observation(self.view.images, self.view.state, self.text, (self.key, self.steps))
+        view = self.observe()
+        return Observation(view.images, view.state, self.text, (self.key, self.steps))
 
     def picture(self) -> np.ndarray:
         assert self.camera is not None
@@ -168,9 +182,16 @@ def roughness(path: Float[np.ndarray, "n 3"], rate: float) -> dict[str, float]:
     }
 
 
+def _expert_succeeds(task: str, seed: int, run: TabletopEvaluation) -> bool:
+    env = TabletopEnv(task, seed, size=16, changes=run.changes)
+    for _ in perform(env):
+        pass
+    return env.success
+
+
 def expert_scores(run: TabletopEvaluation) -> dict[str, TaskScore]:
     """What the scripted experts reach on the same seeds: the ceiling that a clone of them has."""
     return {
-        task: TaskScore(sum(bool(demonstration(task, seed, size=16).success) for seed in run.seeds), run.episodes)
+        task: TaskScore(sum(_expert_succeeds(task, seed, run) for seed in run.seeds), run.episodes)
         for task in run.tasks
     }

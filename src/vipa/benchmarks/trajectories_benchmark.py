@@ -2,7 +2,12 @@
 
 Average displacement error (ADE): mean distance in metres between predicted and true waypoints over the whole
 trajectory; final displacement error (FDE): at the last one. Both per hand, averaged over hands, in the camera frame of
-the observation image. A text that holds no motion is counted and scored as far off as the tokens' volume allows.
+the observation image; also at 1, 2 and 3 s, over the motions that last so long. An answer may hold several samples, one
+a line: errors are their mean, and, apart, those of the nearest (best of K, ADE and FDE each by its own nearest). A text
+that holds no motion is counted and scored as far off as the tokens' volume allows.
+
+At 2 s with 1, 5 or 10 samples this is EgoDex's protocol (arXiv 2505.11709) reduced to wrists: theirs measures wrists
+and fingertips of both hands, in the camera of the observation, and gives the model the hands' present pose.
 """
 
 from collections import defaultdict
@@ -12,9 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from vipa.benchmarks.answering import ModelAnswerer, Motions
-from vipa.benchmarks.asking import Answerer, Asking, Exam
-from vipa.benchmarks.results import Mean, TrajectoryResult
+from vipa.benchmarks.asking import Answerer, Asking, Exam, Pictures
+from vipa.benchmarks.results import Horizon, Mean, TrajectoryResult
 from vipa.benchmarks.statistics import clustered_mean
 from vipa.hand3d.dataset.reader import Hand3D
 from vipa.hand3d.dataset.records import ActionRecord
@@ -27,15 +31,24 @@ Trajectories = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class ScoredTrajectory:
-    """One record with its answer; errors in metres."""
+    """One record with its answer; errors in metres. valid: share of its samples that are motions. horizons: seconds, as
+    text -> average, final, best average and best final error of a motion that lasts so long."""
 
     id: str
     clip_id: str
     task: str
     answer: str
     parsed: bool
+    valid: float
     average_error: float
     final_error: float
+    best_average: float
+    best_final: float
+    horizons: dict[str, tuple[float, float, float, float]]
+
+
+HORIZONS = (1.0, 2.0, 3.0)
+"""Seconds."""
 
 
 def has_motion(record: ActionRecord) -> bool:
@@ -69,15 +82,46 @@ def worst_errors(true: Trajectories, codec: MotionCodec) -> tuple[float, float]:
 
 
 def score(records: Sequence[ActionRecord], answers: Sequence[str], codec: MotionCodec) -> list[ScoredTrajectory]:
-    """Every record with the errors of its answer. codec: of the data set's motion tokens."""
+    """Every record with the errors of its answer, a sample a line. codec: of the data set's motion tokens."""
     scored = []
     for record, answer in zip(records, answers, strict=True):
-        try:
-            errors, parsed = displacement_errors(codec.from_text(answer), record.trajectories), True
-        except ValueError:
-            errors, parsed = worst_errors(record.trajectories, codec), False
-        scored.append(ScoredTrajectory(record.id, record.clip_id, record.task, answer, parsed, *errors))
+        samples = [_motion(line, record.trajectories, codec) for line in answer.split("\n")]
+        horizons = {}
+        for seconds in HORIZONS:
+            steps = round(seconds * record.rate)
+            if min(map(len, record.trajectories.values())) >= steps:
+                horizons[f"{seconds:g}"] = _errors(samples, record.trajectories, codec, steps)
+        valid = float(np.mean([sample is not None for sample in samples]))
+        longest = max(map(len, record.trajectories.values()))
+        errors = _errors(samples, record.trajectories, codec, longest)
+        scored.append(
+            ScoredTrajectory(
+                record.id, record.clip_id, record.task, answer, valid > 0, valid, *errors, horizons=horizons
+            )
+        )
     return scored
+
+
+def _motion(text: str, true: Trajectories, codec: MotionCodec) -> Trajectories | None:
+    """None where a text holds no motion of the hands that are asked for."""
+    try:
+        said = codec.from_text(text)
+        displacement_errors(said, true)
+    except ValueError:
+        return None
+    return said
+
+
+def _errors(
+    samples: Sequence[Trajectories | None], true: Trajectories, codec: MotionCodec, steps: int
+) -> tuple[float, float, float, float]:
+    """(ADE, FDE, best ADE, best FDE) of the first `steps` waypoints; ADE and FDE are means over the samples."""
+    true = {side: points[:steps] for side, points in true.items()}
+    worst = worst_errors(true, codec)
+    errors = np.array([worst if said is None else displacement_errors(said, true) for said in samples])
+    average, final = errors.mean(axis=0).tolist()
+    best_average, best_final = errors.min(axis=0).tolist()
+    return average, final, best_average, best_final
 
 
 def summarise(name: str, protocol: dict, scored: Sequence[ScoredTrajectory]) -> TrajectoryResult:
@@ -87,6 +131,7 @@ def summarise(name: str, protocol: dict, scored: Sequence[ScoredTrajectory]) -> 
     by_task: dict[str, list[ScoredTrajectory]] = defaultdict(list)
     for s in scored:
         by_task[s.task].append(s)
+    clips = [s.clip_id for s in scored]
     return TrajectoryResult(
         name,
         protocol,
@@ -94,7 +139,21 @@ def summarise(name: str, protocol: dict, scored: Sequence[ScoredTrajectory]) -> 
         sum(not s.parsed for s in scored),
         *_means(scored),
         {task: _means(group) for task, group in sorted(by_task.items())},
+        max(s.answer.count("\n") + 1 for s in scored),
+        float(np.mean([s.valid for s in scored])),
+        clustered_mean([s.best_average for s in scored], clips),
+        clustered_mean([s.best_final for s in scored], clips),
+        tuple(
+            _horizon(seconds, scored) for seconds in HORIZONS if any(f"{seconds:g}" in s.horizons for s in scored)
+        ),
     )
+
+
+def _horizon(seconds: float, scored: Sequence[ScoredTrajectory]) -> Horizon:
+    """Of the motions that last so long."""
+    group = [(s.horizons[f"{seconds:g}"], s.clip_id) for s in scored if f"{seconds:g}" in s.horizons]
+    clips = [clip for _, clip in group]
+    return Horizon(seconds, len(group), *(clustered_mean([e[i] for e, _ in group], clips) for i in range(4)))
 
 
 def motions(data: Hand3D, split: str) -> list[ActionRecord]:
@@ -118,6 +177,11 @@ class Settings(Asking):
     Baselines: `stay` (the hand stays where it is), `mean` (the mean trajectory of the train split) and
     `mean-from-start` (the same from the true start).
     """
+
+    samples: int = 1
+    """Motions drawn of each record's distribution, for the best of K; 1: the one motion of median bins."""
+    pictures: Pictures = "shown"
+    """Blind baselines: `covered`, the pictures mid-grey, or `none`, the prompt's text alone."""
 
 
 def codec_of(data: Hand3D) -> MotionCodec:
@@ -197,10 +261,18 @@ BASELINES: dict[str, Callable[[Hand3D], Answerer[ActionRecord]]] = {
 
 def run(settings: Settings) -> TrajectoryResult:
     """Asks the model or the baseline."""
+    if settings.samples < 1:
+        raise ValueError(f"--samples {settings.samples}: at least 1")
     if settings.model in BASELINES:
+        if settings.pictures != "shown" or settings.samples > 1:
+            raise ValueError(f"the baseline `{settings.model}` looks at no picture and says one motion")
         answerer = BASELINES[settings.model](Hand3D(settings.data))
     else:
-        answerer = Motions(ModelAnswerer(settings.model, settings.data))
+        from vipa.benchmarks.answering import ModelAnswerer, Motions  # torch takes seconds, help does not need it
+
+        answerer = Motions(
+            ModelAnswerer(settings.model, settings.data, pictures=settings.pictures), settings.samples
+        )
     with counter("predicting", "motions") as count:
         return evaluate_trajectories(answerer, **settings.asked(count))
 

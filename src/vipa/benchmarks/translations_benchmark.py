@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from vipa.benchmarks.answering import ModelAnswerer, Translations
 from vipa.benchmarks.asking import Asking, Exam
 from vipa.benchmarks.results import TranslationResult
 from vipa.benchmarks.statistics import clustered_mean
@@ -150,6 +149,11 @@ def run(settings: Settings) -> TranslationResult:
     if settings.model == ConstantTranslator.name:
         translator = ConstantTranslator(list(Hand3D(settings.data).action("train")))
     else:
+        from vipa.benchmarks.answering import (
+            ModelAnswerer,
+            Translations,
+        )  # torch takes seconds, help does not need it
+
         translator = Translations(ModelAnswerer(settings.model, settings.data))
     with counter("translating", "motions") as count:
         return evaluate_translations(translator, **settings.asked(count))

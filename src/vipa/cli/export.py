@@ -41,11 +41,11 @@ def lerobot(
 def episodes(
     folder: Annotated[Path, tyro.conf.Positional],
     out: Annotated[Path, tyro.conf.Positional],
-    pictures: Literal["video", "image"] = "video",
+    pictures: Literal["video", "image"] | None = None,
 ) -> None:
-    """Robot episodes, this project's or a LeRobot set of version 2.0, 2.1 or 3, as a LeRobot v3 set.
+    """Robot episodes of a LeRobot set of version 2.0, 2.1 or 3 as a LeRobot v3 set.
 
-    pictures: of this project's episodes, which hold exact images: H.264, or images in the tables.
+    pictures: H.264, or images in the tables; left out, as they are.
     """
     from vipa.io.progress import counter
     from vipa.robots.lerobot_export import export_episodes

@@ -2,11 +2,12 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
 from vipa.io.files import atomic_write
+from vipa.io.progress import counter
 from vipa.robots import known
 from vipa.robots.inspection import inspect_robot_data, plot_dimensions
 from vipa.robots.template import file_name
@@ -27,12 +28,22 @@ def list_robots(name: Annotated[str | None, Positional] = None) -> None:
             print(contract.to_json())
 
 
-def convert(name: Annotated[str, Positional], root: Annotated[Path, Positional], out: Path) -> None:
-    """Writes demonstrations as the robot's file reads them into a folder that `vipa train stage3` reads.
+def convert(
+    name: Annotated[str, Positional],
+    root: Annotated[Path, Positional],
+    out: Path,
+    pictures: Literal["video", "image"] = "video",
+) -> None:
+    """Writes demonstrations as the robot's file reads them into a LeRobot v3 set, which `vipa train stage3` reads.
 
-    name: of the robot. root: folder of its demonstrations. out: folder; episodes that are there are kept.
+    name: of the robot, or its .py file. root: folder of its demonstrations. out: folder; episodes that are there are
+    kept. pictures: H.264, or PNG in the tables, exact.
     """
-    print(f"{known.convert(known.find(name), root, out)} episodes: {out}")
+    with counter("converting", "episodes") as count:
+        number = known.convert(
+            known.find(name), root, out, pictures, lambda done, total: count(done=done, total=total)
+        )
+    print(f"{number} episodes: {out}")
 
 
 def check(name: Annotated[str, Positional], data: Annotated[Path, Positional], plot: Path | None = None) -> None:

@@ -28,6 +28,8 @@ class Check:
     """Horizontal field of view, for videos without intrinsics."""
     view: str | None = None
     """Camera, where the source has several."""
+    cache: Path | None = None
+    """Folder for what hand trackers find; by default the one that `vipa annotate` reads too."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def main(args: list[str]) -> None:
 
 def _check(command: Check) -> None:
     from vipa.clips.check import check_source
-    from vipa.clips.sources import SourceOptions
+    from vipa.clips.sources import SourceOptions, with_cache
 
     options = SourceOptions(
         mano=command.mano,
@@ -67,7 +69,9 @@ def _check(command: Check) -> None:
         hands=command.hands,
         fov_degrees=command.fov_degrees,
         view=command.view,
+        cache=command.cache,
     )
+    options = with_cache(command.name, options)
     sheet = command.sheet or Path(f"{command.name}_check.png")
     report = check_source(command.name, command.root, options=options, limit=command.limit, sheet=sheet)
     print(report.text())

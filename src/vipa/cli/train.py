@@ -23,6 +23,7 @@ def main(args: list[str]) -> None:
     rest = [arg for arg in rest if arg != "--dry-run"]
     run, rest = tyro.cli(make, args=rest, return_unknown_args=True, prog=program)
     run = tyro.cli(type(run), default=run, args=rest, prog=program)
+    from vipa.benchmarks.watching import watch_of
     from vipa.training.estimate import estimate
     from vipa.training.loop import train
     from vipa.training.runs import TrainRun
@@ -33,7 +34,7 @@ def main(args: list[str]) -> None:
         print(estimate(run).text())
         return
     print(run)
-    result = train(run) if isinstance(run, TrainRun) else run.train()
+    result = train(run, watch_of(run)) if isinstance(run, TrainRun) else run.train()
     if isinstance(run, TrainRun) and result.steps < run.steps:
         print(f"{kind}: asked to stop, saved after {result.steps} of {run.steps} steps; the same command goes on")
         sys.exit(128 + signal.SIGTERM)

@@ -1,36 +1,27 @@
 """Whether the camera of a video moved and how it turned, from what its pictures show; no network, no metres.
 
-Points are followed through key frames, hands left out, and found again after they were lost. Pairs of frames give
-rotations, of a camera that only turned where that explains the points, else with the direction of its movement
-(essential matrix); they are averaged (`rotation_graph`) and start a bundle adjustment of all frames and points
-(`bundle`), which knows how sure it is, also of the focal length. Wants OpenCV (extra `video`).
+Points are followed through key frames, hands and arms left out (`point_tracks`). Pairs of frames give rotations, of a
+camera that only turned where that explains the points, else with the direction of its movement (essential matrix);
+they are averaged (`rotation_graph`) and start a bundle adjustment of all frames and points (`bundle`), which knows how
+sure it is, also of the focal length. Wants OpenCV (extra `video`).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from vipa.clips.clip import Clip, ClipError, Frames
+from vipa.clips.clip import Clip, ClipError
 from vipa.clips.field_of_view import FieldOfView
-from vipa.geometry import Intrinsics, axis_angle_from_matrix, project
+from vipa.clips.point_tracks import FEWEST, LONGER_SIDE, REACH, Tracks, hand_outlines, key_frames, track_points
+from vipa.geometry import Intrinsics, axis_angle_from_matrix
 from vipa.geometry.bundle import Bundle, Observations, adjust
 from vipa.geometry.rotation_graph import Link, average_rotations
 from vipa.geometry.two_views import find_rotation, rays_of, refine
 
-LONGER_SIDE = 960
-"""Pixels of the pictures in which points are found."""
-
-CORNERS, FEATURES, FEWEST = 400, 1000, 20
-"""Points followed at once; points described to be found again; fewest that two frames must share."""
-
 NOISE = 1.0
 """Standard deviation of a point, in pixels of `LONGER_SIDE`."""
-
-STEP, REACH = 0.2, (1, 2, 5, 12, 30)
-"""Seconds between key frames; to which later key frames each is compared."""
 
 STILL, STILL_SHARE = 1.0, 0.3
 """Pixels (of `LONGER_SIDE`) within which a point has not moved; share of such points from which two frames are of one
@@ -49,119 +40,6 @@ POSE_ERROR = np.radians(2.0)
 
 UNKNOWN_FOCAL = 0.15
 """Relative error of a focal length from which others are tried as well."""
-
-
-@dataclass(frozen=True)
-class Tracks:
-    """Points followed through key frames: one row an observation, pixels of the clip's pictures."""
-
-    frame: Int[np.ndarray, "m"]  # number of the key frame
-    point: Int[np.ndarray, "m"]
-    pixels: Float[np.ndarray, "m 2"]
-    factor: float  # pixels of `LONGER_SIDE` in one of these
-
-    @cached_property
-    def rows(self) -> list[np.ndarray]:
-        """Of each key frame."""
-        order = np.argsort(self.frame, kind="stable")
-        return np.split(
-            order, np.searchsorted(self.frame[order], np.arange(1, int(self.frame.max(initial=0)) + 1))
-        )
-
-    def shared(self, i: int, j: int) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, "n 2"]]:
-        """Pixels of the points that two key frames share."""
-        if max(i, j) >= len(self.rows):
-            return np.zeros((0, 2)), np.zeros((0, 2))
-        a, b = self.rows[i], self.rows[j]
-        _, in_a, in_b = np.intersect1d(self.point[a], self.point[b], return_indices=True)
-        return self.pixels[a[in_a]], self.pixels[b[in_b]]
-
-
-def key_frames(
-    timestamps: Float[np.ndarray, "frames"], wanted: Sequence[int] = (), step: float = STEP
-) -> np.ndarray:
-    """Frames `step` seconds apart, the last one, and those that are `wanted`."""
-    marks = np.append(np.arange(timestamps[0], timestamps[-1], step), timestamps[-1])
-    nearest = np.abs(timestamps[None] - marks[:, None]).argmin(1)
-    return np.unique(np.concatenate([nearest, np.asarray(wanted, int)]))
-
-
-HandBoxes = Callable[[int], Float[np.ndarray, "boxes 4"]]
-
-
-def track_points(
-    frames: Frames, key: Sequence[int], size: tuple[int, int], hands: HandBoxes | None = None
-) -> Tracks:
-    """Points of key frames that later ones show too. size: (width, height) of the pictures; hands: boxes (left, top,
-    right, bottom, pixels) to leave out of a frame. ImportError without OpenCV."""
-    import cv2
-
-    factor = LONGER_SIDE / max(size)
-    small = (round(size[0] * factor), round(size[1] * factor))
-    orb, matcher = cv2.ORB_create(FEATURES, fastThreshold=7), cv2.BFMatcher(cv2.NORM_HAMMING)
-    described: list[tuple[np.ndarray, np.ndarray | None]] = []
-    rows: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    alive, places, count, before = np.zeros(0, int), np.zeros((0, 2), np.float32), 0, None
-    members: list[np.ndarray] = []
-    for k, image in enumerate(_images(frames, key)):
-        grey = cv2.cvtColor(cv2.resize(image, small, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
-        mask = np.full(grey.shape, 255, np.uint8)
-        for left, top, right, bottom in (hands(key[k]) if hands else np.zeros((0, 4))) * factor:
-            mask[max(int(top), 0) : max(int(bottom) + 1, 0), max(int(left), 0) : max(int(right) + 1, 0)] = 0
-        if before is not None and len(alive):
-            places, good = _followed(cv2, before, grey, places)
-            x, y = np.clip(np.rint(places).astype(int), 0, np.array(small) - 1).T
-            good &= mask[y, x] > 0
-            alive, places = alive[good], places[good]
-        if len(alive) < CORNERS:
-            free = mask.copy()
-            for x, y in places:
-                cv2.circle(free, (round(float(x)), round(float(y))), 12, 0, -1)
-            new = cv2.goodFeaturesToTrack(grey, CORNERS - len(alive), 0.01, 12, mask=free)
-            if new is not None:
-                places = np.concatenate([places, new[:, 0]])
-                alive = np.concatenate([alive, count + np.arange(len(new))])
-                count += len(new)
-        rows.append((np.full(len(alive), k), alive, places))
-        members.append(alive)
-        keypoints, words = orb.detectAndCompute(grey, mask)
-        described.append((np.array([p.pt for p in keypoints], np.float32).reshape(-1, 2), words))
-        for i in (k - back for back in REACH if back <= k):
-            if len(np.intersect1d(members[i], alive)) >= 3 * FEWEST:
-                continue
-            a, b = _again(matcher, described[i], described[k])
-            ids = count + np.arange(len(a))
-            count += len(a)
-            rows += [(np.full(len(a), i), ids, a), (np.full(len(a), k), ids, b)]
-        before = grey
-    frame, point, pixels = (np.concatenate(column) for column in zip(*rows))
-    return Tracks(frame, point, (pixels.astype(float) + 0.5) / factor - 0.5, factor)
-
-
-def _images(frames: Frames, key: Sequence[int], at_once: int = 8) -> Iterator[np.ndarray]:
-    for start in range(0, len(key), at_once):
-        yield from frames.read([int(k) for k in key[start : start + at_once]])
-
-
-def _followed(cv2, before: np.ndarray, grey: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(places in the next picture, which of them lead back to where they came from)."""
-    window = {"winSize": (21, 21), "maxLevel": 4}
-    there, found, _ = cv2.calcOpticalFlowPyrLK(before, grey, places, None, **window)
-    back, again, _ = cv2.calcOpticalFlowPyrLK(grey, before, there, None, **window)
-    good = (found.ravel() > 0) & (again.ravel() > 0) & (np.linalg.norm(back - places, axis=-1) < 0.7)
-    inside = (there >= 0).all(-1) & (there <= np.array(grey.shape[::-1]) - 1).all(-1)
-    return there, good & inside
-
-
-def _again(matcher, a: tuple, b: tuple) -> tuple[np.ndarray, np.ndarray]:
-    """Places of points that look alike in two pictures."""
-    (points_a, words_a), (points_b, words_b) = a, b
-    if words_a is None or words_b is None:
-        return np.zeros((0, 2), np.float32), np.zeros((0, 2), np.float32)
-    pairs = [
-        m for m in matcher.knnMatch(words_a, words_b, k=2) if len(m) == 2 and m[0].distance < 0.75 * m[1].distance
-    ]
-    return points_a[[m[0].queryIdx for m in pairs]], points_b[[m[0].trainIdx for m in pairs]]
 
 
 @dataclass(frozen=True)
@@ -223,7 +101,9 @@ def measure_motion(clip: Clip, view: FieldOfView, wanted: Sequence[int] = ()) ->
     be among the key frames. ImportError without OpenCV."""
     camera = clip.intrinsics
     key = key_frames(clip.timestamps, wanted)
-    tracks = track_points(clip.frames, key, (camera.width, camera.height), lambda frame: hand_boxes(clip, frame))
+    tracks = track_points(
+        clip.frames, key, (camera.width, camera.height), lambda frame: hand_outlines(clip, frame)
+    )
     return solve_motion(key, tracks, camera, view.focal_error)
 
 
@@ -245,11 +125,15 @@ def solve_motion(
             np.bincount(tracks.frame, minlength=n), None,
         )  # fmt: skip
     seen = _observations(tracks, camera)
-    starts = (0.0, -0.55, 0.4) if focal_error > UNKNOWN_FOCAL else (0.0,)
-    bundle, part = min((_solve(n, tracks, seen, camera, focal_error, s) for s in starts), key=lambda f: f[0].cost)
+    start = 0.0
+    if focal_error > UNKNOWN_FOCAL:
+        tried = (_solve(n, tracks, seen, camera, focal_error, s, rounds=8)[0] for s in (0.0, -0.55, 0.4))
+        start = min(tried, key=lambda bundle: bundle.cost).log_focal
+    bundle, R, part = _solve(n, tracks, seen, camera, focal_error, start)
     joined = part[:, None] == part
     deviation = np.array([[bundle.deviation(i, j) for j in range(n)] for i in range(n)])
     error = 1.96 * np.hypot(INFLATED * deviation, FLOOR * (1 - np.eye(n)))
+    error = np.maximum(error, _differences(bundle.R, R))
     points = np.bincount(seen.frame, minlength=n)
     agree = np.bincount(seen.frame, bundle.misses < 3, minlength=n) / np.maximum(points, 1)
     sure = agree * points >= FEWEST
@@ -268,20 +152,6 @@ def still_shares(tracks: Tracks, count: int) -> Float[np.ndarray, "pairs"]:
             if len(a) >= FEWEST:
                 out.append(float((np.linalg.norm(a - b, axis=-1) < STILL / tracks.factor).mean()))
     return np.array(out)
-
-
-def hand_boxes(clip: Clip, frame: int, margin: float = 0.15) -> Float[np.ndarray, "boxes 4"]:
-    """Left, top, right, bottom, pixels, of the hands in a frame, wider by a share of their size."""
-    out = []
-    for hand in clip.hands:
-        joints = hand.joints_camera[frame]
-        known = np.isfinite(joints).all(-1) & (joints[:, 2] > 0.05) & (hand.confidence[frame] > 0)
-        if known.sum() >= 3:
-            pixels = project(joints[known], clip.intrinsics.matrix)
-            low, high = pixels.min(0), pixels.max(0)
-            wider = margin * np.linalg.norm(high - low)
-            out.append([*(low - wider), *(high + wider)])
-    return np.array(out).reshape(-1, 4)
 
 
 def disagreement(
@@ -316,13 +186,19 @@ def check_poses(clip_id: str, T_world_camera: Float[np.ndarray, "frames 4 4"], m
 
 
 def _solve(
-    n: int, tracks: Tracks, seen: Observations, camera: Intrinsics, focal_error: float, log_focal: float
-) -> tuple[Bundle, Int[np.ndarray, "n"]]:
-    """(bundle, which frames are joined by points), from a focal length to start at."""
+    n: int,
+    tracks: Tracks,
+    seen: Observations,
+    camera: Intrinsics,
+    focal_error: float,
+    log_focal: float,
+    rounds: int = 40,
+) -> tuple[Bundle, Float[np.ndarray, "n 3 3"], Int[np.ndarray, "n"]]:
+    """(bundle, the rotations that it starts from, which frames are joined by points) of a focal length to start at."""
     k = float(np.exp(log_focal))
     links = pair_links(tracks, n, replace(camera, fx=camera.fx * k, fy=camera.fy * k))
     R, part = average_rotations(n, links)
-    return adjust(R, seen, pixel_noise(camera), focal_error, log_focal), part
+    return adjust(R, seen, pixel_noise(camera), focal_error, log_focal, rounds), R, part
 
 
 def _observations(tracks: Tracks, camera: Intrinsics) -> Observations:
@@ -344,6 +220,16 @@ def _focal(bundle: Bundle, turned: float, camera: Intrinsics, focal_error: float
     focal = camera.fx * np.exp(bundle.log_focal * share)
     error = focal_error * pictures / np.hypot(focal_error, pictures)
     return FieldOfView.from_focal(float(focal), float(error), camera.width, "measured: how its pictures turn")
+
+
+def _differences(A: Float[np.ndarray, "n 3 3"], B: Float[np.ndarray, "n 3 3"]) -> Float[np.ndarray, "n n"]:
+    """Angles between the turns from frame to frame, once as A has them and once as B.
+
+    Surprising: where few points join two parts of a video and some of them are on what moves, the bundle of least error
+    may be 6 degrees off. The average of its pairs is not, so that each is only believed as far as both say the same.
+    """
+    a, b = (X.mT[:, None] @ X[None] for X in (A, B))
+    return np.arccos(np.clip((np.einsum("ijab,ijab->ij", a, b) - 1) / 2, -1, 1))
 
 
 def _angles(R: Float[np.ndarray, "n 3 3"]) -> Float[np.ndarray, "n n"]:

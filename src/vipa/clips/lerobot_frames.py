@@ -54,7 +54,7 @@ class UnopenedVideo:
         video, frames = self.opened
         return video.read([int(frames[self.rows[i]]) for i in indices])
 
-    @property
+    @cached_property
     def opened(self) -> tuple[VideoFrames, np.ndarray]:
         """The video, and the frame of each row of the episode. ValueError as `read`."""
         video = VideoFrames(self.part.path)

@@ -23,7 +23,7 @@ from vipa.io.store import ClipStore, StageOutput
 
 VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".m4v", ".avi"}
 
-TRACKING_VERSION = 2
+TRACKING_VERSION = 3
 """Raised when trackers' results are read or repaired otherwise: kept hands are then out of date."""
 
 
@@ -123,6 +123,7 @@ def tracked_hands(
     video: VideoFrames,
     intrinsics: Intrinsics,
     options: SourceOptions,
+    notes: dict[str, str],
     one_stem: bool = True,
     finder: LandmarkFinder | None = None,
 ) -> tuple[Hand, ...]:
@@ -132,12 +133,15 @@ def tracked_hands(
     file, where it is not to use its own, or the folder of its results, which holds one file or folder a clip, named
     like the clip or, where no other video of the source has the same name without its ending (one_stem), like the
     video. options.cache: what was found in a video of this content, by these results or this model, is read from there
-    and not found again. finder: of all the source's videos, to look at several at a time.
+    and not found again. notes: of the clip; they are told who tracked its hands, which says how far they are believed.
+    finder: of all the source's videos, to look at several at a time.
     FileNotFoundError where this video has no results.
     """
     name = tracker_of(options)
     if name is None:
+        notes["hands"] = NO_TRACKER
         return ()
+    notes["hands"] = f"{TRACKED}{name}"
     times = video.timestamps
     place = own_model(name) if options.hands is None else Path(options.hands)
     assert place is not None  # SourceOptions
@@ -157,10 +161,10 @@ def tracked_hands(
     if options.cache is None:
         found = track()
     else:
-        key = content_of([TRACKING_VERSION, name, tracker_version(name), intrinsics, times]) + "".join(
-            map(content_of, (path, results))
-        )
-        store = ClipStore(Path(options.cache) / name / clip_id)
+        pictures = content_of(path)
+        key = content_of([TRACKING_VERSION, name, tracker_version(name), intrinsics, times])
+        key += pictures + content_of(results)
+        store = ClipStore(Path(options.cache) / name / "placed" / pictures)
         found = store.read("hands", key)
         if found is None:
             found = track()

@@ -107,7 +107,7 @@ def _table(
     Only where the rate is constant, since the table gives decoding times: shown times are then the same grid; and
     where an edit list leaves out nothing. first: the first frame shown; where it is damaged, packets tell more.
     """
-    if "mov" not in container.format.name:
+    if "mov" not in container.format.name or not hasattr(stream, "index_entries"):  # PyAV 15, which LeRobot wants
         return None
     entries = [(e.timestamp, e.pos + e.size, e.is_keyframe, e.is_discard) for e in stream.index_entries]
     inside = sum(end <= size_bytes for _, end, _, _ in entries)
@@ -156,7 +156,8 @@ def _scan(container: InputContainer, stream: av.VideoStream) -> _Table:
     """From every packet, without decoding where the packets can be believed."""
     codec, name = stream.codec_context.name, container.name
     packets = [_Packet.of(p, codec) for p in container.demux(stream) if p.size or p.dts is not None]
-    promised = stream.frames if "mov" not in container.format.name else len(stream.index_entries)
+    listed = "mov" in container.format.name and hasattr(stream, "index_entries")
+    promised = len(stream.index_entries) if listed else stream.frames
     torn = bool(packets) and packets[-1].corrupt and container.format.name != "mpegts"
     if len(packets) - torn < promised:
         held = len(packets) - torn

@@ -1,7 +1,8 @@
-"""Robot demonstrations, our own episodes or a LeRobot set, as a component of a training mixture (stage 3)."""
+"""Robot demonstrations, a LeRobot set or what a robot's file reads, as a component of a training mixture (stage 3)."""
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,11 @@ from vipa.robots.known import find
 from vipa.robots.lerobot_data import open_robot_data
 from vipa.robots.transforms import Normalise, Pipeline, compute_statistics, pipeline_of
 
+OPENED = 8
+"""Episodes of which what is read of their pictures' files stays at hand."""
+AHEAD = 32
+"""Pictures that are decoded at once where they are wanted in their order."""
+
 
 class Demonstrations:
     """A row is one step of one episode: its views, its text, its state and the action chunk that follows.
@@ -35,7 +41,7 @@ class Demonstrations:
     def __init__(self, spec: DataSpec, packer: Packer):
         opened = find(spec.robot).read(spec.path) if spec.robot else open_robot_data(spec.path)
         self.spec, self.packer = spec, packer
-        self.contract = normalised(opened, spec.normalisation)
+        self.contract = normalised(opened, spec.normalisation, spec.statistics)
         self._episodes: dict[str, Episode] = {episode.id: episode for episode in opened}
         self._open = opened.open
         self._places = dict(zip(self._episodes, opened.paths, strict=True))
@@ -50,14 +56,18 @@ class Demonstrations:
             raise ValueError(
                 f"data {spec.path}: max_delay {spec.max_delay} leaves nothing to learn of a chunk of {horizon}"
             )
-        self._images = lru_cache(maxsize=4)(self._read_views)
+        self._open_views()
+
+    def _open_views(self) -> None:
+        self._views = lru_cache(maxsize=OPENED)(lambda key: self._open(self._places[key]).views)
+        self._runs: dict[tuple[str, str], tuple[int, np.ndarray]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_images"}
+        return {name: value for name, value in vars(self).items() if name not in ("_views", "_runs")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self._images = lru_cache(maxsize=4)(self._read_views)
+        self._open_views()
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -78,13 +88,22 @@ class Demonstrations:
     def groups(self) -> Iterable[Group]:
         return map(self.group, range(len(self)))
 
-    def _read_views(self, key: str) -> dict[str, np.ndarray]:
-        episode = self._open(self._places[key])  # its images are forgotten with it
-        return {view: episode.views[view].read(range(len(episode))) for view in self.contract.views}
+    def _picture(self, key: str, view: str, t: int) -> np.ndarray:
+        """One picture. Where an episode's are read one after another, the next ones are decoded with it: from a video
+        each alone would be decoded from its key frame on."""
+        first, run = self._runs.get((key, view), (t, None))
+        if run is None or not first <= t < first + len(run):
+            ahead = AHEAD if run is not None and t == first + len(run) else 1
+            if run is None:  # another episode
+                self._runs = {place: some for place, some in self._runs.items() if place[0] == key}
+            pictures = self._views(key)[view]
+            first, run = t, pictures.read(range(t, min(t + ahead, len(pictures))))
+            self._runs[key, view] = first, run
+        return run[t - first]
 
     def read(self, group: Group) -> list[np.ndarray]:
         places = [image.split("/", 2) for image in group]
-        return [self._images(key)[view][int(t)] for key, t, view in places]
+        return [self._picture(key, view, int(t)) for key, t, view in places]
 
     def inputs(
         self, rows: Sequence[int], draws: Sequence[np.random.Generator]
@@ -124,7 +143,15 @@ class Demonstrations:
         return model(**inputs, num_items_in_batch=items["action"]).loss
 
 
-def normalised(episodes: EpisodeSet, scheme: Scheme = "quantiles") -> ActionContract:
-    """The contract of these episodes, normalised by their own statistics."""
+def normalised(
+    episodes: EpisodeSet, scheme: Scheme = "quantiles", statistics: Path | None = None
+) -> ActionContract:
+    """The contract of these episodes, normalised by their own statistics, or as a policy's contract says."""
+    if statistics is not None:
+        learned = ActionContract.load(statistics)
+        episodes.contract.check(learned)
+        return episodes.contract.normalised(
+            learned.normalisation, learned.action_statistics, learned.state_statistics
+        )
     before = pipeline_of(episodes.contract)
     return episodes.contract.normalised(scheme, *compute_statistics(episodes.samples(), before))

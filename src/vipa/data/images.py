@@ -5,6 +5,7 @@ tokens cost disk (some 100 kB an image for nano, 3 MB for the paper's sizes).
 """
 
 import json
+import logging
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ from vipa.data.augmentation import Change
 from vipa.data.component import Component, Group
 from vipa.io.files import atomic_write
 from vipa.models import FusionConfig, VipaForConditionalGeneration, VipaProcessor
+
+log = logging.getLogger(__name__)
 
 UNITS = 256
 """Clips or images in a shard of the cache."""
@@ -107,8 +110,8 @@ class EncodedImages:
         *,
         views: bool = False,
     ) -> "EncodedImages":
-        """Encode what `folder` does not hold yet. views: the images of a group are views of one instant, not frames.
-        The folder is for one model, one data set: its name says which."""
+        """Encode what `folder` does not hold yet; images that cannot be read are left out. views: the images of a
+        group are views of one instant, not frames. The folder is for one model, one data set: its name says which."""
         fusion = model.config.spatial_fusion_config
         assert isinstance(fusion, FusionConfig)
         clips = fusion.reads_spatial and not views
@@ -119,7 +122,8 @@ class EncodedImages:
             index: list[tuple[Group, tuple[int, int, int]]] = []
             for number, some in enumerate(track(shards, "encoding images", disable=len(units) < 512)):
                 path = folder / f"shard-{number:05d}.safetensors"
-                if not path.exists():
+                some = [unit for unit in some if _can_be_read(unit, read)]
+                if some and not path.exists():
                     atomic_write(path, save(_encode(model, processor, some, read)))
                 row = 0
                 for unit in some:
@@ -129,10 +133,16 @@ class EncodedImages:
         return cls(folder, clips)
 
     def read(self, group: Group) -> None:
-        """Nothing is left to read."""
+        """Nothing is left to read. ValueError for what could not be read when it was to be encoded."""
+        for unit in self._units([group]):
+            if unit not in self.places:
+                raise ValueError(f"{', '.join(unit)} could not be read when images were encoded")
+
+    def _units(self, groups: Sequence[Group]) -> list[Group]:
+        return list(groups) if self.clips else [(key,) for group in groups for key in group]
 
     def inputs(self, groups: Sequence[Group], moment: Moment = (0, 0, 0)) -> dict[str, Any]:
-        units = list(groups) if self.clips else [(key,) for group in groups for key in group]
+        units = self._units(groups)
         parts = [self._tokens(*self.places[unit]) for unit in units]
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
@@ -141,6 +151,15 @@ class EncodedImages:
             self._open[shard] = safe_open(self.folder / f"shard-{shard:05d}.safetensors", "pt")
         file = self._open[shard]
         return {name: file.get_slice(name)[row : row + rows] for name in file.keys()}  # noqa: SIM118
+
+
+def _can_be_read(unit: Group, read: Callable[[Group], Sequence[np.ndarray]]) -> bool:
+    try:
+        read(unit)
+    except (ValueError, OSError, KeyError) as error:
+        log.warning("%s: cannot be read and is left out (%s)", ", ".join(unit), error)
+        return False
+    return True
 
 
 def encoded(

@@ -17,8 +17,9 @@ class DataSpec:
     draws per demonstration step. max_delay: each draw gives up to so many first actions of its chunk as already sent,
     so that the policy can go on from them (training-time real-time chunking; 0: the paper's). normalisation: of the
     robot's actions and states. robot: whose file in `robots/known` reads the folder (`vipa robots list`); None: the
-    folder says itself what its numbers mean. split: of a Hand3D folder. augment: strength of changes of the pictures
-    (`data.augmentation`), 0 to 1. ValueError for a number out of its range.
+    folder says itself what its numbers mean. split: of a Hand3D folder. statistics: action_contract.json of a policy,
+    whose normalisation is taken instead of the data's own, to go on from that policy. augment: strength of changes of
+    the pictures (`data.augmentation`), 0 to 1. ValueError for a number out of its range.
     """
 
     kind: str
@@ -32,6 +33,7 @@ class DataSpec:
     split: str = "train"
     augment: float = 0.0
     robot: str | None = None
+    statistics: Path | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.augment <= 1:

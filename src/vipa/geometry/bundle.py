@@ -180,7 +180,7 @@ class _System:
         """The cameras' equations with the points eliminated (all but the first camera), and the points' inverses."""
         inverse = np.linalg.inv(self.pp * (1 + damping * np.eye(3)))
         cp, count = self.cp[6:], len(self.cp) - 6
-        through = np.einsum("cpi,pij->cpj", cp, inverse).reshape(count, -1)
+        through = (cp.swapaxes(0, 1) @ inverse).swapaxes(0, 1).reshape(count, -1)
         cc = self.cc[6:, 6:] + damping * np.diag(np.diag(self.cc[6:, 6:]))
         return cc - through @ cp.reshape(count, -1).T, self.c[6:] - through @ self.p.ravel(), inverse
 

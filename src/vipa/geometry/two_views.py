@@ -45,7 +45,8 @@ def find_rotation(rays1: Rays, rays2: Rays, tolerance: float) -> tuple[Rotation,
     first = rng.integers(len(a), size=TRIES)
     second = (first + rng.integers(1, len(a), size=TRIES)) % len(a)
     tried = _axes(a[first], a[second]) @ _axes(b[first], b[second]).mT
-    misses = np.linalg.norm(a - np.einsum("tij,nj->tni", tried, b), axis=-1)
+    cosines = np.einsum("ni,tin->tn", a, (tried.reshape(-1, 3) @ b.T).reshape(TRIES, 3, -1))
+    misses = np.sqrt(np.maximum(2 - 2 * cosines, 0))
     best = int(np.minimum(misses, tolerance).sum(1).argmin())
     R_1_2, agree = tried[best], misses[best] < tolerance
     for _ in range(5):

@@ -82,7 +82,7 @@ class LeRobotWriter:
         if (self.root / "meta" / "info.json").is_file():
             self._resume()
         else:
-            if self.root.exists() and any(self.root.iterdir()):
+            if self.root.exists() and any(path.name != "meta" for path in self.root.iterdir()):
                 raise ValueError(f"{self.root}: holds something else; choose an empty folder")
             self._write_tasks()
         self._write_info()
@@ -317,7 +317,7 @@ def _array(values: np.ndarray, feature: dict[str, Any]) -> pa.Array:
 
 def _png(image: np.ndarray, row: int) -> dict[str, Any]:
     file = io.BytesIO()
-    Image.fromarray(image).save(file, "PNG")
+    Image.fromarray(image).save(file, "PNG", compress_level=1)  # quick rather than small
     return {"bytes": file.getvalue(), "path": f"frame-{row:06d}.png"}
 
 

@@ -15,6 +15,7 @@ from vipa.models.action_head import FlowActionHead, PerEmbodimentLinear
 from vipa.models.configuration import VipaConfig
 from vipa.models.fusion import SpatialFusion
 from vipa.models.inputs import check_images, check_placeholders
+from vipa.models.packed_attention import mask_for
 
 
 class VipaWeights:
@@ -208,8 +209,9 @@ class VipaModel(VipaWeights, InternVLModel):
             inputs_embeds, attention_mask, position_ids = self._with_queries(
                 inputs_embeds, attention_mask, position_ids
             )
+        attention = self.config.text_config._attn_implementation
         outputs = self.language_model(
-            attention_mask=self._additive_if_eager(attention_mask, inputs_embeds.dtype),
+            attention_mask=mask_for(attention, attention_mask, kwargs.get("turn_slots"), inputs_embeds.dtype),
             position_ids=position_ids,
             past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
@@ -245,10 +247,3 @@ class VipaModel(VipaWeights, InternVLModel):
         if mask is not None:
             mask = torch.cat([mask, mask.new_ones((batch, len(queries)))], dim=1)
         return embeds, mask, positions
-
-    def _additive_if_eager(self, mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-        """A 4D bool mask as eager attention wants it (added to the scores); anything else unchanged."""
-        eager = self.config.text_config._attn_implementation == "eager"
-        if not eager or mask is None or mask.ndim != 4 or mask.dtype != torch.bool:
-            return mask
-        return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import create_block_mask
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -58,8 +59,38 @@ class TurnSlots:
         back = torch.where(segments > 0, in_slot, torch.where(segments == 0, back, 0))
         return cls(prefix, own, back), mask.flatten(0, 1)[:, None]
 
+    def whole_rows(self) -> Bool[Tensor, "batch 1 length length"]:
+        """The same attention as one mask over whole rows: to the prefix, and to the own turn, up to itself. Padding is
+        behind everything and counts as prefix, so that no softmax is empty."""
+        size = self.own.shape[2]
+        turn = torch.where(self.back < self.prefix, 0, 1 + (self.back - self.prefix) // size)
+        sees = (turn[:, None, :] == 0) | (turn[:, None, :] == turn[:, :, None])
+        return (sees & torch.ones_like(sees[0]).tril())[:, None]
+
     def to(self, device: torch.device) -> "TurnSlots":
         return TurnSlots(self.prefix, self.own.to(device), self.back.to(device))
+
+
+def mask_for(implementation: str, mask: Any, slots: TurnSlots | None, dtype: torch.dtype) -> Any:
+    """What an attention of transformers takes as its mask. mask: (batch, keys), for PACKED_TURNS of turns in `slots`,
+    or (batch, 1, queries, keys), bool. ValueError for flash attention of packed turns, which takes no mask of their
+    form."""
+    if slots is not None and implementation != PACKED_TURNS:
+        if implementation.startswith("flash"):
+            if slots.own.shape[1] > 1:
+                raise ValueError(f"attention {implementation}: it takes rows of one turn; set `turns` to 1")
+            return (slots.back > 0) | (torch.arange(slots.back.shape[1], device=slots.back.device) == 0)
+        mask = slots.whole_rows()
+    if not isinstance(mask, Tensor) or mask.ndim != 4 or mask.dtype != torch.bool:
+        return mask
+    if implementation == "eager":  # adds it to the scores
+        return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)
+    if implementation == "flex_attention":
+        batch, _, queries, keys = mask.shape
+        return create_block_mask(
+            lambda b, h, q, k: mask[b, 0, q, k], batch, None, queries, keys, device=str(mask.device)
+        )
+    return mask
 
 
 def packed_turns_attention(

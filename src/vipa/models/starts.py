@@ -3,12 +3,15 @@
 from pathlib import Path
 from typing import Any
 
+from vipa.hands.motion_codec import MotionCodec
 from vipa.io.hashing import hash_files
+from vipa.models.configuration import VipaConfig
 from vipa.models.loading import check_folder, check_type, load_model, load_processor, load_tokenizer, read_json
 from vipa.models.modeling import VipaForConditionalGeneration
 from vipa.models.motion_tokens import add_motion_tokens
 from vipa.models.presets import Preset, Shipped, find_preset, preset_names, processor_of
 from vipa.models.processing import VipaProcessor
+from vipa.models.prompt_layout import IMAGE_TOKEN
 from vipa.moved import old_name
 
 FUSION_FIELDS = ("kind", "source", "attention_width", "heads", "alpha_init", "branch_init", "dropout")
@@ -29,7 +32,9 @@ def load_start(start: str | Path, dtype: str = "float32") -> tuple[VipaForCondit
         return join_parts(folder)
     require_model(start)
     model = load_model(VipaForConditionalGeneration, folder, expected="vipa", dtype=dtype)
-    return model, load_processor(VipaProcessor, folder)
+    processor = load_processor(VipaProcessor, folder)
+    _require_tokenizer(folder, model.config, processor.tokenizer)
+    return model, processor
 
 
 def start_hash(start: str | Path) -> str:
@@ -65,6 +70,20 @@ def require_model(start: str | Path) -> None:
         raise ValueError(
             f"{str(start)!r}: no model here; expected {', '.join([*known, 'or a folder with config.json'])}"
         )
+
+
+def _require_tokenizer(folder: Path, config: VipaConfig, tokenizer: Any) -> None:
+    """ValueError where the tokenizer gives the tokens that the model knows by number other ones."""
+    learned = {IMAGE_TOKEN: config.image_token_id}
+    if config.motion_token_start is not None:
+        tokens = MotionCodec(bins=config.motion_bins).tokens
+        learned |= {t: config.motion_token_start + i for i, t in enumerate(tokens) if i in (0, len(tokens) - 1)}
+    for token, number in learned.items():
+        if (said := tokenizer.convert_tokens_to_ids(token)) != number:
+            raise ValueError(
+                f"{folder}: its tokenizer is not the one that the model learned with: {token} is {said}, was {number}; "
+                "put back the files that were saved with the model"
+            )
 
 
 def _shipped(start: str | Path) -> tuple[Shipped, str] | None:

@@ -13,9 +13,8 @@ from concurrent.futures import ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from pathlib import Path
-from threading import Thread
 from typing import Literal
 
 import transformers
@@ -28,6 +27,7 @@ from vipa.clips.sources import load_source
 from vipa.hand3d.config import AnnotateConfig, FramesConfig, MotionConfig, RelationsConfig
 from vipa.hand3d.dataset.reader import Hand3D
 from vipa.hand3d.pipeline.annotate import Report, annotate, annotate_source
+from vipa.io.child_process import end_with_parent
 from vipa.io.files import atomic_write
 from vipa.io.progress import counter
 from vipa.nano.evaluation import (
@@ -206,9 +206,7 @@ def begin_stage() -> None:
     """This process shows its own progress alone, and ends when the one that started it does, however that ended."""
 
     transformers.logging.disable_progress_bar()
-    parent = parent_process()
-    assert parent is not None
-    Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+    end_with_parent()
 
 
 def model_of(run: DemoRun, stage: str) -> Path:

@@ -18,8 +18,7 @@ from pathlib import Path
 
 from vipa.benchmarks.answering import ModelAnswerer, Motions, Questions
 from vipa.benchmarks.hand3d_benchmark import ConstantAnswerer, evaluate_hand3d
-from vipa.benchmarks.report.comparisons import Column, Media, Success
-from vipa.benchmarks.results import Hand3DResult, TrajectoryResult
+from vipa.benchmarks.report.contenders import Arm, Column, Media, read_run
 from vipa.benchmarks.tabletop_benchmark import TabletopEvaluation, evaluate_tabletop
 from vipa.benchmarks.trajectories_benchmark import BASELINES, codec_of, evaluate_trajectories
 from vipa.clips.drawing import TRUTH_COLOUR, Canvas, save_image
@@ -165,31 +164,34 @@ def copy_logs(runs: dict[str, Path], out: Path) -> None:
         shutil.copyfile(folder / "log.jsonl", out / "logs" / f"{stage}.jsonl")
 
 
+HAND3D = {"stage1": "after stage 1", "before": "before stage 1", "constant": "constant"}
+TRAJECTORIES = {
+    "stage2": "after stage 2",
+    "stay": "hand stays where it is",
+    "mean_from_start": "mean trajectory, true start",
+    "mean": "mean trajectory",
+}
+POLICIES = {"policy": "policy", "blank": "blank image"}
+"""Who answers: key of the file -> name, the trained model first, then what it is compared with."""
+
+
 def read_column(results: Path, name: str, tone: str, note: str = "", logs: Path | None = None) -> Column:
-    """Whatever of the results is there. logs: where the training logs are, by default among the results."""
+    """Whatever of the results is there; of a benchmark nothing where the trained model has none. logs: where the
+    training logs are, by default among the results."""
     losses = {}
     for path in sorted((logs or results / "logs").glob("stage*.jsonl")):
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         losses[path.stem] = [(int(row["step"]), float(row["loss"])) for row in rows]
-    hand3d = {
-        k: Hand3DResult.load(p)
-        for k in ("stage1", "before", "constant")
-        if (p := results / f"hand3d_{k}.json").exists()
-    }
-    trajectories = {
-        k: TrajectoryResult.load(p)
-        for k in ("stage2", "stay", "mean", "mean_from_start")
-        if (p := results / f"trajectories_{k}.json").exists()
-    }
-    successes: list[Success] = []
-    for policy in ("policy", "blank"):
-        path = results / f"tabletop_{policy}" / "result.json"
-        scores = json.loads(path.read_text())["scores"] if path.exists() else {}
-        successes += [
-            Success(task, policy, s["successes"], s["trials"], *s["interval"])
-            for task, s in scores.items()
-            if task != "all"
-        ]
+
+    def arms(names: dict[str, str], file: str) -> tuple[Arm, ...]:
+        paths = {key: results / file.format(key) for key in names}
+        first = next(iter(names))
+        if not paths[first].exists():
+            return ()
+        tones = {first: tone, "before": "before"}
+        found = [key for key in names if paths[key].exists()]
+        return tuple(Arm(names[key], tones.get(key, "base"), (read_run(paths[key]),)) for key in found)
+
     captions = results / "drawings" / "captions.json"
     drawings = json.loads(captions.read_text()) if captions.exists() else {}
     return Column(
@@ -197,15 +199,8 @@ def read_column(results: Path, name: str, tone: str, note: str = "", logs: Path 
         tone,
         note,
         losses,
-        hand3d,
-        trajectories,
-        tuple(successes),
-        tuple(Media(results / "drawings" / file, caption) for file, caption in drawings.items()),
-        tuple(Media(p, _rollout(p)) for p in sorted((results / "tabletop_policy" / "videos").glob("*.mp4"))),
+        hand3d=arms(HAND3D, "hand3d_{}.json"),
+        trajectories=arms(TRAJECTORIES, "trajectories_{}.json"),
+        closed_loop=arms(POLICIES, "tabletop_{}/result.json"),
+        drawings=tuple(Media(results / "drawings" / file, caption) for file, caption in drawings.items()),
     )
-
-
-def _rollout(path: Path) -> str:
-    """`place_30000001_success` -> `place: success`."""
-    task, _, end = path.stem.split("_")
-    return f"{task}: {end}"

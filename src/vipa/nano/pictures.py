@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vipa.benchmarks.report.comparisons import Media
+from vipa.benchmarks.report.contenders import Media
 from vipa.benchmarks.report.report import Step
 from vipa.clips.clip import Clip
 from vipa.clips.drawing import (

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -72,7 +72,8 @@ class ActionContract:
     normalisation: scheme with the statistics of actions and states; "none" for a robot or simulator, which
     speaks in the plain numbers; a policy's normalisation is its own affair and is not compared. transforms: what a
     model's numbers go through before it, each a name of `robots.transforms` with its parameters, as JSON
-    (`transforms.as_data` makes it); not compared either. Statistics are of the numbers behind them.
+    (`transforms.as_data` makes it); not compared either. Statistics are of the numbers behind them. keys: what a
+    server's clients call a view, "state" and "prompt", where it is not observation/<view>, observation/state, prompt.
     """
 
     robot: str
@@ -88,12 +89,18 @@ class ActionContract:
     action_statistics: Statistics | None = None
     state_statistics: Statistics | None = None
     transforms: tuple[dict[str, Any], ...] = ()
+    keys: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.rate <= 0 or self.horizon < 1 or not self.action:
             raise ValueError(
                 f"action contract of {self.robot!r}: rate and horizon must be positive and actions named, got "
                 f"rate={self.rate}, horizon={self.horizon}, {len(self.action)} action dimensions"
+            )
+        if unknown := set(self.keys) - {*self.views, "state", "prompt"}:
+            raise ValueError(
+                f"action contract of {self.robot!r}: keys name {', '.join(sorted(unknown))}; known: "
+                f"{', '.join(self.views)}, state, prompt"
             )
         needs = self.normalisation != "none"
         for name, dimensions, statistics in (
@@ -150,8 +157,9 @@ class ActionContract:
 
     def to_json(self) -> str:
         data = asdict(self)
-        if not self.transforms:
-            del data["transforms"]
+        for name in ("transforms", "keys"):
+            if not data[name]:
+                del data[name]
         return json.dumps({"version": VERSION, **data}, indent=2)
 
     @classmethod
@@ -164,7 +172,7 @@ class ActionContract:
         if not isinstance(data, dict) or data.pop("version", None) != VERSION:
             raise ValueError(f"{origin}: expected a version {VERSION} action contract")
         known = {f.name for f in fields(cls)}
-        data.setdefault("transforms", [])
+        data = {"transforms": [], "keys": {}} | data
         if wrong := sorted(known ^ set(data)):
             raise ValueError(f"{origin}: fields missing or unknown: {', '.join(wrong)}")
         for name in ("action", "state"):

@@ -4,7 +4,6 @@ import json
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -12,11 +11,13 @@ from vipa.clips.lerobot_frames import episode_frames
 from vipa.io.json_files import read_json
 from vipa.io.lerobot_layout import LeRobotSet, column_names, numbers, read_set, task_runs
 from vipa.robots.contract import ActionContract
-from vipa.robots.episodes import CONTRACT_FILE, Episode, EpisodeSet, open_episodes
+from vipa.robots.episodes import Episode, EpisodeSet
 
+CONTRACT_FILE = "contract.json"
 STATE, ACTION = "observation.state", "action"
 SAID = "vipa"
-"""Column of meta/episodes in which this project's writer keeps what the layout has no place for, as JSON."""
+"""Column of meta/episodes in which this project's writer keeps what the layout has no place for, as JSON: an episode's
+own id, success, task, seed and notes."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,10 @@ def read_lerobot_episode(
     task = int(numbers(table, columns.text, path)[rows.start, 0])
     if task not in info.tasks:
         raise ValueError(f"{path}: {columns.text} is {task}, which has no words in {info.root / 'meta'}")
+    said = json.loads(info.episodes[place.index].get(SAID) or "{}")
+    part = place.id if place.rows is not None else said.get("id", place.id)
     return Episode(
-        id=place.id,
+        id=part,
         views={
             view: episode_frames(info, view_feature(info, view, columns), place.index, times, rows)
             for view in contract.views
@@ -84,14 +87,9 @@ def read_lerobot_episode(
         action=values[columns.action],
         text=info.tasks[task],
         rate=info.rate,
-        **_said(info, place.index),
+        **{name: said.get(name) for name in ("success", "task", "seed")},
+        notes=said.get("notes", {}),
     )
-
-
-def _said(info: LeRobotSet, index: int) -> dict[str, Any]:
-    """What this project's own writer says of an episode beyond the layout: success, task, seed, notes."""
-    said = json.loads(info.episodes[index].get(SAID) or "{}")
-    return {name: said.get(name) for name in ("success", "task", "seed")} | {"notes": said.get("notes", {})}
 
 
 def view_feature(info: LeRobotSet, view: str, columns: Columns = Columns()) -> str:
@@ -102,14 +100,20 @@ def view_feature(info: LeRobotSet, view: str, columns: Columns = Columns()) -> s
 
 
 def open_robot_data(root: Path) -> EpisodeSet:
-    """A folder of this project's own episodes, or a LeRobot data set with a contract.json beside its meta/.
+    """A LeRobot data set with a contract.json beside its meta/.
 
     meta/vipa.json may have the fields of `Columns` ({"text": "task_index"} where there is none).
-    FileNotFoundError where it is neither, or where nobody says what the numbers of a LeRobot set mean.
+    FileNotFoundError where it is none, or where nobody says what its numbers mean. ValueError for a folder in the
+    form that this project had before.
     """
     root = Path(root)
     if not (root / "meta" / "info.json").is_file():
-        return open_episodes(root)
+        if any((root / "episodes").glob("*.parquet")):
+            raise ValueError(
+                f"{root}: robot episodes in an old form (episodes/*.parquet), which is read no more; record them again "
+                "(vipa record) as a LeRobot set"
+            )
+        raise FileNotFoundError(f"{root}: no meta/info.json; expected a LeRobot data set (v2.0, v2.1 or v3)")
     if not (root / CONTRACT_FILE).is_file():
         raise FileNotFoundError(
             f"{root / CONTRACT_FILE} is missing: a LeRobot data set does not say what its numbers mean; write its "

@@ -14,8 +14,8 @@ from vipa.io.frame_times import VideoPart
 from vipa.io.lerobot_layout import LeRobotSet, column_names, numbers, read_set
 from vipa.io.lerobot_writer import INDEX, PICTURES, LeRobotWriter, numbers_feature, picture_feature
 from vipa.robots.contract import ActionContract
-from vipa.robots.episodes import CONTRACT_FILE, Episode, open_episodes
-from vipa.robots.lerobot_data import ACTION, SAID, STATE
+from vipa.robots.episodes import Episode
+from vipa.robots.lerobot_data import ACTION, CONTRACT_FILE, SAID, STATE
 
 Pictures = Literal["video", "image"]
 EXACT = 1e-4
@@ -55,6 +55,8 @@ class EpisodeWriter:
         }
         writer = LeRobotWriter(self.root, rate=self.contract.rate, features=features, robot=self.contract.robot)
         self.contract.save(self.root / CONTRACT_FILE)
+        if any(not entry.get(SAID) for entry in writer.entries):
+            raise ValueError(f"{self.root}: holds episodes that were not recorded here; choose another folder")
         self.ids = [json.loads(entry[SAID])["id"] for entry in writer.entries]
         self._writer = writer
         return writer
@@ -84,35 +86,26 @@ class EpisodeWriter:
 
 
 def export_episodes(
-    root: Path, out: Path, pictures: Pictures = "video", progress: Callable[[int, int], None] = lambda *_: None
+    root: Path,
+    out: Path,
+    pictures: Pictures | None = None,
+    progress: Callable[[int, int], None] = lambda *_: None,
 ) -> int:
-    """Writes a folder of this project's episodes, or a LeRobot set of version 2.0, 2.1 or 3, as LeRobot v3; returns the
-    number of episodes. One that was stopped goes on.
+    """Writes a LeRobot set of version 2.0, 2.1 or 3 as LeRobot v3; returns the number of episodes. One that was stopped
+    goes on.
 
-    pictures: how those of this project's episodes are kept; a LeRobot set's videos are taken over bit by bit where
-    their frames stand at the rows' times, and encoded anew otherwise; its images stay images. contract.json comes
-    along. progress(done, total). ValueError naming what is wrong with rows or videos.
+    pictures: how they are kept; None: as they are. Videos are taken over bit by bit where their frames stand at the
+    rows' times, and encoded anew otherwise. contract.json comes along. progress(done, total). ValueError naming what is
+    wrong with rows or videos.
     """
-    root, out = Path(root), Path(out)
-    if (root / "meta" / "info.json").is_file():
-        return _convert(read_set(root), out, progress)
-    episodes = open_episodes(root)
-    writer = EpisodeWriter(out, episodes.contract, pictures)
-    for done, episode in enumerate(episodes, 1):
-        writer.add(episode)
-        progress(done, len(episodes))
-    writer.finish()
-    return len(writer.ids)
-
-
-def _convert(data: LeRobotSet, out: Path, progress: Callable[[int, int], None]) -> int:
+    data, out = read_set(Path(root)), Path(out)
     first = min(data.episodes)
     there, views = column_names(data.data(first)), data.views
     features = {}
     for name, feature in data.features.items():
         if name in views:
             image = episode_frames(data, name, first, *_times(data, first)).read([0])[0]
-            features[name] = picture_feature(image.shape[0], image.shape[1], data.kept_as(name))
+            features[name] = picture_feature(image.shape[0], image.shape[1], pictures or data.kept_as(name))
         elif name in there and name not in INDEX and data.kept_as(name) not in PICTURES:
             features[name] = {"dtype": data.kept_as(name), "shape": [data.width(name) or 1], "names": None}
             features[name] |= {key: feature[key] for key in ("names",) if key in feature}
@@ -123,7 +116,7 @@ def _convert(data: LeRobotSet, out: Path, progress: Callable[[int, int], None]) 
             shutil.copyfile(data.root / name, out / name)
     for done, index in enumerate(data.episodes, 1):
         if done > len(writer):
-            _convert_episode(data, index, writer, words)
+            _export_episode(data, index, writer, words)
         progress(done, len(data.episodes))
     writer.finish()
     return len(writer)
@@ -136,7 +129,7 @@ def _times(data: LeRobotSet, episode: int) -> tuple[np.ndarray, range]:
     return data.times(table), range(len(table))
 
 
-def _convert_episode(data: LeRobotSet, index: int, writer: LeRobotWriter, words: list[str]) -> None:
+def _export_episode(data: LeRobotSet, index: int, writer: LeRobotWriter, words: list[str]) -> None:
     path, (times, rows) = data.data(index), _times(data, index)
     off = np.abs(times - times[0] - np.arange(len(times)) / data.rate)
     if off.max() > 0.25 / data.rate:
@@ -147,8 +140,9 @@ def _convert_episode(data: LeRobotSet, index: int, writer: LeRobotWriter, words:
         if feature["dtype"] in PICTURES:
             frames = episode_frames(data, name, index, times, rows)
             pictures[name] = one_by_one(frames)
-            if isinstance(frames, UnopenedVideo) and (part := _exact_part(frames, data.rate)):
-                copies[name] = part
+            if feature["dtype"] == "video" and isinstance(frames, UnopenedVideo):
+                part = _exact_part(frames, data.rate)
+                copies |= {name: part} if part else {}
         elif feature["dtype"] == "string":
             columns[name] = data.rows(index, [name])[name].to_pylist()
         else:
@@ -159,7 +153,8 @@ def _convert_episode(data: LeRobotSet, index: int, writer: LeRobotWriter, words:
         if unknown := sorted({int(i) for i in found if not 0 <= i < len(words)}):
             raise ValueError(f"{path}: task_index is {unknown[0]}, which has no words in {data.root / 'meta'}")
         tasks = [words[i] for i in found]
-    writer.add(columns, pictures, tasks, copies=copies)
+    said = {SAID: str(text)} if (text := data.episodes[index].get(SAID)) else None
+    writer.add(columns, pictures, tasks, copies=copies, said=said)
 
 
 def _exact_part(frames: UnopenedVideo, rate: float) -> VideoPart | None:

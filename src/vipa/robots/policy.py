@@ -248,6 +248,20 @@ class VipaPolicy:
         )
 
 
+def checked_chunks(
+    policy: Policy, observations: Sequence[Observation], execute: int
+) -> Float[np.ndarray, "batch execute a"]:
+    """What a policy answers, as far as it is played. ValueError where `execute` is not within 1 .. the contract's
+    horizon, or the answer has another shape than the contract says."""
+    horizon, width = policy.contract.horizon, len(policy.contract.action)
+    if not 1 <= execute <= horizon:
+        raise ValueError(f"execute={execute} must be within 1 .. {horizon}, the chunk's length")
+    chunks, expected = policy(observations), (len(observations), horizon, width)
+    if chunks.shape != expected:
+        raise ValueError(f"policy gave chunks of shape {chunks.shape}, its contract says {expected}")
+    return chunks[:, :execute]
+
+
 class ChunkExecutor:
     """Turns chunks into single actions for many environments: each plays `execute` steps of its chunk, then asks.
 
@@ -270,12 +284,8 @@ class ChunkExecutor:
         """One action per environment. observations: by environment, made only where a new chunk is needed."""
         empty = [e for e in observations if not self._queues.get(e)]
         if empty:
-            chunks = self.policy([observations[e]() for e in empty])
-            expected = (len(empty), self.policy.contract.horizon, len(self.policy.contract.action))
-            if chunks.shape != expected:
-                raise ValueError(f"policy gave chunks of shape {chunks.shape}, its contract says {expected}")
-            for environment, chunk in zip(empty, chunks):
-                self._queues[environment] = deque(chunk[: self.execute])
+            chunks = checked_chunks(self.policy, [observations[e]() for e in empty], self.execute)
+            self._queues |= {environment: deque(chunk) for environment, chunk in zip(empty, chunks)}
         return {e: self._queues[e].popleft() for e in observations}
 
 

@@ -59,7 +59,7 @@ def template(root: Path, horizon: int = 16) -> str:
     return TEMPLATE.format(
         robot=(info.robot or Path(root).resolve().name),
         root=Path(root).resolve().name,
-        text=_text_column(info),
+        text=text_column(info),
         views=views,
         names=tuple(views),
         state=_dimensions(info, STATE),
@@ -76,7 +76,7 @@ def file_name(root: Path) -> str:
     return f"{name}.py" if name[0].isalpha() else f"robot_{name}.py"
 
 
-def _text_column(info: LeRobotSet) -> str:
+def text_column(info: LeRobotSet) -> str:
     """GR00T's sets keep the instruction in a column of their own, and `task_index` may then say something else."""
     own = [name for name in info.features if name.startswith("annotation.") and name.endswith("task_description")]
     return own[0] if own else "task_index"

@@ -26,6 +26,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 from vipa.io.files import OutputError, whole_folder
 from vipa.models import VipaForConditionalGeneration, VipaProcessor, selfcheck
 from vipa.training.averaging import MovingAverage
+from vipa.training.masters import save_masters
 from vipa.training.parallel import local
 from vipa.training.processes import Processes
 
@@ -189,8 +190,10 @@ def save_model(
     model: VipaForConditionalGeneration,
     processor: VipaProcessor,
     extras: dict[str, Any],
+    masters: State | None = None,
 ) -> None:
-    """`from_pretrained` folder with processor and further JSON files (name -> content), complete or absent.
+    """`from_pretrained` folder with processor, further JSON files (name -> content) and the float32 values of what was
+    learned (`training.masters`), complete or absent.
 
     It holds a small recorded input and output, so that `vipa model check` can say whether it still computes them.
     """
@@ -198,5 +201,6 @@ def save_model(
         model.eval().save_pretrained(beside, max_shard_size=SHARD)
         selfcheck.record(model, beside)
         processor.save_pretrained(beside)
+        save_masters(beside, masters or {})
         for name, content in extras.items():
             (beside / name).write_text(json.dumps(content, indent=1))

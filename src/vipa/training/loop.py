@@ -1,5 +1,6 @@
 """The training loop: build, then for every step its micro-batches, the step, the log, the save."""
 
+import logging
 import math
 import shutil
 import signal
@@ -36,12 +37,12 @@ from vipa.training.runs import TrainRun
 from vipa.training.schedule import warmup_cosine
 from vipa.training.setup import TOKENS, Built, build, finish
 from vipa.training.tracking import trackers
-from vipa.training.validation import validate
+from vipa.training.validation import Watch, validate
+
+log = logging.getLogger(__name__)
 
 UNREADABLE = 0.01
 """Share of the rows that may be unreadable before a run stops."""
-Watch = Callable[[VipaForConditionalGeneration, Any], dict[str, float]]
-"""Model, processor -> figures for the log, beside the validation's losses."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,8 @@ def train(run: TrainRun, watch: Watch | None = None) -> TrainResult:
             shared = team.world > 1 and run.parallel == "fsdp"
             tensors = {name: whole(p.detach()).cpu() for name, p in learned.items()} if shared else None
             if team.first:
-                save_model(model_path, finish(run, built, tensors), built.processor, built.extras)
+                model, masters = finish(run, built, tensors)
+                save_model(model_path, model, built.processor, built.extras, masters)
                 for left in ("progress", TOKENS):
                     shutil.rmtree(run.out / left, ignore_errors=True)
             team.wait()
@@ -128,8 +130,11 @@ def _learn(
         for step in range(start, run.steps):
             with meters.waiting():
                 parts = [[batch.to(team.device) for batch in batches] for batches in next(ahead)]
-            replaced += [why for batches in parts for batch in batches for why in batch.replaced]
-            if _too_many(replaced, rows := (step + 1 - start) * sum(spec.batch for spec in run.data)):
+            for why in (why for batches in parts for batch in batches for why in batch.replaced):
+                log.warning("%s: another row in its place", why)
+                replaced.append(why)
+            rows = (step + 1 - start) * sum(spec.batch for spec in run.data) // team.world
+            if _too_many(replaced, rows):
                 raise ValueError(_ended(run, f"{len(replaced)} of {rows} rows could not be read: {replaced[-1]}"))
             tokens = sum(int(b.inputs["input_ids"].numel()) for batches in parts for b in batches)
             if step == start and not run.compile:  # apart, for what counts operations changes their rounding
@@ -158,7 +163,7 @@ def _learn(
                 track(line)
                 meters.start()
             if run.validate_every and built.validation and (done % run.validate_every == 0 or last):
-                figures = validate(called, built, team, watch)
+                figures = validate(called, built, team, run.precision, watch)
                 write({"step": done, **figures})
                 track({"step": done, **figures})
                 meters.start()

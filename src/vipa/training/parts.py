@@ -4,13 +4,16 @@ All of it is applied to a model from outside.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
+from transformers.utils import is_flash_attn_2_available
 
 from vipa.models import VipaForConditionalGeneration
+from vipa.models.packed_attention import PACKED_TURNS
 
+Attention = Literal["sdpa", "flash_attention_2", "flex_attention", "eager"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -80,6 +83,19 @@ def merge_lora(model: VipaForConditionalGeneration, tuner: Any) -> None:
 def recompute(model: VipaForConditionalGeneration) -> None:
     """Activations of the language model's layers are computed again for the gradient instead of being kept."""
     model.model.language_model.gradient_checkpointing_enable({"use_reentrant": False})
+
+
+def attend_by(
+    model: VipaForConditionalGeneration, attention: Attention, precision: str, device: torch.device
+) -> None:
+    """The language model's attention. ValueError for one that is not installed or cannot learn here."""
+    if attention == "flash_attention_2" and not (is_flash_attn_2_available() and device.type == "cuda"):
+        raise ValueError("attention flash_attention_2: needs a GPU and pip install flash-attn; take sdpa here")
+    if attention == "flash_attention_2" and precision != "bf16":
+        raise ValueError(f"attention flash_attention_2: computes in bf16, not in {precision}; take sdpa")
+    if attention == "flex_attention" and device.type == "cpu":
+        raise ValueError("attention flex_attention: torch has no gradient of it on a CPU; take sdpa here")
+    model.set_attn_implementation({"text_config": PACKED_TURNS if attention == "sdpa" else attention})
 
 
 def compile_regions(model: VipaForConditionalGeneration) -> None:

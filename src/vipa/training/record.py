@@ -24,7 +24,8 @@ FORM = 3
 
 HOW = (
     "name", "out", "save_every", "keep", "log_every", "device", "threads", "compile", "workers", "accumulate",
-    "parallel", "recompute", "trackers", "validation", "validate_every", "images", "cache",
+    "parallel", "recompute", "attention", "trackers", "validation", "validate_every", "validate_answers", "images",
+    "cache",
 )  # fmt: skip
 """Fields of a TrainRun that say where and how it is computed: they change its rounding at most, and a run may go on
 with other ones."""
@@ -36,7 +37,8 @@ def record_of(run: TrainRun) -> dict[str, Any]:
     decides = {name: value for name, value in asdict(run).items() if name not in HOW}
     decides |= {"form": FORM, "start": start_hash(run.start)}
     decides["data"] = [
-        {name: value for name, value in asdict(spec).items() if name != "path"} | {"content": data_hash(spec)}
+        {name: value for name, value in asdict(spec).items() if name not in ("path", "statistics")}
+        | {"content": data_hash(spec)}
         for spec in run.data
     ]
     versions = {"vipa": vipa.__version__, "torch": torch.__version__, "transformers": transformers.__version__}
@@ -46,6 +48,8 @@ def record_of(run: TrainRun) -> dict[str, Any]:
 
 def data_hash(spec: DataSpec) -> str:
     """Of everything that a component reads. ValueError where it is not there."""
+    if spec.statistics is not None:
+        return digest(spec.statistics.read_text() + data_hash(replace(spec, statistics=None)))
     if spec.robot is not None:
         return digest(find(spec.robot).contract().to_json() + data_hash(replace(spec, robot=None)))
     if spec.kind in ("hand3d_visual", "hand3d_action"):

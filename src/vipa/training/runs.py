@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from vipa.data.spec import DataSpec
-from vipa.training.parts import NO_LORA, Lora
+from vipa.training.parts import NO_LORA, Attention, Lora
 
 Preset = Literal["nano", "vipa-1b", "vipa-2b"]
 Precision = Literal["fp32", "bf16"]
@@ -29,12 +29,14 @@ class TrainRun:
 
     How it is computed, which changes rounding at most: accumulate: micro-batches of a step in each process. images:
     `pixels` are encoded in every step, `tokens` once, below `cache` (None: below `out`, until the run ends). workers:
-    processes that load data ahead. recompute: activations, for less memory. parallel: of several processes, `ddp` or
-    `fsdp`. threads: CPU threads (None: torch's own choice). compile: the language model's layers by torch.compile,
-    which needs a C++ compiler and about a minute, and then nearly halves a step of nano on a CPU.
+    processes that load data ahead. recompute: activations, for less memory. attention: of the language model, by
+    transformers' name; only `sdpa` takes packed turns one by one. parallel: of several processes, `ddp` or `fsdp`.
+    threads: CPU threads (None: torch's own choice). compile: the language model's layers by torch.compile, which needs
+    a C++ compiler and about a minute, and then nearly halves a step of nano on a CPU.
 
     save_every, keep: steps between saves of progress, and how many are kept. validation: data that is not learned
-    from, looked at after every `validate_every` steps (0: never). trackers: accelerate's, such as `tensorboard`.
+    from, never of a test split, looked at after every `validate_every` steps (0: never): losses of its first batches,
+    and errors of the answers to `validate_answers` of its records. trackers: accelerate's, such as `tensorboard`.
     """
 
     name: str
@@ -59,12 +61,14 @@ class TrainRun:
     cache: Path | None = None
     workers: int = 0
     recompute: bool = False
+    attention: Attention = "sdpa"
     parallel: Literal["ddp", "fsdp"] = "ddp"
     save_every: int = 500
     keep: int = 2
     log_every: int = 10
     validation: tuple[DataSpec, ...] = ()
     validate_every: int = 0
+    validate_answers: int = 64
     trackers: tuple[str, ...] = ()
     device: str = "auto"
     threads: int | None = None
@@ -75,6 +79,13 @@ class TrainRun:
             raise ValueError(
                 f"run {self.name!r}: it needs data, and save_every, log_every, accumulate and keep of at least 1, got "
                 f"{len(self.data)} components, {self.save_every}, {self.log_every}, {self.accumulate}, {self.keep}"
+            )
+        if any(spec.split == "test" for spec in self.validation):
+            raise ValueError(f"run {self.name!r}: validation is of the split `validation`, never of `test`")
+        if min(self.validate_every, self.validate_answers) < 0 or (self.validate_every and not self.validation):
+            raise ValueError(
+                f"run {self.name!r}: validate_every {self.validate_every} needs `validation`, data that is not learned "
+                f"from, and validate_answers of at least 0, got {self.validate_answers}"
             )
         if not 0 <= self.average < 1 or self.workers < 0:
             raise ValueError(

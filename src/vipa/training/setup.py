@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,11 +17,20 @@ from vipa.hands.conventions import Conventions
 from vipa.io.hashing import network_content
 from vipa.models import FusionConfig, VipaForConditionalGeneration, VipaProcessor
 from vipa.models.fit import Embodiment, fit_action_head
-from vipa.models.packed_attention import PACKED_TURNS
 from vipa.models.packing import Packer
-from vipa.models.starts import load_start
-from vipa.robots.contract import ActionContract, contract_name
-from vipa.training.parts import add_lora, cast, compile_regions, freeze_all_but, hold, merge_lora, recompute
+from vipa.models.starts import beside, load_start
+from vipa.robots.contract import CONTRACT, ActionContract, Scheme, Statistics, contract_name, read_contracts
+from vipa.training.masters import masters_of, take_masters
+from vipa.training.parts import (
+    add_lora,
+    attend_by,
+    cast,
+    compile_regions,
+    freeze_all_but,
+    hold,
+    merge_lora,
+    recompute,
+)
 from vipa.training.processes import Processes
 from vipa.training.record import data_hash
 from vipa.training.runs import TrainRun
@@ -54,12 +63,13 @@ def build(run: TrainRun, team: Processes) -> Built:
     packer = Packer(processor)
     extras: dict[str, Any] = {}
     components: list[Component] = []
-    for spec in (*run.data, *run.validation):
+    for spec in (*run.data, *(run.validation if run.validate_every else ())):
         component = open_component(spec, packer, model.lm_head.in_features)
         _learn_conventions(model, component, run.start)
         components.append(component)
     demonstrations = [c for c in components[: len(run.data)] if isinstance(c, Demonstrations)]
     contracts = _contracts(demonstrations)
+    _require_learned(run.start, contracts)
     embodiments = tuple(component.embodiment for component in demonstrations)
     if embodiments:
         for line in fit_action_head(model, embodiments, run.seed):
@@ -67,7 +77,7 @@ def build(run: TrainRun, team: Processes) -> Built:
     for robot, contract in contracts.items():
         extras[contract_name(robot, list(contracts))] = json.loads(contract.to_json())
     adapters = _prepare(run, model, team.device)
-    model.set_attn_implementation({"text_config": PACKED_TURNS})
+    attend_by(model, run.attention, run.precision, team.device)
     if run.recompute:
         recompute(model)
     if run.compile:
@@ -86,15 +96,20 @@ def _start(run: TrainRun) -> tuple[VipaForConditionalGeneration, VipaProcessor]:
 
 def _prepare(run: TrainRun, model: VipaForConditionalGeneration, device: torch.device) -> Any:
     """What learns and what does not, each as the run holds it; returns the adapters."""
+    dtype = model.dtype
     freeze_all_but(model, run.trained)
     adapters = add_lora(model, run.lora) if run.lora.rank else None
     hold(model, run.frozen, device)
+    take_masters(model, run.start, dtype)
     return adapters
 
 
-def finish(run: TrainRun, built: Built, learned: dict[str, torch.Tensor] | None) -> VipaForConditionalGeneration:
+def finish(
+    run: TrainRun, built: Built, learned: dict[str, torch.Tensor] | None
+) -> tuple[VipaForConditionalGeneration, dict[str, torch.Tensor]]:
     """The model as it is saved: adapters merged, all of it in the start's precision, in which what was frozen is what
-    it was, and which `dtype="auto"` reads back. learned: its parameters, where the model's own are shared out."""
+    it was, and which `dtype="auto"` reads back; and what that rounds (`masters_of`). learned: its parameters, where
+    the model's own are shared out."""
     model, adapters = built.model, built.adapters
     if learned is not None:
         model, _ = _start(run)
@@ -108,8 +123,9 @@ def finish(run: TrainRun, built: Built, learned: dict[str, torch.Tensor] | None)
                     parameter.copy_(learned[name])
     if adapters is not None:
         merge_lora(model, adapters)
+    masters = masters_of(model, built.dtype)
     cast(model, built.dtype)
-    return model
+    return model, masters
 
 
 def _images(
@@ -172,3 +188,30 @@ def _contracts(components: Sequence[Demonstrations]) -> dict[str, ActionContract
                 "set before it; put their episodes into one folder, or give them two names"
             )
     return found
+
+
+def _require_learned(start: str, contracts: dict[str, ActionContract]) -> None:
+    """ValueError where a robot's numbers mean something else, or are normalised otherwise, than the start learned."""
+    try:
+        first = beside(start, CONTRACT)
+    except ValueError:  # two parts that are to be joined
+        return
+    for robot, learned in (read_contracts(first) if first.exists() else {}).items():
+        if (contract := contracts.get(robot)) is None:
+            continue
+        if lines := contract.mismatches(learned):
+            raise ValueError(
+                f"start {start}: it learned another contract of {robot!r} than the data's ({'; '.join(lines)}); give "
+                "the data's robot another name"
+            )
+        if contract.normalised(*_statistics(learned)) != replace(learned, horizon=contract.horizon):
+            raise ValueError(f"start {start}: it learned {robot!r} behind other transforms than the data's")
+        if _statistics(contract) != _statistics(learned):
+            raise ValueError(
+                f"start {start}: it learned {robot!r} normalised by other statistics than the data's; take its own "
+                f"(--data.N.statistics {first}), or give the data's robot another name"
+            )
+
+
+def _statistics(contract: ActionContract) -> tuple[Scheme, Statistics | None, Statistics | None]:
+    return contract.normalisation, contract.action_statistics, contract.state_statistics

@@ -1,5 +1,6 @@
 """TabletopEnv: one robot episode on the tabletop, reset, step, observe; exact success; all from (task, seed)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import mujoco
@@ -7,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from vipa.geometry import Intrinsics, rigid
+from vipa.worlds.changes import changed
 from vipa.worlds.rendering import Renderer
 from vipa.worlds.robot import Robot, build_robot_spec
 from vipa.worlds.tasks import (
@@ -34,14 +36,22 @@ class RobotView:
 class TabletopEnv:
     """One task instance, simulated. `success` and `failure` become true once and stay.
 
-    size: pixels of the square images. views: of "agent" (third person) and "wrist", in the order wanted.
-    ValueError for an unknown task or view.
+    size: pixels of the square images. views: of "agent" (third person) and "wrist", in the order wanted. changes: see
+    `changes.changed`; none: as in training. ValueError for an unknown task, view or change.
     """
 
-    def __init__(self, task: str, seed: int, *, size: int = 112, views: tuple[str, ...] = ("agent",)):
+    def __init__(
+        self,
+        task: str,
+        seed: int,
+        *,
+        size: int = 112,
+        views: tuple[str, ...] = ("agent",),
+        changes: Mapping[str, float] | None = None,
+    ):
         if unknown := set(views) - set(VIEWS):
             raise ValueError(f"robot views {sorted(unknown)} are unknown; known: {', '.join(VIEWS)}")
-        self.task: TaskInstance = sample_task(task, seed)
+        self.task: TaskInstance = changed(sample_task(task, seed), changes or {})
         self.size, self.views = size, views
         self.model = build_robot_spec(self.task.scene).compile()
         self.data = mujoco.MjData(self.model)
@@ -96,6 +106,11 @@ class TabletopEnv:
 
     def step(self, action: Float[np.ndarray, "7"]) -> RobotView:
         """Act for one control period (robot.Robot.apply) and look. ValueError after the episode's end."""
+        self.advance(action)
+        return self.observe()
+
+    def advance(self, action: Float[np.ndarray, "7"]) -> None:
+        """`step` with closed eyes, for whoever plays a chunk blindly: drawing costs as much as the physics."""
         if self.done:
             raise ValueError(f"episode of {self.text!r} is over ({self.failure or 'success'}); call reset")
         self.robot.apply(action)
@@ -103,7 +118,6 @@ class TabletopEnv:
         getattr(self, f"_judge_{self.task.name}")()
         if not self.done and self.steps >= self.task.step_limit:
             self.failure = "out of time"
-        return self.observe()
 
     def touched(self) -> set[int]:
         """Objects that the tool is within TOUCH_DISTANCE of, or that a finger pad is in contact with."""

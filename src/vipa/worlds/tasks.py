@@ -78,7 +78,7 @@ def sample_task(name: str, seed: int) -> TaskInstance:
         layout = _sample_objects(name, rng)
         if layout is not None:
             rng.shuffle(words)
-            free = [w for w in words if _is_free(layout, np.array(DIRECTIONS[w]))]
+            free = [w for w in words if is_free(layout, np.array(DIRECTIONS[w]))]
     direction_text, direction = "", None
     if name == "push":
         direction_text, direction = free[0], np.array(DIRECTIONS[free[0]])
@@ -149,11 +149,12 @@ def _sample_objects(name: str, rng: np.random.Generator) -> list[SceneObject] | 
     return placed
 
 
-def _is_free(objects: Sequence[SceneObject], direction: np.ndarray) -> bool:
-    """Whether the first object can be pushed this way: no other one near the strip that the fist sweeps."""
+def is_free(objects: Sequence[SceneObject], direction: np.ndarray, beyond: float = 0.0) -> bool:
+    """Whether the first object can be pushed this way: no other one near the strip that the fist sweeps. beyond: metres
+    that it may end farther out than in training."""
     target = objects[0]
     begin, end = -(target.radius + 0.06), target.radius + 0.10
-    if (np.abs((target.position[:2] + 0.08 * direction) - AREA.mean(0)) > [0.21, 0.18]).any():
+    if (np.abs((target.position[:2] + 0.08 * direction) - AREA.mean(0)) > np.array([0.21, 0.18]) + beyond).any():
         return False
     for thing in objects[1:]:
         offset = thing.position[:2] - target.position[:2]

@@ -1,10 +1,15 @@
 """A request that does not fit the contract is one line that names its key."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 pytest.importorskip("msgpack", reason="the extra `serve` is not installed")
 
+from vipa.robots.contract import ActionContract
+from vipa.robots.known import find
 from vipa.robots.known.tabletop import tabletop_contract
 from vipa.robots.serving.requests import Keys, Reader, parse_views
 
@@ -88,3 +93,16 @@ def test_keys_follow_openpi_s_unless_others_are_given():
         Keys.of(TWO, {"front": "x"})
     with pytest.raises(ValueError, match="not VIEW=KEY"):
         parse_views(["agent"])
+
+
+def test_a_robot_s_own_file_may_say_the_keys_and_they_travel_with_its_contract():
+    libero = find("libero").contract()
+    again = ActionContract.from_json(libero.to_json())
+    assert again == libero
+    assert Keys.of(again).views == {"agentview": "observation/image", "wrist": "observation/wrist_image"}
+    own = replace(TWO, keys={"wrist": "cam/1", "state": "joints", "prompt": "task"})
+    assert Keys.of(own) == Keys({"agent": "observation/agent", "wrist": "cam/1"}, "joints", "task")
+    assert Keys.of(own, {"wrist": "x"}).views["wrist"] == "x"
+    assert "keys" not in json.loads(TWO.to_json())
+    with pytest.raises(ValueError, match="keys name front; known: agent, wrist, state, prompt"):
+        replace(TWO, keys={"front": "x"})

@@ -1,139 +1,131 @@
-"""Results of one set of weights side by side with the baselines they have to beat."""
+"""Arms side by side: their figures with intervals, and which is better, pair by pair where both did the same."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
+from itertools import combinations
 
-from vipa.benchmarks.report.charts import Interval
-from vipa.benchmarks.results import Hand3DResult, Mean, TrajectoryResult
-from vipa.benchmarks.statistics import wilson_interval
+from vipa.benchmarks.report.charts import Interval, interval_words
+from vipa.benchmarks.report.contenders import SUCCESS, Arm, Measure
+from vipa.benchmarks.results import Mean
+from vipa.benchmarks.statistics import PairedEpisodes, paired_difference, paired_episodes, wilson_interval
 
-
-@dataclass(frozen=True)
-class Media:
-    """An image or a video file, and what it shows."""
-
-    path: Path
-    caption: str = ""
-    pixelated: bool = False
-
-
-@dataclass(frozen=True)
-class Success:
-    """Closed-loop successes on one task, with the Wilson interval of the rate."""
-
-    task: str
-    policy: str
-    successes: int
-    trials: int
-    low: float
-    high: float
-
-    @property
-    def rate(self) -> float:
-        return self.successes / self.trials
-
-
-@dataclass(frozen=True)
-class Column:
-    """Everything the report shows of one set of weights. Results are keyed by who answered.
-
-    hand3d: "constant", "before" (the foundation), "stage1". trajectories: "stay", "mean", "mean_from_start",
-    "stage2". tabletop: policies "policy" and "blank". losses: stage -> [(step, loss)].
-    """
-
-    name: str
-    tone: str  # now or shipped
-    note: str = ""
-    losses: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
-    hand3d: dict[str, Hand3DResult] = field(default_factory=dict)
-    trajectories: dict[str, TrajectoryResult] = field(default_factory=dict)
-    tabletop: tuple[Success, ...] = ()
-    drawings: tuple[Media, ...] = ()
-    rollouts: tuple[Media, ...] = ()
+SURE = 0.05
+"""A McNemar p below this is called a difference; there is no correction for how many pairs are looked at."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """How an estimate compares with its baselines. mark: good (better, intervals apart), part (better, intervals
-    overlap), bad (not better than the best baseline)."""
+    """How an arm compares with its baselines. mark: good (better, beyond chance), part (better, not beyond chance), bad
+    (not better than the best baseline)."""
 
     mark: str
     words: str
 
 
-def compare(ours: Interval, baselines: Sequence[Interval], *, less_is_better: bool) -> Verdict:
+@dataclass(frozen=True)
+class Pair:
+    """Two arms that did the same. difference: first - second, over so many records or episodes. episodes: of a closed
+    loop that each played once."""
+
+    first: Arm
+    second: Arm
+    difference: Mean
+    common: int
+    episodes: PairedEpisodes | None = None
+
+    def better(self, measure: Measure) -> bool | None:
+        """Whether the first is beyond chance better (True) or worse (False)."""
+        low, high = self.difference.low, self.difference.high
+        if self.episodes is not None and self.episodes.p >= SURE:
+            return None
+        if self.episodes is None and low <= 0 <= high:
+            return None
+        return (self.difference.value < 0) == measure.less_is_better
+
+
+def interval(arm: Arm, measure: Measure) -> Interval | None:
+    """The figure of an arm, to be drawn."""
+    mean = arm.mean(measure)
+    return None if mean is None else Interval(arm.name, arm.tone, mean.value, mean.low, mean.high)
+
+
+def rows(arms: Sequence[Arm], measure: Measure) -> list[Interval]:
+    """The figures of arms, in order."""
+    return [found for arm in arms if (found := interval(arm, measure)) is not None]
+
+
+def task_rows(arms: Sequence[Arm], task: str) -> list[Interval]:
+    """Success rates on one task of a closed loop; several seeds pooled."""
+    found = []
+    for arm in arms:
+        counts = [run.result.scores[task] for run in arm.runs if task in run.result.scores]
+        if counts:
+            hits, trials = sum(s for s, _ in counts), sum(t for _, t in counts)
+            bounds = wilson_interval(hits, trials)
+            found.append(Interval(f"{arm.name}, {hits} of {trials}", arm.tone, hits / trials, *bounds))
+    return found
+
+
+def pair(first: Arm, second: Arm, measure: Measure) -> Pair | None:
+    """Compared record by record, or episode by episode; None where they share none, or their lines are not there."""
+    mine, theirs = first.values(measure), second.values(measure)
+    if not mine.keys() & theirs.keys():
+        return None
+    difference, common = paired_difference(mine, theirs, first.clusters)
+    episodes = None
+    if measure is SUCCESS and len(first.runs) == len(second.runs) == 1:
+        episodes = paired_episodes({k: v > 0 for k, v in mine.items()}, {k: v > 0 for k, v in theirs.items()})
+    return Pair(first, second, difference, common, episodes)
+
+
+def pairs(arms: Sequence[Arm], measure: Measure) -> list[Pair]:
+    """Of all arms, each with each that comes after it."""
+    return [found for a, b in combinations(arms, 2) if (found := pair(a, b, measure)) is not None]
+
+
+def compare(ours: Arm, others: Sequence[Arm], measure: Measure) -> Verdict | None:
+    """Against the other arm that does best: pair by pair where both did the same, by their intervals otherwise."""
+    sign = 1 if measure.less_is_better else -1
+    mean = ours.mean(measure)
+    known = [(value, arm) for arm in others if (value := arm.mean(measure)) is not None]
+    if mean is None or not known:
+        return None
+    value, best = min(known, key=lambda pair: sign * pair[0].value)
+    if sign * mean.value >= sign * value.value:
+        return Verdict("bad", f"Not better than \u201c{best.name}\u201d.")
+    found = pair(ours, best, measure)
+    if found is None:
+        return compare_intervals(
+            interval(ours, measure), rows(others, measure), less_is_better=measure.less_is_better
+        )
+    what = f"on the same {found.common} {'episodes' if measure is SUCCESS else 'records'}"
+    if found.episodes is not None:
+        how = f"p = {found.episodes.p:.2g}, exact McNemar, {what}"
+    else:
+        by = Interval(
+            "",
+            "now",
+            abs(found.difference.value),
+            *sorted(map(abs, (found.difference.low, found.difference.high))),
+        )
+        how = f"by {interval_words(by, measure.unit)} {what}"
+    if found.better(measure):
+        return Verdict("good", f"Better than \u201c{best.name}\u201d: {how}.")
+    how = how if found.episodes is not None else f"the interval of the difference holds 0, {what}"
+    return Verdict("part", f"Better than \u201c{best.name}\u201d, but maybe by chance: {how}.")
+
+
+def compare_intervals(
+    ours: Interval | None, others: Sequence[Interval], *, less_is_better: bool
+) -> Verdict | None:
     """Against the baseline that does best. Intervals that only touch count as overlapping."""
+    if ours is None or not others:
+        return None
     sign = 1 if less_is_better else -1
-    best = min(baselines, key=lambda b: sign * b.value)
+    best = min(others, key=lambda b: sign * b.value)
     if sign * ours.value >= sign * best.value:
-        return Verdict("bad", f"Not better than “{best.name}”.")
+        return Verdict("bad", f"Not better than \u201c{best.name}\u201d.")
     ours_end, best_end = (ours.high, best.low) if less_is_better else (ours.low, best.high)
     if ours_end is not None and best_end is not None and sign * ours_end < sign * best_end:
-        others = "every baseline" if len(baselines) > 1 else f"“{best.name}”"
-        return Verdict("good", f"Better than {others}; the 95 % intervals do not overlap.")
-    return Verdict("part", f"Better than “{best.name}”, but the 95 % intervals overlap.")
-
-
-HAND3D = {"stage1": "after stage 1", "before": "before stage 1", "constant": "constant"}
-TRAJECTORIES = {
-    "stage2": "after stage 2",
-    "stay": "hand stays where it is",
-    "mean_from_start": "mean trajectory, true start",
-    "mean": "mean trajectory",
-}
-POLICIES = {"policy": "policy", "blank": "blank image"}
-"""Who answers: key -> name, the trained model first, then what it is compared with."""
-
-
-def tone(key: str, column: Column) -> str:
-    """Colour class of a row."""
-    if key in ("stage1", "stage2", "policy"):
-        return column.tone
-    return "before" if key == "before" else "base"
-
-
-def distance_rows(column: Column) -> list[Interval]:
-    """Distance errors, the trained model first; [] where it has no result."""
-    return _rows(HAND3D, column, {k: r.all.error for k, r in column.hand3d.items()})
-
-
-def direction_rows(column: Column) -> list[Interval]:
-    """Direction scores, likewise."""
-    return _rows(HAND3D, column, {k: r.all.direction_score for k, r in column.hand3d.items()})
-
-
-def average_rows(column: Column) -> list[Interval]:
-    """Average displacement errors, likewise."""
-    return _rows(TRAJECTORIES, column, {k: r.average_error for k, r in column.trajectories.items()})
-
-
-def final_rows(column: Column) -> list[Interval]:
-    """Final displacement errors, likewise."""
-    return _rows(TRAJECTORIES, column, {k: r.final_error for k, r in column.trajectories.items()})
-
-
-def success_rows(column: Column) -> list[Interval]:
-    """Success rates over all tasks, likewise."""
-    rates = {}
-    for policy in POLICIES:
-        trials = sum(s.trials for s in column.tabletop if s.policy == policy)
-        successes = sum(s.successes for s in column.tabletop if s.policy == policy)
-        if trials:
-            rates[policy] = Mean(successes / trials, *wilson_interval(successes, trials))
-    return _rows(POLICIES, column, rates)
-
-
-def task_rows(column: Column, task: str) -> list[Interval]:
-    """Success rates on one task."""
-    found = [s for s in column.tabletop if s.task == task]
-    rates = {s.policy: Mean(s.rate, s.low, s.high) for s in found}
-    counts = {s.policy: f"{POLICIES[s.policy]}, {s.successes} of {s.trials}" for s in found}
-    return _rows(counts, column, rates)
-
-
-def _rows(names: dict[str, str], column: Column, means: dict[str, Mean]) -> list[Interval]:
-    if not names or next(iter(names)) not in means:
-        return []
-    found = [(key, name, means[key]) for key, name in names.items() if key in means]
-    return [Interval(name, tone(key, column), m.value, m.low, m.high) for key, name, m in found]
+        return Verdict("good", f"Better than \u201c{best.name}\u201d; the 95 % intervals do not overlap.")
+    return Verdict("part", f"Better than \u201c{best.name}\u201d, but the 95 % intervals overlap.")

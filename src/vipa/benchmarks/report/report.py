@@ -1,14 +1,16 @@
-"""The demo's report: one self-contained page (images and videos inline, no scripts, nothing from elsewhere).
+"""Reports of results: self-contained pages (images and videos inline, no scripts, nothing from elsewhere) and Markdown.
 
-`render` makes the page of a `Report` from the template report.html; whatever a report lacks, the page says so in its
-place. Nothing is computed here but shares and the comparison of intervals, so that the figures are those of the saved
-results.
+`render` makes the demo's page of a `Report`; `render_runs` and `markdown_of` the page and the tables of any results
+(`vipa report`). Both show columns of arms (`contenders`) through the same macros (`sections.html`); whatever is
+missing, the page says so in its place. Nothing is computed here but shares and comparisons, so that the figures are
+those of the saved results.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vipa.benchmarks.report import markdown as text
 from vipa.benchmarks.report.charts import (
     Series,
     bar_chart,
@@ -17,21 +19,23 @@ from vipa.benchmarks.report.charts import (
     line_chart,
     step_chart,
 )
-from vipa.benchmarks.report.comparisons import (
-    HAND3D,
+from vipa.benchmarks.report.comparisons import compare, rows, task_rows
+from vipa.benchmarks.report.contenders import (
+    AVERAGE,
+    DIRECTION,
+    DISTANCE,
+    FINAL,
+    SUCCESS,
+    Arm,
     Column,
     Media,
-    average_rows,
-    compare,
-    direction_rows,
-    distance_rows,
-    final_rows,
-    success_rows,
-    task_rows,
-    tone,
+    differences,
 )
-from vipa.benchmarks.results import Hand3DResult
+from vipa.benchmarks.report.published import published_tables
 from vipa.io.pages import render_page
+
+FILMS = 12
+"""Shown of an arm, failures first."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +52,12 @@ class Step:
 
 @dataclass(frozen=True)
 class Report:
-    """The whole page. facts: (what, value) pairs of how it was made. doing: what is still being done, in words;
-    reload_after: seconds after which an open page then loads itself again."""
+    """The whole page of the demo. facts: (what, value) pairs of how it was made. doing: what is still being done, in
+    words; reload_after: seconds after which an open page then loads itself again."""
 
     date: str
     pipeline: tuple[Step, ...]
-    columns: tuple[Column, Column]
+    columns: tuple[Column, ...]
     facts: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()  # what went differently than planned
     doing: str = ""
@@ -65,55 +69,86 @@ def loss_series(column: Column, points: Sequence[tuple[int, float]]) -> list[Ser
     return [Series(column.name, column.tone, [step for step, _ in points], [loss for _, loss in points])]
 
 
-def score_shares(column: Column) -> list[Series]:
+def score_shares(arms: Sequence[Arm]) -> list[Series]:
     """Per cent of the answers with each direction score, for whoever answered."""
-    return [_shares(name, colour, result.score_counts) for name, colour, result in _answered(column)]
+    return [_shares(arm, arm.result.score_counts) for arm in arms]
 
 
-def error_shares(column: Column) -> list[Series]:
-    """Per cent of the answers in each bin of `error_edges`, likewise."""
-    return [_shares(name, colour, result.error_counts) for name, colour, result in _answered(column)]
+def error_shares(arms: Sequence[Arm]) -> list[Series]:
+    """Per cent of the answers in each bin of distance error, likewise."""
+    return [_shares(arm, arm.result.error_counts) for arm in arms]
 
 
-def error_edges(column: Column) -> tuple[float, ...]:
-    """Metres between which distance errors are counted."""
-    return column.hand3d["stage1"].error_edges
+def films(arm: Arm, success: bool | None = None) -> list[Media]:
+    """Of an arm's episodes, by how they ended (None: all), with why they failed where it is known."""
+    why = {
+        run.key(line).replace("/", "_"): line.get("failure", "")
+        for run in arm.runs
+        for line in run.lines
+        if "seed" in line
+    }
+    found = []
+    for run in arm.runs:
+        for path in run.result.videos:
+            head, _, end = path.stem.rpartition("_")
+            if success is None or (end == "success") == success:
+                task, _, seed = head.rpartition("_")
+                reason = why.get(f"{task} {seed}", "")
+                found.append(Media(path, f"{task}: {end}" + (f", {reason}" if reason else "")))
+    return found[:FILMS]
 
 
-def by_kind(column: Column) -> list[tuple[str, str]]:
-    """Error and direction score of each kind of question, in brackets those of the constant answer."""
-    base = column.hand3d.get("constant")
-    others = {scores.kind: scores for scores in base.scores} if base else {}
-    rows = []
-    for scores in column.hand3d["stage1"].scores:
-        if scores.kind == "all":
-            continue
-        unit = "°" if scores.kind == "camera_rotation" else " m"
-        words = f"{scores.error.value:.2f}{unit}, {scores.direction_score.value:.2f} of 3"
-        if other := others.get(scores.kind):
-            words += f" ({other.error.value:.2f}{unit}, {other.direction_score.value:.2f})"
-        rows.append((f"{scores.kind.replace('_', ' ')}, {scores.records}", words))
-    return rows
-
-
-def _answered(column: Column) -> list[tuple[str, str, Hand3DResult]]:
-    return [(name, tone(key, column), column.hand3d[key]) for key, name in HAND3D.items() if key in column.hand3d]
-
-
-def _shares(name: str, colour: str, counts: Sequence[int]) -> Series:
+def _shares(arm: Arm, counts: Sequence[int]) -> Series:
     total = max(sum(counts), 1)
-    return Series(name, colour, range(len(counts)), [100 * count / total for count in counts])
+    return Series(arm.name, arm.tone, range(len(counts)), [100 * count / total for count in counts])
 
 
 SHOWN = (
-    *(average_rows, by_kind, compare, direction_rows, distance_rows, error_edges, error_shares, final_rows),
-    *(interval_words, loss_series, score_shares, success_rows, task_rows),
+    *(compare, differences, error_shares, films, interval_words, loss_series, rows, score_shares, task_rows),
     *(bar_chart, interval_chart, line_chart, step_chart),
 )
-"""What the template calls."""
+"""What the templates call."""
+MEASURES = {"distance": DISTANCE, "direction": DIRECTION, "average": AVERAGE, "final": FINAL, "success": SUCCESS}
 
 
 def render(report: Report) -> str:
-    """The page as HTML."""
-    functions = {function.__name__: function for function in SHOWN}
-    return render_page(Path(__file__).parent / "report.html", report=report, **functions)
+    """The demo's page as HTML."""
+    return render_page(Path(__file__).parent / "report.html", report=report, **_shown())
+
+
+def render_runs(title: str, date: str, columns: Sequence[Column]) -> str:
+    """The page of any results as HTML."""
+    parts = {
+        "title": title,
+        "date": date,
+        "columns": columns,
+        "overviews": text.overview(columns),
+        "latency": text.latency_table(columns),
+        "made": text.made_table(columns),
+        "published": published_tables(columns),
+    }
+    return render_page(Path(__file__).parent / "runs.html", **parts, **_shown())
+
+
+def markdown_of(title: str, date: str, columns: Sequence[Column]) -> str:
+    """All tables of any results."""
+    found = text.overview(columns)
+    for column in columns:
+        if found_here := text.tables(column):
+            found += [*found_here, text.unparsed(column.hand3d)]
+    found += [text.latency_table(columns), text.made_table(columns), *published_tables(columns)]
+    return "\n\n".join([f"# {title}", date, *(text.markdown(table) for table in found if table.rows)]) + "\n"
+
+
+def _shown() -> dict[str, object]:
+    return {
+        "measures": MEASURES,
+        "tables_of": {
+            "hand3d": text.hand3d_tables,
+            "trajectories": text.trajectory_tables,
+            "translations": text.translation_tables,
+            "closed_loop": text.closed_loop_tables,
+        },
+        "unparsed": text.unparsed,
+        **{function.__name__: function for function in SHOWN},
+    }

@@ -5,12 +5,13 @@ group `vipa.sources`, with the attributes of `Source`.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from vipa.clips.clip import Clip, ClipError
 from vipa.hands.trackers import TRACKERS, own_model
+from vipa.io.cache import cache_folder
 from vipa.io.plugins import Plugins
 
 SOURCES = Plugins("source", __name__, "vipa.sources")
@@ -108,6 +109,13 @@ def is_own_video(name: str) -> bool:
 def options_of(source: Source) -> tuple[str, ...]:
     """The names of the options that it reads."""
     return tuple(getattr(source, "OPTIONS", ()))
+
+
+def with_cache(name: str, options: SourceOptions) -> SourceOptions:
+    """Options of a source that looks for hands itself, with the folder that all commands share where they name none."""
+    if options.cache is not None or "cache" not in options_of(load_source(name)):
+        return options
+    return replace(options, cache=cache_folder("tracked"))
 
 
 def read_source(name: str, root: str | Path, options: SourceOptions = NO_OPTIONS) -> Iterator[Clip | ClipError]:

@@ -10,15 +10,7 @@ import numpy as np
 from vipa.clips.clip import Clip, ClipError, Hand, ObjectTrack, Text
 from vipa.clips.depth import DepthImages, depth_images
 from vipa.clips.landmarks import LandmarkFinder
-from vipa.clips.raw_video import (
-    NO_TRACKER,
-    TRACKED,
-    VIDEO_SUFFIXES,
-    camera_of,
-    landmark_finder,
-    tracked_hands,
-    tracker_of,
-)
+from vipa.clips.raw_video import VIDEO_SUFFIXES, camera_of, landmark_finder, tracked_hands
 from vipa.clips.reading import chunks, files_below, make_hand, read_each, rows
 from vipa.clips.sources import NO_OPTIONS, SourceOptions
 from vipa.clips.video import VideoFrames
@@ -99,9 +91,7 @@ def _read(
         T_world_camera = np.repeat(np.eye(4)[None], n, 0)
     hands = _hands(arrays, n)
     if not hands:
-        hands = tracked_hands(name, path, video, intrinsics, options, not shared, finder)
-        tracker = tracker_of(options)
-        notes["hands"] = NO_TRACKER if tracker is None else f"{TRACKED}{tracker}"
+        hands = tracked_hands(name, path, video, intrinsics, options, notes, not shared, finder)
     clip = Clip(
         id=name,
         source="folder",

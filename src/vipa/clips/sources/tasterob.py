@@ -9,7 +9,8 @@ import numpy as np
 import openpyxl
 
 from vipa.clips.clip import Clip, ClipError, Text
-from vipa.clips.raw_video import camera_of, tracked_hands
+from vipa.clips.landmarks import LandmarkFinder
+from vipa.clips.raw_video import camera_of, landmark_finder, tracked_hands
 from vipa.clips.reading import chunks, existing_root, files_below, read_each
 from vipa.clips.sources import NO_OPTIONS, SourceOptions
 from vipa.clips.video import VideoFrames
@@ -43,12 +44,13 @@ def read_clips(root: Path, options: SourceOptions = NO_OPTIONS) -> Iterator[Clip
     stems = Counter(p.stem for p in paths)  # ids repeat between scenes
     captions = read_captions(root / "captions.xlsx")
     test = read_test(root / "test.txt")
+    finder = landmark_finder(paths, options)
     return read_each(
         "tasterob",
         root,
         LAYOUT,
         found,
-        lambda name, path: _read(name, root, path, captions, test, options, stems[path.stem] == 1),
+        lambda name, path: _read(name, root, path, captions, test, options, stems[path.stem] == 1, finder),
     )
 
 
@@ -60,6 +62,7 @@ def _read(
     test: frozenset[str] | None,
     options: SourceOptions,
     one_stem: bool,
+    finder: LandmarkFinder | None,
 ) -> Iterator[Clip | ClipError]:
     kind, scene = path.relative_to(root).parts[:2]
     video = VideoFrames(path)
@@ -75,7 +78,7 @@ def _read(
         timestamps=video.timestamps,
         intrinsics=intrinsics,
         T_world_camera=np.repeat(np.eye(4)[None], len(video), 0),  # the camera stands still: it is the world
-        hands=tracked_hands(name, path, video, intrinsics, options, one_stem),
+        hands=tracked_hands(name, path, video, intrinsics, options, notes, one_stem, finder),
         texts=(Text(caption, 0.0, end, "both" if kind == "DoubleHand" else None),) if caption else (),
         split=None if test is None else "test" if path.stem in test else "train",
         licence=LICENCE,

@@ -1,4 +1,4 @@
-"""Robot demonstrations: a folder of our own episodes, or a LeRobot set with its contract.json (stage 3)."""
+"""Robot demonstrations: a LeRobot set with its contract.json, or what a robot's file reads (stage 3)."""
 
 from vipa.data.component import Component
 from vipa.data.demonstrations import Demonstrations

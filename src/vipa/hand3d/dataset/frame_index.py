@@ -7,6 +7,7 @@ folder/
 
 import hashlib
 import shutil
+from array import array
 from collections.abc import Iterable
 from pathlib import Path
 from tempfile import mkdtemp
@@ -29,19 +30,20 @@ class FrameIndex:
         """The index in `folder`, written from `frames` where it is not there, whole or not at all. ValueError where two
         frames have one id."""
         if not (folder / "keys.npy").exists():
-            keys, places = [], []
+            hashes, found = array("Q"), array("i")  # numbers, not objects: there may be millions
             for frame, place in frames:
-                keys.append(_key(frame))
-                places.append(place)
-            order = np.argsort(np.array(keys, np.uint64), kind="stable")
-            sorted_keys = np.array(keys, np.uint64)[order]
+                hashes.append(_key(frame))
+                found.extend(place)
+            keys, places = np.array(hashes, np.uint64), np.array(found, np.int32).reshape(-1, 3)
+            order = np.argsort(keys, kind="stable")
+            sorted_keys = keys[order]
             if (sorted_keys[1:] == sorted_keys[:-1]).any():
                 raise ValueError(f"{folder.name}: two frames have one id; annotate again")
             folder.parent.mkdir(parents=True, exist_ok=True)
             temporary = Path(mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
             try:
                 np.save(temporary / "keys.npy", sorted_keys)
-                np.save(temporary / "places.npy", np.array(places, np.int32).reshape(-1, 3)[order])
+                np.save(temporary / "places.npy", places[order])
                 temporary.rename(folder)
             except OSError:
                 if not (folder / "keys.npy").exists():

@@ -75,14 +75,7 @@ class Endpoint:
         check raises ValueError for an answer that does not serve: then it is asked again. EndpointError where no
         answer served within the retries, the budget is spent, or the server refuses for good (401, 404 ...).
         """
-        content: list[dict[str, Any]] = [{"type": "text", "text": prompt}]
-        content += [{"type": "image_url", "image_url": {"url": self._data_url(image)}} for image in images]
-        request = {
-            "model": self.config.model,
-            "messages": [{"role": "user", "content": content}],
-            "max_tokens": tokens,
-            "temperature": 0.0,
-        }
+        request = self._request(prompt, images, tokens)
         file = None
         if self.config.cache is not None:
             file = Path(self.config.cache) / f"{digest(f'{self.config.url} {json.dumps(request)}')}.json"
@@ -106,6 +99,24 @@ class Endpoint:
                     atomic_write(file, json.dumps({"answer": text}))
                 return answer
         raise self._exhausted(last)
+
+    def say(self, prompt: str, images: Iterable[np.ndarray], tokens: int) -> str:
+        """The model's answer, whatever it is; "" where it says nothing. Nothing is checked or remembered.
+
+        EndpointError where there is none within the retries, or no chat completion.
+        """
+        self._tries.count = 0
+        reply = self._complete(self._request(prompt, images, tokens))
+        try:
+            return json.loads(reply)["choices"][0]["message"]["content"] or ""
+        except (ValueError, KeyError, IndexError, TypeError):
+            raise EndpointError(self.url, "no chat completion", repr(reply[:80])) from None
+
+    def _request(self, prompt: str, images: Iterable[np.ndarray], tokens: int) -> dict[str, Any]:
+        content: list[dict[str, Any]] = [{"type": "text", "text": prompt}]
+        content += [{"type": "image_url", "image_url": {"url": self._data_url(image)}} for image in images]
+        messages = [{"role": "user", "content": content}]
+        return {"model": self.config.model, "messages": messages, "max_tokens": tokens, "temperature": 0.0}
 
     def _complete(self, request: dict[str, Any]) -> bytes:
         """The body of the server's reply, asked for as often as the retries still allow."""

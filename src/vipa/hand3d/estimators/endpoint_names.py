@@ -8,6 +8,7 @@ from vipa.clips.clip import Clip
 from vipa.hand3d.estimators.base import Namer
 from vipa.hand3d.estimators.clip_names import clip_names
 from vipa.hand3d.estimators.endpoint import Endpoint, json_answer
+from vipa.hand3d.words.questions import bare_name
 
 LOOKS, MOST_NAMES = 4, 12
 """Frames of a clip that the model sees, and names that it may give."""
@@ -26,7 +27,7 @@ def names_by_model(endpoint: Endpoint, clip: Clip) -> list[str]:
         names = json_answer(text)
         if not (isinstance(names, list) and names and all(isinstance(n, str) for n in names)):
             raise ValueError("expected a list of names")
-        names = [re.sub(r"^(the|a|an) ", "", n.strip().lower()) for n in names]
+        names = [bare_name(n).lower() for n in names]
         good = [n for n in dict.fromkeys(names) if re.fullmatch(r"[a-z][a-z0-9 '\-]{1,40}", n)]
         if not good:
             raise ValueError("no usable name")

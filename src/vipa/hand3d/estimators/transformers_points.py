@@ -1,6 +1,6 @@
 """Point maps from any depth network of transformers (AutoModelForDepthEstimation), metric or not as it says itself."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +13,7 @@ from transformers import AutoImageProcessor, AutoModelForDepthEstimation, BatchF
 from vipa.clips.clip import Clip
 from vipa.clips.field_of_view import FieldOfView
 from vipa.hand3d.config import PointsConfig
+from vipa.hand3d.estimators.batches import batch_size, in_batches
 from vipa.hand3d.estimators.pointmaps import DepthMaps
 from vipa.hand3d.measure.relative_depth import depth_by_hands
 from vipa.io.hashing import network_content
@@ -20,6 +21,9 @@ from vipa.models.loading import load_model, load_processor
 
 LONGER_SIDE = 512
 """Pixels of the maps that are kept."""
+
+Prediction = tuple[Float[np.ndarray, "h w"], float | None]
+"""Of one picture; with it the horizontal field of view in degrees, where the network says it."""
 
 Kind = Literal["canonical", "metric", "inverse"]
 """What a network predicts. canonical: inverse depth of a camera whose focal length is the picture's width (DepthPro);
@@ -51,7 +55,7 @@ class TransformersDepth:
     def __call__(self, clip: Clip, frames: Sequence[int]) -> DepthMaps:
         width, height = _kept(clip.intrinsics.width, clip.intrinsics.height)
         camera = clip.intrinsics.resized(width, height)
-        predicted = np.stack([self.predict(clip.frames.read([i])[0], (height, width))[0] for i in frames])
+        predicted = np.stack([depth for depth, _ in self.predictions(clip, frames, (height, width))])
         if self.kind == "metric":
             depth = predicted
         elif self.kind == "canonical":
@@ -63,7 +67,7 @@ class TransformersDepth:
     def field_of_view(self, clip: Clip, frames: Sequence[int]) -> FieldOfView | None:
         """What the network says of the camera (DepthPro with its head for it), of these frames together; None where it
         says nothing. Its interval holds their disagreement, and 5 % of the focal length."""
-        said = [self.predict(clip.frames.read([i])[0], None)[1] for i in frames]
+        said = [degrees for _, degrees in self.predictions(clip, frames, None)]
         tangents = np.array([np.tan(np.radians(d) / 2) for d in said if d is not None and 1 < d < 179])
         if not len(tangents):
             return None
@@ -73,21 +77,29 @@ class TransformersDepth:
         origin = f"estimated: {self.model.config.model_type}"
         return FieldOfView.from_focal(width / 2 / middle, float(np.hypot(spread, 0.05)), width, origin)
 
+    def predictions(self, clip: Clip, frames: Sequence[int], size: tuple[int, int] | None) -> Iterator[Prediction]:
+        """Of each of the frames, several at once (`batches`)."""
+
+        def look(part: Sequence[int]) -> list[Prediction]:
+            return self.predict(clip.frames.read(part), size)
+
+        return in_batches(look, list(frames), batch_size(self.device))
+
     @torch.inference_mode()
     def predict(
-        self, image: UInt8[np.ndarray, "height width 3"], size: tuple[int, int] | None
-    ) -> tuple[Float[np.ndarray, "h w"], float | None]:
-        """(what the network predicts, brought to `size` (height, width); its horizontal field of view in degrees)."""
-        inputs = self.processor(images=image, return_tensors="pt").to(self.device)
-        out = self.model(**inputs)
+        self, images: UInt8[np.ndarray, "n height width 3"], size: tuple[int, int] | None
+    ) -> list[Prediction]:
+        """What the network predicts of each image, brought to `size` (height, width)."""
+        inputs = self.processor(images=list(images), return_tensors="pt").to(self.device)
+        out, shape = self.model(**inputs), images.shape[1:3]
         degrees = getattr(out, "field_of_view", None)
-        degrees = None if degrees is None else float(degrees.flatten()[0])
+        degrees = [None] * len(images) if degrees is None else degrees.flatten().tolist()
         predicted = out.predicted_depth.float()[:, None]
         if self.model.config.model_type == "zoedepth" and self.processor.do_pad:
-            predicted = _without_margins(predicted, image.shape[:2])
+            predicted = _without_margins(predicted, shape)
         # nearest: no depth between a hand and what lies behind it
-        predicted = torch.nn.functional.interpolate(predicted, size or image.shape[:2], mode="nearest-exact")
-        return predicted[0, 0].cpu().numpy(), degrees
+        predicted = torch.nn.functional.interpolate(predicted, size or shape, mode="nearest-exact")
+        return list(zip(predicted[:, 0].cpu().numpy(), degrees))
 
 
 def _without_margins(predicted: Tensor, size: tuple[int, ...]) -> Tensor:
@@ -120,10 +132,15 @@ class SquarePictures:
     def __init__(self, side: int, mean: Sequence[float], deviation: Sequence[float]):
         self.side, self.mean, self.deviation = side, tuple(mean), tuple(deviation)
 
-    def __call__(self, images: UInt8[np.ndarray, "height width 3"], return_tensors: str = "pt") -> BatchFeature:
-        picture = Image.fromarray(images).resize((self.side, self.side), Image.Resampling.BILINEAR)
-        scaled = (np.asarray(picture, np.float32) / 255 - self.mean) / self.deviation
-        return BatchFeature({"pixel_values": scaled.astype(np.float32).transpose(2, 0, 1)[None]}, return_tensors)
+    def __call__(
+        self, images: Sequence[UInt8[np.ndarray, "height width 3"]], return_tensors: str = "pt"
+    ) -> BatchFeature:
+        square = (self.side, self.side)
+        pictures = [
+            np.asarray(Image.fromarray(i).resize(square, Image.Resampling.BILINEAR), np.float32) for i in images
+        ]
+        scaled = (np.stack(pictures) / 255 - self.mean) / self.deviation
+        return BatchFeature({"pixel_values": scaled.astype(np.float32).transpose(0, 3, 1, 2)}, return_tensors)
 
     def to_dict(self) -> dict[str, Any]:
         return dict(self.__dict__)

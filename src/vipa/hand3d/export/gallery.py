@@ -116,18 +116,27 @@ def write_gallery(path: str | Path, out: str | Path, clips: int = 12, clip_id: s
     for frame in frames.values():
         clip_frames[frame.clip_id].append(frame)
     refused, left_out = _kept_out(data) if clip_id is None else ([], [])
+    tables = (data.columns(table, ["clip_id"]) for table in ("visual", "action"))
+    asked = {clip for table in tables for clip in table["clip_id"].to_pylist()}
+    unsure = [
+        (clip.id, reasons)
+        for clip in data.clips()
+        if clip_id in (None, clip.id) and (reasons := _clip_doubts(clip, clip.id in asked))
+    ]
     page = render_page(
         Path(__file__).parent / "gallery.html",
         name=Path(path).resolve().name,
         counts=[(data.count(table), noun) for table, noun in NOUNS.items()],
         manifest=data.manifest,
         clips=chosen.values(),
+        shown_clips=set(chosen),
         rows=rows,
         frames=frames,
         clip_frames=clip_frames,
         begun={row.frame_ids[0]: row.record for row in chain.from_iterable(rows["action"].values())},
         refused=refused,
         left_out=left_out,
+        unsure=unsure,
         doubts=sorted(worst.values(), key=lambda row: row.sureness),
         doubtful=doubtful,
         most=MOST,
@@ -166,6 +175,17 @@ def _choose(data: Hand3D, clips: int, clip_id: str | None) -> dict[str, ClipReco
             raise ValueError(f"clip {clip_id!r} is not in {data.path}; the first ones are {known}")
         return {clip_id: found[clip_id]}
     return dict(list(found.items())[:clips])
+
+
+def _clip_doubts(clip: ClipRecord, asked: bool) -> str:
+    """What of a whole clip is only guessed, or could not be used."""
+    notes = json.loads(clip.notes)
+    said = [] if asked else ["nothing is asked of it"]
+    if "guessed" in notes.get("field of view", ""):
+        said.append(f"field of view {notes['field of view']}: distances may be as wrong")
+    if "camera poses" in notes:
+        said.append(f"poses that are not used: {notes['camera poses']}")
+    return "; ".join(said)
 
 
 def _kept_out(data: Hand3D) -> tuple[list[tuple[str, str]], list[tuple[str, int]]]:

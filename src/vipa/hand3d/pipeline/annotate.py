@@ -5,13 +5,13 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from vipa.clips.clip import Clip, ClipError
 from vipa.clips.inventory import Inventory, inventory_text
 from vipa.clips.reading import distinct
-from vipa.clips.sources import NO_OPTIONS, SourceOptions, load_source, options_of, read_source
+from vipa.clips.sources import NO_OPTIONS, SourceOptions, read_source, with_cache
 from vipa.hand3d.config import AnnotateConfig
 from vipa.hand3d.dataset.card import write_card
 from vipa.hand3d.dataset.tables import build_tables, recover
@@ -103,11 +103,9 @@ def annotate_source(
     engine: str = "local",
     workers: int = 1,
 ) -> Report:
-    """Annotates every clip of a source below `root`. What hand trackers find is kept below out/work, unless the options
-    say where. Errors as in `annotate` and in `read_source`."""
-    if options.cache is None and "cache" in options_of(load_source(name)):
-        options = replace(options, cache=Path(out) / "work" / "tracked")
-    clips = read_source(name, root, options)
+    """Annotates every clip of a source below `root`. What hand trackers find is kept in the user's cache, unless the
+    options say where. Errors as in `annotate` and in `read_source`."""
+    clips = read_source(name, root, with_cache(name, options))
     return annotate(clips, out, config, progress, engine, workers)
 
 

@@ -67,7 +67,7 @@ def _points(config: AnnotateConfig, estimators: Estimators) -> tuple[str, str | 
 
 STAGES = (
     Stage(
-        "camera", 1, "whether the camera moves and how it turns, of your own videos without poses",
+        "camera", 2, "whether the camera moves and how it turns, of your own videos without poses",
         lambda c, e: (c.frames.rate, stage_camera.installed()), (),
         stage_camera.make, stage_camera.take, concerns=stage_camera.unknown,
     ),
@@ -77,7 +77,7 @@ STAGES = (
         stage_contacts.make, stage_contacts.take, needed=stage_contacts.missing,
     ),
     Stage(
-        "words", 3, "object names and texts: the clip's, an endpoint's, from contacts by template, or without words",
+        "words", 4, "object names and texts: the clip's, an endpoint's, from contacts by template, or without words",
         lambda c, e: (asdict(c.words), asdict(c.hands), content_at(e.names, c.objects.names), _endpoint(c, e)),
         ("contacts",),
         stage_words.make, stage_words.take,
@@ -98,7 +98,7 @@ STAGES = (
         stage_objects.make, stage_objects.take,
     ),
     Stage(
-        "relations", 5, "the four categories, and their questions and answers",
+        "relations", 6, "the four categories, and their questions and answers",
         lambda c, e: (asdict(c.relations),), ("objects", "contacts", "words"),
         stage_relations.make, stage_relations.take,
     ),

@@ -11,7 +11,7 @@ from vipa.clips.clip import Clip, Text
 from vipa.hand3d.estimators.endpoint import Endpoint, json_answer
 from vipa.hand3d.measure.paths import true_runs
 from vipa.hand3d.measure.relations import AnyRelation, CameraMovement
-from vipa.hand3d.words.questions import question_text, wording_name
+from vipa.hand3d.words.questions import bare_name, question_text, wording_name
 
 KIND_WORDS = {
     "spatial_relation": {"where", "direction", "position", "location", "located", "far", "way", "distance"},
@@ -105,9 +105,9 @@ def texts_by_template(clip: Clip) -> tuple[Text, ...]:
         for first, after in true_runs(np.asarray(touch) == 1):
             start, end = float(times[first]), float(times[after - 1])
             if start > before and touch[first - 1] == 0:  # that it begins here is known
-                texts.append(Text(f"reach for the {name}", max(before, start - 2.0), start, side))
+                texts.append(Text(f"reach for the {bare_name(name)}", max(before, start - 2.0), start, side))
             if end > start:
-                texts.append(Text(f"move the {name}", start, end, side))
+                texts.append(Text(f"move the {bare_name(name)}", start, end, side))
             before = end
     return tuple(sorted(texts, key=lambda text: (text.start, text.end, text.text)))
 
@@ -135,7 +135,7 @@ def same_meaning(relation: AnyRelation, text: str) -> str | None:
     if isinstance(relation, CameraMovement):
         needed, allowed, kind = ["camera"], set(), KIND_WORDS[f"camera_{relation.aspect}"]
     else:
-        needed = [relation.hand, "hand", *([relation.object.lower()] if relation.object else [])]
+        needed = [relation.hand, "hand", *([bare_name(relation.object).lower()] if relation.object else [])]
         allowed = set(
             re.findall(r"[a-z]+", f"{relation.task or ''} {relation.object or ''} {relation.hand}".lower())
         )

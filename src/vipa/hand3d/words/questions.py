@@ -16,10 +16,18 @@ from vipa.hand3d.words.visual_wordings import VISUAL_WORDINGS
 STILL = "still"
 CONTACT = "in contact"
 ANSWER_HINTS = {
-    "distance": 'Answer with directions and metres, as in "left and down, 0.44m".',
-    "degrees": 'Answer with directions and degrees, as in "left, 12.384 degrees".',
+    "distance": (
+        "Directions are those of the camera that took the first picture: left, right, up, down, forward (away from the "
+        'camera), backward. Name those that clearly matter, joined by "and", or say "still" where nothing moves; then '
+        "the distance in metres. Answer in this form and say nothing else: left and down, 0.44m"
+    ),
+    "degrees": (
+        "Directions are left, right, up, down, clockwise, counterclockwise. Name those that clearly matter, joined by "
+        '"and", or say "still" where nothing turns; then the angle in degrees. Answer in this form and say nothing '
+        "else: left, 12.384 degrees"
+    ),
 }
-"""For models that were never shown the form of the answers."""
+"""For models that were never shown the form of the answers: by what is to be said."""
 
 _WORD_PAIRS = (*DIRECTION_WORDS, TURN_WORDS[2])
 _WORDS = {word for pair in _WORD_PAIRS for word in pair}
@@ -61,8 +69,9 @@ def question_text(relation: AnyRelation, seed: int | np.random.Generator) -> str
     wording = wordings[int(np.random.default_rng(seed).integers(len(wordings)))]
     if isinstance(relation, CameraMovement):
         return wording
-    task = relation.task or f"reach the {relation.object}"
-    return wording.format(hand=relation.hand, object=relation.object, task=plain_task(task))
+    name = bare_name(relation.object or "")
+    task = relation.task or f"reach the {name}"
+    return wording.format(hand=relation.hand, object=name, task=plain_task(task))
 
 
 def answer_text(relation: AnyRelation) -> str:
@@ -92,6 +101,11 @@ def parse_answer(text: str) -> ParsedAnswer:
     return ParsedAnswer(
         words, None if degrees else number, number if degrees else None, match["contact"] is not None
     )
+
+
+def bare_name(name: str) -> str:
+    """An object's name as sentences take it, after an article of their own: "the white bottle" is a "white bottle"."""
+    return re.sub(r"^(the|an?)\s+(?=\S)", "", name.strip(), flags=re.IGNORECASE)
 
 
 _DESCRIPTION = re.compile(r"^the (?:left |right )?hands? ([a-z]+s) ?(.*)$", re.IGNORECASE)

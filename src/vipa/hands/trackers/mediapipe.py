@@ -5,11 +5,15 @@ from the camera follows from both by `solve_pnp`. The model, hand_landmarker.tas
 Apache-2.0), is https://ai.google.dev/edge/mediapipe/solutions/vision/hand_landmarker, unchanged.
 """
 
+import os
+import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -28,7 +32,10 @@ DISTANCE_ERROR = 0.3
 """Share of a hand's distance by which a movement over seconds can be off, for the distance is read from the hand's size
 in the picture. On three EgoDex recordings 2 of 100 still hands seem to move by more, and 6 of 402 larger movements are
 off by more than themselves (docs/results/hand_tracking.md)."""
-_BATCH = 16
+PALM = 0.225
+"""Metres around (wrist, index base, little base) of an adult. Of three EgoDex recordings and VITRA's example it is
+21.6 to 25.3 cm; MediaPipe's metric hands say 19.6 to 25.4, and not of those that are larger."""
+_BYTES = 2**28  # of pictures that are read together: after each read decoding starts at a key frame again
 _GOOD = 0.15  # a hand whose two sets of landmarks differ by this share of its extent has confidence one half
 
 
@@ -49,7 +56,7 @@ Landmarker = Callable[[np.ndarray, int], list[Landmarks]]
 
 @dataclass(frozen=True)
 class LandmarkTracker:
-    """Hands placed in the camera from pixel and metric landmarks of any landmarker.
+    """Hands placed in the camera from pixel and metric landmarks of any landmarker, with the size of an adult's hands.
 
     What is seen (`detect`) depends on the video alone, where it is (`place`) also on the camera.
 
@@ -75,7 +82,8 @@ class LandmarkTracker:
             return [tuple(landmarker(image, int(times[frame]))) for frame, image in _decode(images)]
 
     def place(self, seen: Sequence[Sequence[Landmarks]], intrinsics: Intrinsics) -> list[tuple[SeenHand, ...]]:
-        """Every joint on its own pixel, at the distance of the metric hand that fits the pixels best."""
+        """Every joint on its own pixel, at the distance of the metric hand that fits the pixels best; all of a video
+        farther or nearer by one factor (`_growth`)."""
         found = [(frame, hand) for frame, hands in enumerate(seen) for hand in hands]
         out: list[list[SeenHand]] = [[] for _ in seen]
         if not found:
@@ -90,6 +98,7 @@ class LandmarkTracker:
         swapped = float((labels * np.clip(bends / 0.3, -1, 1)).mean()) < -0.5
         trust = 1 / (1 + (_disagreement(metres, pixels) / _GOOD) ** 2)
         palms = palm_size(metres)
+        joints = joints * _growth([hand for _, hand in found], z.mean(-1) / palms, intrinsics)
         for (frame, hand), placed, bend, palm, confidence in zip(found, joints, bends, palms, trust):
             right = (hand.side == "right") != swapped
             side: Side = "right" if right else "left"
@@ -98,6 +107,23 @@ class LandmarkTracker:
                     SeenHand(side, hand.side_confidence, placed, np.full(21, confidence), float(bend), float(palm))
                 )
         return [tuple(hands) for hands in out]
+
+
+def _growth(hands: Sequence[Landmarks], distances: np.ndarray, intrinsics: Intrinsics) -> float:
+    """How many times as far away as metric landmarks say are adults' hands whose palms look as large, in pixels and
+    their depth. distances: (n,) in palms of the metric hands. 1 where no landmark has a depth.
+
+    Surprising: from frame to frame the metric hand tells distances better than the palm in the picture; its size does
+    not. On EgoDex and VITRA's example wrists come from 0.87 ... 1.57 to 1.01 ... 1.53 times the true distance.
+    """
+    depths = np.stack([np.full(21, np.nan) if hand.depth is None else hand.depth for hand in hands])
+    seen = palm_size(np.concatenate([np.stack([hand.pixels for hand in hands]), depths[..., None]], -1))
+    metres = np.median(palm_size(np.stack([hand.metres for hand in hands])))
+    focal = np.sqrt(intrinsics.fx * intrinsics.fy)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        factors = np.log(focal * PALM / seen / (distances * metres))
+    factors = factors[np.isfinite(factors)]
+    return float(np.exp(np.median(factors))) if len(factors) else 1.0
 
 
 def _bend(hand: Landmarks) -> float:
@@ -123,47 +149,77 @@ def _disagreement(metres: np.ndarray, pixels: np.ndarray) -> np.ndarray:
 
 
 def _decode(images: Images) -> Iterator[tuple[int, np.ndarray]]:
-    for start in range(0, len(images), _BATCH):
-        indices = range(start, min(start + _BATCH, len(images)))
-        yield from zip(indices, images.read(list(indices)))
+    start, count = 0, 8
+    while start < len(images):
+        indices = range(start, min(start + count, len(images)))
+        pictures = images.read(list(indices))
+        yield from zip(indices, pictures)
+        start, count = indices.stop, max(1, min(64, _BYTES // pictures[0].nbytes))
 
 
-class _MediaPipe:
-    """MediaPipe's landmarker in video mode, as a Landmarker."""
+_CHATTER = re.compile(rb"(INFO: |WARNING: Logging before|[IW]\d{4} )")
 
-    def __init__(self, model: Path):
-        self.model = model
 
-    def __enter__(self) -> Landmarker:
+@contextmanager
+def _without_chatter() -> Iterator[None]:
+    """Keeps what MediaPipe's C++ says of its inner life from the user's terminal: whatever its variables for log levels
+    say, it writes to the process's stderr. Its errors pass."""
+    end, start = os.pipe()
+    terminal = os.dup(2)
+    os.dup2(start, 2)
+    os.close(start)
+
+    def pass_on() -> None:
+        with os.fdopen(end, "rb") as lines:
+            for line in lines:
+                if not _CHATTER.match(line):
+                    os.write(terminal, line)
+
+    passing = Thread(target=pass_on, daemon=True)
+    passing.start()
+    try:
+        yield
+    finally:
+        os.dup2(terminal, 2)  # closes the pipe: the thread ends
+        passing.join(timeout=1.0)
+        os.close(terminal)
+
+
+@contextmanager
+def _media_pipe(model: Path) -> Iterator[Landmarker]:
+    """MediaPipe's landmarker in video mode."""
+    try:
+        import mediapipe as module
+    except ImportError:
+        raise ValueError(f"hand tracker mediapipe: {INSTALL}") from None
+    mediapipe: Any = module  # its names are put together at run time
+    tasks = mediapipe.tasks
+    with _without_chatter():
         try:
-            import mediapipe as module
-        except ImportError:
-            raise ValueError(f"hand tracker mediapipe: {INSTALL}") from None
-        mediapipe: Any = module  # its names are put together at run time
-        tasks = mediapipe.tasks
-        try:
-            self.landmarker = tasks.vision.HandLandmarker.create_from_options(
+            landmarker = tasks.vision.HandLandmarker.create_from_options(
                 tasks.vision.HandLandmarkerOptions(
-                    base_options=tasks.BaseOptions(model_asset_path=str(self.model)),
+                    base_options=tasks.BaseOptions(model_asset_path=str(model)),
                     running_mode=tasks.vision.RunningMode.VIDEO,
                     num_hands=2,
                 )
             )
         except (RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise ValueError(f"{self.model}: not a hand landmarker model ({reason})") from None
-        self.last = -1
+            raise ValueError(f"{model}: not a hand landmarker model ({reason})") from None
+        last = -1
 
         def detect(image: np.ndarray, milliseconds: int) -> list[Landmarks]:
-            self.last = max(milliseconds, self.last + 1)  # MediaPipe wants times to increase
+            nonlocal last
+            last = max(milliseconds, last + 1)  # MediaPipe wants times to increase
             picture = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(image))
-            result = self.landmarker.detect_for_video(picture, self.last)
-            return landmarks_from_result(result, image.shape[1], image.shape[0])
+            return landmarks_from_result(
+                landmarker.detect_for_video(picture, last), image.shape[1], image.shape[0]
+            )
 
-        return detect
-
-    def __exit__(self, *_: object) -> None:
-        self.landmarker.close()
+        try:
+            yield detect
+        finally:
+            landmarker.close()
 
 
 def landmarks_from_result(result: Any, width: int, height: int) -> list[Landmarks]:
@@ -190,4 +246,4 @@ def version() -> str:
 
 
 def open_tracker(path: Path) -> LandmarkTracker:
-    return LandmarkTracker(lambda: _MediaPipe(path))
+    return LandmarkTracker(lambda: _media_pipe(path))

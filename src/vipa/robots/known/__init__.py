@@ -1,12 +1,14 @@
 """Robots: modules here, and entry points of the group `vipa.robots` (`vipa robots`)."""
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, cast
 
 from vipa.io.plugins import Plugins
 from vipa.robots.contract import ActionContract, Dimension, Mode, Unit
-from vipa.robots.episodes import EpisodeSet, write_episode
+from vipa.robots.episodes import EpisodeSet
+from vipa.robots.lerobot_export import EpisodeWriter, Pictures
 
 
 class Robot(Protocol):
@@ -49,17 +51,22 @@ def find(name: str) -> Robot:
     return cast(Robot, module)
 
 
-def convert(robot: Robot, root: Path, out: Path) -> int:
-    """Writes a robot's demonstrations below `root` into the folder that stage 3 reads, and returns how many.
+def convert(
+    robot: Robot,
+    root: Path,
+    out: Path,
+    pictures: Pictures = "video",
+    progress: Callable[[int, int], None] = lambda *_: None,
+) -> int:
+    """Writes a robot's demonstrations below `root` as the LeRobot v3 set that stage 3 reads, and returns how many.
 
-    Episodes that are there already are kept. ValueError where `out` holds those of another contract.
+    Episodes that are there already are kept. progress(done, total). ValueError where `out` holds those of another
+    contract.
     """
-    episodes, file = robot.read(root), out / "contract.json"
-    if file.exists():
-        episodes.contract.check(ActionContract.load(file))
-    out.mkdir(parents=True, exist_ok=True)
-    episodes.contract.save(file)
-    for episode in episodes:
-        if not (out / "episodes" / f"{episode.id}.parquet").exists():
-            write_episode(out, episode)
-    return len(episodes)
+    episodes = robot.read(root)
+    writer = EpisodeWriter(out, episodes.contract, pictures)
+    for done, episode in enumerate(episodes, 1):
+        writer.add(episode)
+        progress(done, len(episodes))
+    writer.finish()
+    return len(writer.ids)

@@ -1,11 +1,11 @@
 """LIBERO's Panda with a gripper (simulated), as its demonstrations are in the LeRobot layout.
 
-Seven numbers of robosuite's OSC_POSE at 20 Hz, and a state of eight. From documentation, not looked at in real data
-here: scales (0.05 m and 0.5 rad for 1.0), the columns `image`, `wrist_image`, `state` and `actions` (the usual copies
-on the hub; others have LeRobot's own names), pictures turned by 180 degrees already. The state's axis-angle comes
-from quaternions of either sign, near half a turn about x at rest, so a rotation may stand there as two different rows
-of numbers; the transform takes the one nearer to the rest. Actions after frames without movement were removed
-(`no_noops`).
+Seven numbers of robosuite's OSC_POSE at 20 Hz, and a state of eight. Looked at in the simulator (hf-libero 0.1.4) and
+in one published observation of it: the state's source and frame, and pictures turned by 180 degrees, as they reach a
+policy. From documentation: scales (0.05 m and 0.5 rad for 1.0), and the columns `image`, `wrist_image`, `state` and
+`actions` (the usual copies on the hub; others have LeRobot's own names). The state's axis-angle comes from quaternions
+of either sign, near half a turn about x at rest, so a rotation may stand there as two different rows of numbers; the
+transform takes the one nearer to the rest. Rows without movement are left out (`no_noops`).
 """
 
 import math
@@ -16,6 +16,7 @@ from vipa.robots.contract import ActionContract
 from vipa.robots.episodes import EpisodeSet
 from vipa.robots.known import dimensions
 from vipa.robots.lerobot_data import Columns, read_lerobot
+from vipa.robots.libero_hdf5 import read_hdf5
 from vipa.robots.rotation_forms import ChangeRotation
 from vipa.robots.transforms import as_data
 
@@ -35,17 +36,21 @@ def contract() -> ActionContract:
             *dimensions("rotation_x rotation_y rotation_z", "radian"),
             *dimensions("finger_left finger_right", "metre"),
         ),
-        frame="robot base: x forward, y left, z up",
+        frame="world: x away from the robot, y to its left, z up",
         rotation="axis_angle",
         gripper="-1 open, +1 closed",
         rate=20.0,
         horizon=16,
         views=("agentview", "wrist"),
         transforms=as_data(ChangeRotation("state", 3, "axis_angle", "axis_angle", near=REST, source_near=REST)),
+        keys={"agentview": "observation/image", "wrist": "observation/wrist_image"},  # openpi's clients of LIBERO
     )
 
 
 def read(root: Path) -> EpisodeSet:
+    """A LeRobot set, or the authors' HDF5 files (`libero_hdf5`), which `vipa robots convert libero` makes one of."""
+    if root.suffix == ".hdf5" or (not (root / "meta").exists() and any(root.rglob("*.hdf5"))):
+        return read_hdf5(root, contract())
     there = read_set(root).features
     if "actions" in there:
         columns = Columns("state", "actions", views={"agentview": "image", "wrist": "wrist_image"})

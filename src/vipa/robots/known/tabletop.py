@@ -1,16 +1,18 @@
 """The tabletop world's gripper robot; its demonstrations are collected from scripted experts."""
 
-import multiprocessing
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from vipa.clips.video import ArrayFrames
 from vipa.robots.contract import ActionContract, Dimension
-from vipa.robots.episodes import Episode, open_episodes, write_episode
+from vipa.robots.episodes import Episode
+from vipa.robots.lerobot_data import open_robot_data
+from vipa.robots.recording import Attempt, Recorded, record
 from vipa.worlds.experts import Noise, perform
 from vipa.worlds.robot import POSITION_SCALE, RATE, ROTATION_SCALE
 from vipa.worlds.robot_env import TabletopEnv
@@ -44,7 +46,7 @@ def tabletop_contract(views: Sequence[str] = ("agent",), horizon: int = 8) -> Ac
     )
 
 
-contract, read = tabletop_contract, open_episodes
+contract, read = tabletop_contract, open_robot_data
 
 
 def demonstration(
@@ -67,26 +69,22 @@ def demonstration(
     )
 
 
-@dataclass(frozen=True)
-class Collected:
-    """What a collection did: ids written now, found from before, and of experts that failed (not written)."""
-
-    written: tuple[str, ...]
-    found: tuple[str, ...]
-    failed: tuple[str, ...]
-
-
 def task_of(seed: int, mixture: dict[str, float]) -> str:
     """The task that a seed shows under a mixture {task: weight}; the same wherever it is asked."""
     names, weights = list(mixture), np.array(list(mixture.values()), dtype=np.float64)
     return names[int(np.random.default_rng([seed, 4]).choice(len(names), p=weights / weights.sum()))]
 
 
-def _collect_one(job: tuple[str, int], root: Path, size: int, views: tuple[str, ...], noise: Noise | None) -> bool:
-    episode = demonstration(*job, size=size, views=views, noise=noise)
-    if episode.success:
-        write_episode(root, episode)
-    return bool(episode.success)
+def attempts(
+    seeds: Iterable[int], mixture: dict[str, float] | None, make: Callable[[str, int], Episode]
+) -> Iterator[Attempt]:
+    """Of each seed the episode of its task. mixture: task -> weight; None: all tasks alike. ValueError for unknown
+    tasks."""
+    mixture = dict(mixture or dict.fromkeys(TASKS, 1.0))
+    if unknown := set(mixture) - set(TASKS):
+        raise ValueError(f"robot tasks {sorted(unknown)} are unknown; known: {', '.join(TASKS)}")
+    jobs = ((task_of(seed, mixture), seed) for seed in seeds)
+    return (Attempt(f"{task}_{seed}", partial(make, task, seed)) for task, seed in jobs)
 
 
 def collect(
@@ -100,38 +98,23 @@ def collect(
     noise: Noise | None = Noise(),  # noqa: B008 - frozen
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
-) -> Collected:
-    """Writes one successful demonstration per seed into `root` (robots.episodes) and says what was done.
+) -> Recorded:
+    """Records the expert's episode of each seed into `root` (robots.recording); those that fail are not written.
 
-    mixture: task -> weight; None: all tasks alike. Episodes that are there already are kept, so an interrupted
-    collection continues. progress(done, total) is called after each. ValueError for unknown tasks, for seeds of
-    several splits, or where `root` holds episodes of another contract.
+    mixture: as of `attempts`. progress(done, total). ValueError for seeds of several splits, and as `record`.
     """
-    root, mixture = Path(root), dict(mixture or dict.fromkeys(TASKS, 1.0))
-    if unknown := set(mixture) - set(TASKS):
-        raise ValueError(f"robot tasks {sorted(unknown)} are unknown; known: {', '.join(TASKS)}")
     if len(splits := {split_of(s) for s in seeds}) > 1:
-        raise ValueError(f"{root}: seeds of several splits ({', '.join(sorted(splits))}) in one collection")
-    contract = tabletop_contract(views, horizon)
-    file = root / "contract.json"
-    if file.exists():
-        contract.check(ActionContract.load(file))
-    root.mkdir(parents=True, exist_ok=True)
-    contract.save(file)
-    jobs = [(task_of(seed, mixture), seed) for seed in seeds]
-    ids = [f"{task}_{seed}" for task, seed in jobs]
-    there = {path.stem for path in (root / "episodes").glob("*.parquet")}
-    todo = [job for job, id in zip(jobs, ids) if id not in there]
-    run = partial(_collect_one, root=root, size=size, views=tuple(views), noise=noise)
-    written, failed = [], []
-    pool = multiprocessing.get_context("spawn").Pool(workers) if workers > 1 else None
-    try:
-        results = pool.imap(run, todo, chunksize=4) if pool else map(run, todo)
-        for k, (job, ok) in enumerate(zip(todo, results)):
-            (written if ok else failed).append(f"{job[0]}_{job[1]}")
-            if progress is not None:
-                progress(len(ids) - len(todo) + k + 1, len(ids))
-    finally:
-        if pool is not None:
-            pool.terminate()
-    return Collected(tuple(written), tuple(i for i in ids if i in there), tuple(failed))
+        raise ValueError(f"{root}: seeds of several splits ({', '.join(sorted(splits))}) in one recording")
+    return record(
+        root,
+        tabletop_contract(views, horizon),
+        attempts(seeds, mixture, partial(demonstration, size=size, views=tuple(views), noise=noise)),
+        settings("expert", size, noise),
+        workers=workers,
+        progress=lambda _, made: progress(made, len(seeds)) if progress else None,
+    )
+
+
+def settings(policy: object, size: int, noise: Noise | None = None) -> dict[str, Any]:
+    """What decides an episode of a task and a seed, for the record. policy: its identity."""
+    return {"robot": "tabletop", "policy": policy, "size": size, "noise": None if noise is None else asdict(noise)}

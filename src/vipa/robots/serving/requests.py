@@ -27,7 +27,8 @@ class Keys:
 
     @classmethod
     def of(cls, contract: ActionContract, views: Mapping[str, str] | None = None) -> "Keys":
-        """openpi's form: observation/<view>, observation/state, prompt. views: other keys, by view.
+        """As the robot's file says (`ActionContract.keys`), else openpi's form: observation/<view>, observation/state,
+        prompt. views: other keys, by view.
 
         ValueError for a view that the contract does not have.
         """
@@ -35,7 +36,12 @@ class Keys:
             raise ValueError(
                 f"views {', '.join(sorted(unknown))}: not the model's; it sees {', '.join(contract.views)}"
             )
-        return cls({view: f"observation/{view}" for view in contract.views} | dict(views or {}))
+        usual = {view: f"observation/{view}" for view in contract.views} | {
+            "state": "observation/state",
+            "prompt": "prompt",
+        }
+        said = usual | contract.keys | dict(views or {})
+        return cls({view: said[view] for view in contract.views}, said["state"], said["prompt"])
 
 
 @dataclass(frozen=True)

@@ -23,4 +23,5 @@ def make(data: Path, out: Path, preset: Preset = "nano", start: str | None = Non
     if preset == "nano":
         spec = DataSpec("hand3d_visual", data, batch=20, turns=8)  # about 8 image prefixes a step
         run = replace(as_nano(run), data=(spec,), trained=NANO_STAGE1_PARTS, steps=1_200, learning_rate=7e-4)
-    return on_gpus(run, preset)
+    held_out = replace(run.data[0], split="validation")
+    return on_gpus(replace(run, validation=(held_out,)), preset)

@@ -23,4 +23,5 @@ def make(data: Path, out: Path, preset: Preset = "nano", start: str | None = Non
     if preset == "nano":
         spec = DataSpec("hand3d_action", data, batch=22, turns=4)  # likewise
         run = replace(as_nano(run), data=(spec,), steps=1_400, learning_rate=7e-4)
-    return on_gpus(run, preset)
+    held_out = replace(run.data[0], split="validation")
+    return on_gpus(replace(run, validation=(held_out,)), preset)
