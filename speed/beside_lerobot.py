@@ -10,17 +10,13 @@ import json
 import os
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-import lerobot
 import numpy as np
 import torch
 import tyro
-from lerobot.configs import FeatureType, PolicyFeature
-from lerobot.policies.act.configuration_act import ACTConfig
-from lerobot.policies.act.modeling_act import ACTPolicy
-from lerobot_policy_vipa.converting import to_lerobot
-from lerobot_policy_vipa.modeling_vipa import LeRobotVipaPolicy
 from serving import MODEL, Client, message, own_answer, server
 
 from vipa.io.files import atomic_write
@@ -29,8 +25,12 @@ from vipa.robots.policy import VipaPolicy
 Work = Callable[[], object]
 
 
-def act(height: int, width: int) -> tuple[ACTPolicy, dict[str, torch.Tensor]]:
+def act(height: int, width: int) -> tuple[Any, dict[str, torch.Tensor]]:
     """ACT as LeRobot makes it (one camera, 8 state and 7 action numbers, chunks of 100), and an observation."""
+    from lerobot.configs import FeatureType, PolicyFeature
+    from lerobot.policies.act.configuration_act import ACTConfig
+    from lerobot.policies.act.modeling_act import ACTPolicy
+
     config = ACTConfig(
         device="cpu",
         pretrained_backbone_weights=None,
@@ -44,7 +44,10 @@ def act(height: int, width: int) -> tuple[ACTPolicy, dict[str, torch.Tensor]]:
     return ACTPolicy(config).eval(), seen
 
 
-def inside_lerobot(folder: Path) -> tuple[LeRobotVipaPolicy, dict]:
+def inside_lerobot(folder: Path) -> tuple[Any, dict[str, Any]]:
+    from lerobot_policy_vipa.converting import to_lerobot
+    from lerobot_policy_vipa.modeling_vipa import LeRobotVipaPolicy
+
     if not (folder / "config.json").exists():
         to_lerobot(MODEL, folder, size=112)
     sent = message()
@@ -108,7 +111,7 @@ def main(
     result = {
         "rounds": rounds,
         "torch": torch.__version__,
-        "lerobot": lerobot.__version__,
+        "lerobot": version("lerobot"),
         "beside": beside,
         "parameters": {name: sum(p.numel() for p in model.parameters()) for name, model in parameters.items()},
         "served_beyond_the_policy_s_own_time": {"p10_ms": round(low, 2), "p50_ms": round(middle, 2)},

@@ -23,7 +23,6 @@ from lerobot_policy_vipa.converting import from_lerobot, to_lerobot  # noqa: E40
 from lerobot_policy_vipa.modeling_vipa import LeRobotVipaPolicy  # noqa: E402
 
 from vipa.robots.known.tabletop import collect  # noqa: E402
-from vipa.robots.lerobot_export import export_episodes  # noqa: E402
 from vipa.robots.policy import Observation, VipaPolicy  # noqa: E402
 from vipa.worlds.robot_env import TabletopEnv  # noqa: E402
 from vipa.worlds.seeds import TRAIN  # noqa: E402
@@ -35,8 +34,7 @@ pytestmark = pytest.mark.slow
 def data(tmp_path_factory) -> Path:
     """Six demonstrations of the tabletop, as LeRobot v3."""
     root = tmp_path_factory.mktemp("data")
-    collect(root / "own", TRAIN[:6])
-    export_episodes(root / "own", root / "v3")
+    collect(root / "v3", TRAIN[:6])
     return root / "v3"
 
 

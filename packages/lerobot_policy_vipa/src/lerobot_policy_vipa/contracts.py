@@ -8,9 +8,8 @@ import numpy as np
 
 from vipa.data.demonstrations import normalised
 from vipa.robots.contract import ActionContract, Dimension, Statistics
-from vipa.robots.episodes import CONTRACT_FILE
 from vipa.robots.known import find
-from vipa.robots.lerobot_data import ACTION, STATE, open_robot_data
+from vipa.robots.lerobot_data import ACTION, CONTRACT_FILE, STATE, open_robot_data
 from vipa.robots.transforms import Pipeline
 
 STATISTICS = ("mean", "std", "min", "max", "q01", "q99")
