@@ -57,6 +57,7 @@ FOREIGN = {
     "--policy.start": "packages/lerobot_policy_vipa's",
     "--policy.type": "LeRobot's",
     "--rename_map": "LeRobot's",
+    "--no-docker": "vla-eval's",
     **dict.fromkeys(("--short", "--porcelain", "--untracked-files"), "git's"),
 }
 LOOKING = (

@@ -1,6 +1,7 @@
 """Robot demonstrations, a LeRobot set or what a robot's file reads, as a component of a training mixture (stage 3)."""
 
 from collections.abc import Iterable, Sequence
+from copy import copy
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -43,8 +44,6 @@ class Demonstrations:
         self.spec, self.packer = spec, packer
         self.contract = normalised(opened, spec.normalisation, spec.statistics)
         self._episodes: dict[str, Episode] = {episode.id: episode for episode in opened}
-        self._open = opened.open
-        self._places = dict(zip(self._episodes, opened.paths, strict=True))
         self._keys = list(self._episodes)
         self._ends = np.cumsum([len(episode) for episode in self._episodes.values()])
         before = pipeline_of(self.contract)
@@ -59,7 +58,10 @@ class Demonstrations:
         self._open_views()
 
     def _open_views(self) -> None:
-        self._views = lru_cache(maxsize=OPENED)(lambda key: self._open(self._places[key]).views)
+        # Copies: what is read of a file is forgotten with them.
+        self._views = lru_cache(maxsize=OPENED)(
+            lambda key: {name: copy(view) for name, view in self._episodes[key].views.items()}
+        )
         self._runs: dict[tuple[str, str], tuple[int, np.ndarray]] = {}
 
     def __getstate__(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vipa.data.spec import DataSpec
+from vipa.io.hub_data import local_folder
 from vipa.training.runs import STAGE3_PARTS, Preset, TrainRun, as_nano, on_gpus, start_of
 
 
@@ -15,11 +16,11 @@ def make(
     robot: tuple[str, ...] = (),
     max_delay: int = 0,
 ) -> TrainRun:
-    """The run of a preset. data: robot demonstrations, of one robot or several. robot: whose files read them, one for
-    each folder (`vipa robots list`); left out, the folders say themselves what their numbers mean. start: as of
-    `TrainRun`; left out, nano after stage 2. The action head is fitted to the robots. max_delay: as of `DataSpec`, for
-    policies that are played in real time (docs/serving.md)."""
-    folders = (data,) if isinstance(data, Path) else tuple(data)
+    """The run of a preset. data: robot demonstrations, of one robot or several; folders, or names on the hub. robot:
+    whose files read them, one for each folder (`vipa robots list`); left out, the folders say themselves what their
+    numbers mean. start: as of `TrainRun`; left out, nano after stage 2. The action head is fitted to the robots.
+    max_delay: as of `DataSpec`, for policies that are played in real time (docs/serving.md)."""
+    folders = tuple(map(local_folder, (data,) if isinstance(data, Path) else data))
     robots = (robot,) if isinstance(robot, str) else tuple(robot)
     if robots and len(robots) != len(folders):
         raise ValueError(f"stage3: {len(folders)} folders of data and {len(robots)} robots; name one for each")
