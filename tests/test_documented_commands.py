@@ -49,6 +49,15 @@ FOREIGN = {
     "--no-deps": "pip's",
     "--img_focal": "HaWoR's own",
     "--no-video": "tyro's no-form",
+    "--dataset.repo_id": "LeRobot's",
+    "--dataset.root": "LeRobot's",
+    "--env.type": "LeRobot's",
+    "--output_dir": "LeRobot's",
+    "--policy.path": "LeRobot's",
+    "--policy.robot": "packages/lerobot_policy_vipa's",
+    "--policy.start": "packages/lerobot_policy_vipa's",
+    "--policy.type": "LeRobot's",
+    "--rename_map": "LeRobot's",
     "--no-docker": "vla-eval's",
     **dict.fromkeys(("--short", "--porcelain", "--untracked-files"), "git's"),
 }
@@ -253,7 +262,9 @@ def test_every_option_that_a_text_names_is_some_verb_s(capsys, monkeypatch, stop
             with pytest.raises(SystemExit) as stopped:
                 cli.main([*words, "--help"])
             assert stopped.value.code == 0
-            have.update(OPTION.findall(capsys.readouterr().out))
+            said = capsys.readouterr().out
+            own = re.findall(r"Options of its own: (.*)\.", said)
+            have.update(OPTION.findall(said), (f"--{name}".replace("_", "-") for name in "".join(own).split(", ")))
     for command in commands():
         if command.startswith("python"):
             program = shlex.split(command)[1:]
