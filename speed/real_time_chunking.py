@@ -5,7 +5,7 @@
     python speed/real_time_chunking.py table OUT --to docs/results/real_time_chunking.json
 
 The delay is simulated: the chunk of an observation takes over so many steps later (`robots.real_time`). 50 scenes a
-task of the test split; a run that was stopped continues. docs/results/real_time_chunking.md has the protocol.
+task of the test split, so 200 episodes a delay; a run that was stopped continues.
 """
 
 import json
