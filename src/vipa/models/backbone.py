@@ -222,7 +222,6 @@ class VipaModel(VipaWeights, InternVLModel):
             past_key_values=outputs.past_key_values,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
-            image_hidden_states=None if images is None else images.pooler_output,
         )
 
     def images_per_row(self, input_ids: Tensor | None) -> list[int] | None:

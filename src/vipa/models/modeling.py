@@ -196,7 +196,6 @@ class VipaForConditionalGeneration(VipaWeights, InternVLForConditionalGeneration
             past_key_values=outputs.past_key_values,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
-            image_hidden_states=outputs.image_hidden_states,
         )
 
     def _text_loss(self, hidden: Tensor, labels: Tensor, items: int | Tensor | None) -> Tensor:
