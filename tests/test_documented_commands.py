@@ -48,6 +48,7 @@ FOREIGN = {
     "--no-deps": "pip's",
     "--img_focal": "HaWoR's own",
     "--no-video": "tyro's no-form",
+    "--no-docker": "vla-eval's",
     **dict.fromkeys(("--short", "--porcelain", "--untracked-files"), "git's"),
 }
 LOOKING = (

@@ -216,6 +216,51 @@ def test_a_robot(install, tmp_path, capsys):
     np.testing.assert_allclose(opened[0].action[:, 0], np.linspace(0, 1, 6)[1:], atol=1e-6)
 
 
+def test_a_recorder(install, capsys, tmp_path):
+    install(
+        "vipa.recorders",
+        "crane",
+        '''
+        """Loads, moved by a crane."""
+        from dataclasses import dataclass
+        from functools import partial
+        from pathlib import Path
+
+        import numpy as np
+
+        from vipa.clips.video import ArrayFrames
+        from vipa.robots.contract import ActionContract, Dimension
+        from vipa.robots.episodes import Episode
+        from vipa.robots.recording import Attempt, record
+
+
+        @dataclass(frozen=True)
+        class Settings:
+            """Records a crane."""
+
+            out: Path
+            episodes: int = 2
+
+
+        def move(number):
+            x, black = np.linspace(0, number, 4)[:, None], np.zeros((4, 16, 16, 3), np.uint8)
+            return Episode(f"load_{number}", {"top": ArrayFrames(black)}, x, x, "move", 5.0, success=number != 1)
+
+
+        def run(settings):
+            place = Dimension("x", "metre", "absolute")
+            contract = ActionContract("crane", action=(place,), state=(place,), frame="rails", rotation="none",
+                                      gripper="none", rate=5.0, horizon=4, views=("top",))
+            loads = (Attempt(f"load_{i}", partial(move, i)) for i in range(9))
+            return record(settings.out, contract, loads, {}, wanted=settings.episodes)
+        ''',
+    )
+    assert "crane             Loads, moved by a crane." in said(capsys, "record", "--help")
+    out = tmp_path / "data"
+    assert "2 episodes; 1 attempts failed" in said(capsys, "record", "crane", "--out", out)
+    assert [episode.id for episode in open_robot_data(out)] == ["load_0", "load_2"]
+
+
 def test_a_verb(install, capsys):
     install(
         "vipa.verbs",

@@ -311,6 +311,21 @@ def test_a_folder_in_the_old_form_and_one_of_nothing_say_so(tmp_path):
         open_robot_data(tmp_path)
 
 
+def test_a_name_on_the_hub_is_a_data_set(tmp_path, monkeypatch):
+    """Through the hub's own cache, filled as a download fills it; offline, so that no network is asked."""
+    place, commit = tmp_path / "datasets--someone--arm", "0" * 40
+    recorded(place / "snapshots" / commit, "image")
+    (place / "refs").mkdir()
+    (place / "refs" / "main").write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert [episode.seed for episode in open_robot_data(Path("someone/arm"))] == [0, 1, 2]
+    main(["export", "episodes", "someone/arm", str(tmp_path / "out")])
+    assert len(open_robot_data(tmp_path / "out")) == 3
+    with pytest.raises(ValueError, match="nobody/arm: no data here, neither as a folder nor on the hub"):
+        open_robot_data(Path("nobody/arm"))
+
+
 def test_a_set_without_a_contract_says_what_is_missing(tmp_path):
     root = write_v21(tmp_path / "v21")
     (root / "contract.json").unlink()

@@ -128,6 +128,10 @@ def test_a_policy_is_recorded_as_an_evaluation_sees_it(tmp_path, capsys):
     )
 
 
+def lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
 @pytest.mark.slow
 def test_a_recording_that_is_killed_at_any_moment_ends_as_one_that_is_not(tmp_path):
     """`pytest -m slow tests/robots/test_recording.py`"""
@@ -144,12 +148,13 @@ def test_a_recording_that_is_killed_at_any_moment_ends_as_one_that_is_not(tmp_pa
         *SMALL,
     ]
     subprocess.run([*command, "--out", str(tmp_path / "whole")], check=True)
-    rng, kills = np.random.default_rng(0), 0
+    rng, kills, log = np.random.default_rng(0), 0, tmp_path / "parts" / LOG
     while True:
+        before = lines(log)
         with subprocess.Popen([*command, "--out", str(tmp_path / "parts")], start_new_session=True) as process:
-            end = time.monotonic() + rng.uniform(4, 9)
-            while process.poll() is None and time.monotonic() < end:
-                time.sleep(0.02)
+            while process.poll() is None and lines(log) < before + 2:
+                time.sleep(0.01)
+            time.sleep(rng.uniform(0, 0.5))
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 kills += 1

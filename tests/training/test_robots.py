@@ -75,6 +75,33 @@ def test_one_robot_in_two_data_sets_of_other_statistics_is_refused(tmp_path):
 
 
 @pytest.mark.slow
+def test_two_robots_go_on_from_where_they_were_stopped_to_the_same_weights(tmp_path, monkeypatch):
+    """`pytest -m slow tests/training/test_robots.py`"""
+    from vipa.models.starts import load_start
+    from vipa.training import loop
+
+    hand = write_demonstrations(tmp_path / "hand", small_contract("hand", 30, 26, rate=50.0), 5, still=3)
+    arm = write_demonstrations(tmp_path / "arm", small_contract("arm", 4, 3), 1)
+    whole = trained([hand, arm], tmp_path / "whole", save_every=1)
+    save = loop.save_progress
+
+    def save_then_stop(*args, **kwargs):
+        save(*args, **kwargs)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "save_progress", save_then_stop)
+    with pytest.raises(KeyboardInterrupt):
+        trained([hand, arm], tmp_path / "parts", save_every=1)
+    monkeypatch.setattr(loop, "save_progress", save)
+    parts = trained([hand, arm], tmp_path / "parts", save_every=1)
+    (a, _), (b, _) = (load_start(folder) for folder in (whole, parts))
+    for (name, p), q in zip(a.named_parameters(), b.parameters(), strict=True):
+        np.testing.assert_array_equal(p.detach().numpy(), q.detach().numpy(), err_msg=name)
+    for name in ("action_contract.json", "action_contract.arm.json"):
+        assert (whole / name).read_bytes() == (parts / name).read_bytes()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("episodes", "still", "changes"),
     [

@@ -8,7 +8,7 @@ from vipa.benchmarks.closed_loop import Environment
 from vipa.clips.video import ArrayFrames
 from vipa.io.plugins import Plugins
 from vipa.robots.episodes import Episode
-from vipa.robots.policy import ChunkExecutor, Observation, Policy
+from vipa.robots.policy import Policy, checked_chunks
 
 
 class Recorder(Protocol):
@@ -31,13 +31,14 @@ RECORDERS = Plugins("recorder", "vipa.benchmarks", "vipa.recorders", suffix="_re
 def play(policy: Policy, environment: Environment, execute: int, **said: Any) -> Episode:
     """A policy's episode in a simulator, to its end. execute: steps of a chunk before the next is asked for. said: the
     fields of Episode that the environment does not know: id, task, seed, notes."""
-    executor, contract = ChunkExecutor(policy, execute), policy.contract
-    seen: list[Observation] = []
-    actions: list[np.ndarray] = []
+    contract, seen, actions, chunk = policy.contract, [], [], iter(())
     while not environment.done:
         seen.append(environment.observation())
-        actions.append(executor.act({0: lambda: seen[-1]})[0])
-        environment.step(actions[-1])
+        if (action := next(chunk, None)) is None:
+            chunk = iter(checked_chunks(policy, seen[-1:], execute)[0])
+            action = next(chunk)
+        actions.append(action)
+        environment.advance(action)
     notes = {"failure": environment.failure, **said.pop("notes", {})}
     return Episode(
         views={view: ArrayFrames(np.stack([o.images[view] for o in seen])) for view in contract.views},

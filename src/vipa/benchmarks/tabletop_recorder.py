@@ -85,6 +85,6 @@ def run(settings: Settings) -> Recorded:
 
 def act(task: str, seed: int, policy: Policy, size: int, execute: int) -> Episode:
     """The policy's episode of a task and a seed, the one that an evaluation sees."""
-    environment = TabletopEpisode(task, seed, size, policy.contract.views, None)
+    environment = TabletopEpisode(task, seed, size=size, views=policy.contract.views)
     notes = {"split": tabletop.split_of(seed), "policy": policy.identity}
     return play(policy, environment, execute, id=f"{task}_{seed}", task=task, seed=seed, notes=notes)

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import tyro
 
+from vipa.io.hub_data import local_folder
+
 
 def view(
     data: Annotated[Path, tyro.conf.Positional],
@@ -27,6 +29,7 @@ def view(
     viewer. weights: of CUT3R (folder or hub name), for the fused cloud. policy: a model after stage 3, whose chunks are
     drawn over the recorded actions. robot: whose file says what the numbers mean, where the data set does not.
     """
+    data = local_folder(data)
     if (data / "meta" / "info.json").is_file() or robot is not None:
         view_episodes(data, out, clips, clip, rerun, policy, robot)
         return

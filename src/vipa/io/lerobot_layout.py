@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vipa.io.frame_times import VideoPart
+from vipa.io.hub_data import local_folder
 from vipa.io.json_files import read_json, read_json_lines
 from vipa.io.lerobot_statistics import STATISTICS, ColumnStatistics, combined, from_entry
 
@@ -152,8 +153,9 @@ class LeRobotSet:
 
 
 def read_set(root: Path) -> LeRobotSet:
-    """Reads meta/. FileNotFoundError where it is missing, ValueError for another version or a damaged file."""
-    root = Path(root)
+    """Reads meta/ of a folder, or of a data set on the hub. FileNotFoundError where it is missing, ValueError for
+    another version or a damaged file."""
+    root = local_folder(root)
     path = root / "meta" / "info.json"
     info = read_json(path)
     version = str(info.get("codebase_version", "v2.0"))

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from vipa.clips.lerobot_frames import episode_frames
+from vipa.io.hub_data import local_folder
 from vipa.io.json_files import read_json
 from vipa.io.lerobot_layout import LeRobotSet, column_names, numbers, read_set, task_runs
 from vipa.robots.contract import ActionContract
@@ -106,7 +107,7 @@ def open_robot_data(root: Path) -> EpisodeSet:
     FileNotFoundError where it is none, or where nobody says what its numbers mean. ValueError for a folder in the
     form that this project had before.
     """
-    root = Path(root)
+    root = local_folder(root)
     if not (root / "meta" / "info.json").is_file():
         if any((root / "episodes").glob("*.parquet")):
             raise ValueError(

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vipa.data.spec import DataSpec
+from vipa.io.hub_data import local_folder
 from vipa.training.runs import STAGE3_PARTS, Preset, TrainRun, as_nano, on_gpus, start_of
 
 
@@ -14,10 +15,10 @@ def make(
     start: str | None = None,
     robot: tuple[str, ...] = (),
 ) -> TrainRun:
-    """The run of a preset. data: robot demonstrations, of one robot or several. robot: whose files read them, one for
-    each folder (`vipa robots list`); left out, the folders say themselves what their numbers mean. start: as of
-    `TrainRun`; left out, nano after stage 2. The action head is fitted to the robots."""
-    folders = (data,) if isinstance(data, Path) else tuple(data)
+    """The run of a preset. data: robot demonstrations, of one robot or several; folders, or names on the hub. robot:
+    whose files read them, one for each folder (`vipa robots list`); left out, the folders say themselves what their
+    numbers mean. start: as of `TrainRun`; left out, nano after stage 2. The action head is fitted to the robots."""
+    folders = tuple(map(local_folder, (data,) if isinstance(data, Path) else data))
     robots = (robot,) if isinstance(robot, str) else tuple(robot)
     if robots and len(robots) != len(folders):
         raise ValueError(f"stage3: {len(folders)} folders of data and {len(robots)} robots; name one for each")
