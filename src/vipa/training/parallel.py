@@ -49,21 +49,6 @@ def gradients_stay(module: nn.Module, stay: bool) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def gathered(module: nn.Module) -> Iterator[None]:
-    """Meanwhile this process holds all that is shared out, so that it may compute alone. Every process enters."""
-    shared = [m for m in module.modules() if isinstance(m, FSDPModule)]
-    for part in shared:
-        part.set_reshard_after_forward(False, recurse=False)
-        part.unshard()
-    try:
-        yield
-    finally:
-        for part in shared:
-            part.set_reshard_after_forward(part is not module, recurse=False)
-            part.reshard()
-
-
 def exchange_rest(learner: nn.Module, processes: Processes) -> None:
     """After a step's last backward pass: gradients that are nobody's to exchange become the mean over processes."""
     if processes.world == 1 or not isinstance(learner, FSDPModule):

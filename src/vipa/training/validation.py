@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
 
 from vipa.models import VipaForConditionalGeneration, VipaProcessor
-from vipa.training.parallel import gathered
 from vipa.training.processes import Processes
 from vipa.training.runs import Precision
 from vipa.training.setup import Built
@@ -22,7 +22,8 @@ Watch = Callable[[VipaForConditionalGeneration, VipaProcessor], dict[str, float]
 def validate(
     called: nn.Module, built: Built, team: Processes, precision: Precision, watch: Watch | None
 ) -> dict[str, Any]:
-    """Losses of the held-out mixture by kind, over its first rows, and what `watch` (in the first process) finds.
+    """Losses of the held-out mixture by kind, over its first rows, and what `watch` (in the first process) finds; it is
+    not called where the model is shared out.
 
     called: gives the loss of a batch; the held-out components are numbered after the others."""
     assert built.validation is not None
@@ -37,9 +38,8 @@ def validate(
                 total, count = total + float(loss) * batch.samples, count + batch.samples
             total, count = team.sum([total, count])
             figures[f"validation_{component.spec.kind}"] = total / count
-        if watch is not None:
-            with gathered(called):
-                figures |= watch(built.model, built.processor) if team.first else {}
+        if watch is not None and not isinstance(called, FSDPModule):  # which no process could ask alone
+            figures |= watch(built.model, built.processor) if team.first else {}
             team.wait()
     built.model.train()
     return figures
