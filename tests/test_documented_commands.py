@@ -39,6 +39,7 @@ STAND_INS = {
     "NAME": "tabletop",
     "KIND": "stage1",
     "STAGE": "stage1",
+    "BUDGET": "small",
     "VERB": "doctor",
     "DEGREES": "60",
     "N": "2",
@@ -48,6 +49,16 @@ FOREIGN = {
     "--no-deps": "pip's",
     "--img_focal": "HaWoR's own",
     "--no-video": "tyro's no-form",
+    "--dataset.repo_id": "LeRobot's",
+    "--dataset.root": "LeRobot's",
+    "--env.type": "LeRobot's",
+    "--output_dir": "LeRobot's",
+    "--policy.path": "LeRobot's",
+    "--policy.robot": "packages/lerobot_policy_vipa's",
+    "--policy.start": "packages/lerobot_policy_vipa's",
+    "--policy.type": "LeRobot's",
+    "--rename_map": "LeRobot's",
+    "--no-docker": "vla-eval's",
     **dict.fromkeys(("--short", "--porcelain", "--untracked-files"), "git's"),
 }
 LOOKING = (
@@ -241,7 +252,7 @@ def test_a_command_that_is_not_there_is_noticed(command, capsys, monkeypatch, st
 def test_every_option_that_a_text_names_is_some_verb_s(capsys, monkeypatch, stop_after_parsing):
     have = {*FOREIGN, "--debug", "--version"}
     subverbs = {"evaluate": BENCHMARKS.names(), "train": TRAININGS.names(),
-                "record": RECORDERS.names(),
+                "record": RECORDERS.names(), "ablate": ("small",),
                 "robots": ("list", "convert", "check", "template"),
                 "sources": ("check", "fixture", "list"), "model": ("summary", "check"),
                 "export": ("conversations", "lerobot", "episodes", "hub")}  # fmt: skip
@@ -251,7 +262,9 @@ def test_every_option_that_a_text_names_is_some_verb_s(capsys, monkeypatch, stop
             with pytest.raises(SystemExit) as stopped:
                 cli.main([*words, "--help"])
             assert stopped.value.code == 0
-            have.update(OPTION.findall(capsys.readouterr().out))
+            said = capsys.readouterr().out
+            own = re.findall(r"Options of its own: (.*)\.", said)
+            have.update(OPTION.findall(said), (f"--{name}".replace("_", "-") for name in "".join(own).split(", ")))
     for command in commands():
         if command.startswith("python"):
             program = shlex.split(command)[1:]

@@ -12,6 +12,7 @@ pytest.importorskip("cv2", reason="OpenCV, of the extra `video`, is not installe
 import vipa
 from vipa.clips import Clip, ClipError
 from vipa.clips.camera_motion import (
+    _differences,
     check_poses,
     disagreement,
     measure_motion,
@@ -160,6 +161,16 @@ def test_hands_and_arms_are_left_out():
     wrist, knuckles = pixels[0], pixels[[5, 9, 13, 17]].mean(0)
     assert cv2.pointPolygonTest(arm.astype(np.float32), tuple(wrist + 2 * (wrist - knuckles)), False) > 0
     assert cv2.pointPolygonTest(arm.astype(np.float32), tuple(knuckles), False) < 0
+
+
+def test_turns_that_two_ways_do_not_say_alike_differ_by_the_angle_between_them():
+    a, b = (Rotation.random(4, rng=np.random.default_rng(seed)) for seed in (1, 2))
+    found = _differences(a.as_matrix(), b.as_matrix())
+    for i in range(4):
+        for j in range(4):
+            one, other = a[i].inv() * a[j], b[i].inv() * b[j]
+            assert found[i, j] == pytest.approx((one.inv() * other).magnitude(), abs=1e-6)
+    assert np.abs(_differences(a.as_matrix(), (Rotation.from_rotvec([1, 2, 3]) * a).as_matrix())).max() < 1e-6
 
 
 def test_key_frames_hold_those_that_are_asked_about():

@@ -88,9 +88,7 @@ def test_a_clip_that_is_asked_nothing_and_a_guessed_camera_are_doubtful_and_can_
     still = example_clip()
     hand = replace(still.hands[0], joints_camera=np.repeat(still.hands[0].joints_camera[:1], len(still), 0))
     poses = np.repeat(np.eye(4)[None], len(still), 0)
-    clip = replace(
-        still, hands=(hand,), T_world_camera=poses, objects=None, contacts=None, texts=(), notes=notes
-    )
+    clip = replace(still, hands=(hand,), T_world_camera=poses, objects=None, contacts=None, texts=(), notes=notes)
     annotate([clip], tmp_path)
     data = Hand3D(tmp_path)
     assert data.count("visual") == data.count("action") == 0

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from vipa.models.continuation import continue_flow, overlap_weights
+from vipa.models.continuation import conditioned_flow, continue_flow, overlap_weights
 
 
 def test_weights_are_the_paper_s():
@@ -54,6 +54,25 @@ def test_with_nothing_known_it_is_the_plain_flow():
     torch.testing.assert_close(chunk, plain(noise, 4))
 
 
+def conditioned_constant(chunk, tau):
+    """The exact velocity in the same world given the actions whose tau is 1."""
+    given = (tau == 1)[..., None]
+    free = tau[:, -1, None, None]
+    rows = (~given).sum(1, keepdim=True)
+    mean = free * (chunk * ~given).sum(1, keepdim=True) / ((1 - free) ** 2 + rows * free**2)
+    known = (chunk * given).sum(1, keepdim=True) / given.sum(1, keepdim=True).clamp_min(1)
+    return (torch.where(given.any(1, keepdim=True), known, mean) - chunk) / (1 - free)
+
+
+def test_conditioned_it_keeps_what_was_sent_and_the_rest_is_drawn_given_it():
+    generator = torch.Generator().manual_seed(0)
+    noise, wanted = torch.randn(200, 8, 1, generator=generator), torch.randn(200, 1, 1, generator=generator)
+    chunk = conditioned_flow(conditioned_constant, noise, wanted.expand(200, 5, 1), sent=3, steps=4)
+    torch.testing.assert_close(chunk, wanted.expand(200, 8, 1), rtol=0, atol=1e-5)
+    free = conditioned_flow(conditioned_constant, noise, torch.zeros(200, 0, 1), sent=0, steps=4)
+    torch.testing.assert_close(free, plain(noise, 4))
+
+
 def test_the_shipped_policy_goes_on_with_a_smaller_jump():
     """In the tabletop world, three steps into a chunk, of which two more will have been played."""
     from vipa.robots.policy import Observation, VipaPolicy
@@ -75,3 +94,5 @@ def test_the_shipped_policy_goes_on_with_a_smaller_jump():
     np.testing.assert_allclose(policy.infer(now, playing=old[:0], sent=0), other, rtol=0, atol=1e-5)
     with pytest.raises(ValueError, match="playing: shape"):
         policy.infer(now, playing=old[:, :3], sent=1)
+    with pytest.raises(ValueError, match="trained with at most 0"):
+        policy.infer(now, playing=old[3:], sent=1, way="conditioned")

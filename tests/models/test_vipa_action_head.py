@@ -76,6 +76,33 @@ def test_the_loss_is_the_squared_error_to_actions_minus_noise():
 
 
 @torch.no_grad()
+def test_one_time_for_all_actions_is_the_chunk_s_time():
+    module, batch = head(), training_inputs()
+    tau, condition = torch.tensor([0.0, 0.3, 0.9]), module.prepare_condition(batch["hidden"])
+    rest = (batch["state"], condition, batch["embodiment"])
+    whole = module.velocity(batch["actions"], tau, *rest)
+    torch.testing.assert_close(module.velocity(batch["actions"], tau[:, None].expand(-1, 5), *rest), whole)
+
+
+@torch.no_grad()
+def test_actions_already_sent_are_given_without_noise_and_not_learned():
+    module, batch, sent = head(), training_inputs(), torch.tensor([0, 2, 4])
+    draw = generator()
+    noise, tau = torch.randn(BATCH, 5, 7, generator=draw), torch.rand(BATCH, generator=draw)
+    actions = batch["actions"]
+    noisy = (1 - tau)[:, None, None] * noise + tau[:, None, None] * actions
+    times, free = tau[:, None].repeat(1, 5), torch.ones(BATCH, 5, dtype=torch.bool)
+    for row, count in enumerate(sent):
+        noisy[row, :count], times[row, :count], free[row, :count] = actions[row, :count], 1.0, False
+    condition = module.prepare_condition(batch["hidden"])
+    velocity = module.velocity(noisy, times, batch["state"], condition, batch["embodiment"])
+    expected = (velocity - (actions - noise)).square()[free].mean()
+    torch.testing.assert_close(module.loss(**batch, generator=generator(), sent=sent[:, None]), expected)
+    none = module.loss(**batch, generator=generator(), sent=torch.zeros(BATCH, 1))
+    torch.testing.assert_close(none, module.loss(**batch, generator=generator()))
+
+
+@torch.no_grad()
 def test_padded_steps_do_not_change_the_loss():
     module, batch = head(), training_inputs()
     mask = torch.ones(BATCH, 5, dtype=torch.bool)

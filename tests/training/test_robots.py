@@ -22,8 +22,8 @@ from vipa.training.loop import train
 pytestmark = pytest.mark.filterwarnings("ignore:hardly any spread")
 
 
-def trained(folders, out, **changes):
-    run = stage3.make(tuple(folders), out)
+def trained(folders, out, max_delay=0, **changes):
+    run = stage3.make(tuple(folders), out, max_delay=max_delay)
     data = tuple(replace(spec, batch=2, noise_draws=1) for spec in run.data)
     return train(replace(run, data=data, steps=2, threads=1, **changes)).model
 
@@ -48,6 +48,20 @@ def restores(model: Path, folder: Path) -> VipaPolicy:
         for name, values in sample.items():
             np.testing.assert_allclose(back[name], values, atol=1e-9)
     return policy
+
+
+def test_a_policy_trained_for_late_chunks_is_asked_with_what_was_sent(tmp_path):
+    folder = write_demonstrations(tmp_path / "arm", small_contract("arm", 4, 3), 2)
+    policy = restores(trained([folder], tmp_path / "run", max_delay=2), folder)
+    assert policy.model.config.action_config.max_delay == 2
+    episode = open_robot_data(folder)[0]
+    images = {view: np.zeros((32, 32, 3), np.uint8) for view in policy.contract.views}
+    seen = Observation(images, episode.state[0], "move")
+    new = policy.infer(seen, playing=episode.action[:3], sent=2)
+    np.testing.assert_allclose(new[:2], episode.action[:2], atol=1e-5)
+    np.testing.assert_array_equal(new, policy.infer(seen, playing=episode.action[:3], sent=2, way="conditioned"))
+    with pytest.raises(ValueError, match=r"max_delay 9 leaves nothing"):
+        trained([folder], tmp_path / "other", max_delay=9)
 
 
 def test_two_robots_in_one_training_keep_their_contracts_statistics_and_transforms(tmp_path, caplog):

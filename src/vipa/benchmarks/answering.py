@@ -38,6 +38,9 @@ class ModelAnswerer:
     pictures: what it sees.
     """
 
+    spatial: Spatial = "real"
+    pictures: Pictures = "shown"
+
     def __init__(
         self,
         model: str | Path,
@@ -50,8 +53,7 @@ class ModelAnswerer:
             pictures != "shown"
         )
         self.name = model_name(model) + (f" ({', '.join(controls)})" if controls else "")
-        self.spatial: Spatial = spatial
-        self.pictures: Pictures = pictures
+        self.spatial, self.pictures = spatial, pictures
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.manual_seed(0)  # parts that a start does not have yet are new, as in training
         self.model, self.processor = load_start(model)
@@ -72,7 +74,7 @@ class ModelAnswerer:
     def of(cls, model: VipaForConditionalGeneration, processor: VipaProcessor, data: Hand3D) -> "ModelAnswerer":
         """A model as it is just now, while it learns: nothing is loaded, and it has no identity."""
         self = cls.__new__(cls)
-        self.name, self.spatial, self.device, self.weights = "a model that learns", "real", model.device, ""
+        self.name, self.device, self.weights = "a model that learns", model.device, ""
         self.model, self.processor, self.tokenizer, self.data = model, processor, processor.tokenizer, data
         self.conventions = Conventions.from_json(model.config.conventions, self.name)
         return self

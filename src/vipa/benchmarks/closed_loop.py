@@ -7,20 +7,25 @@ folder/
   videos/           rollouts of the first seeds of each task
 
 Which simulator it is, only the `Simulation` knows (`tabletop_benchmark.py`).
+
+Why not vla-eval's runner, which plays the other simulators: it has one environment a connection and draws at every
+step; here the chunks of many are one batch, and nothing is drawn between them. In process it made 0.6 of this
+loop's steps a second of processor on the tabletop with nano (docs/simulators.md).
 """
 
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
-from itertools import islice
+from dataclasses import asdict, dataclass, field
+from itertools import count, islice
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, cast
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from vipa.benchmarks.statistics import wilson_interval
+from vipa.benchmarks.results import Mean
+from vipa.benchmarks.statistics import bootstrap_interval, wilson_interval
 from vipa.benchmarks.timing import Timed
 from vipa.io.files import atomic_write
 from vipa.io.json_files import read_json
@@ -29,6 +34,7 @@ from vipa.io.provenance import provenance, versions
 from vipa.io.video_writer import write_video
 from vipa.robots.contract import ActionContract
 from vipa.robots.policy import Observation, Policy, checked_chunks
+from vipa.robots.real_time import ContinuingPolicy, RealTimeExecutor, Switching
 
 Progress = Callable[[int, int], None]
 
@@ -62,14 +68,17 @@ class Simulation(ABC):
     """One evaluation in a simulator, complete: all that decides its figures but the policy. A simulator subclasses it.
 
     policy: a name for the record. tasks: each is played on all seeds. execute: steps of a chunk before the next is
-    asked for. batch: environments at once (changes nothing but speed). videos: rollouts filmed per task. anew: where
-    `out` holds another policy's or protocol's episodes, begin again instead of refusing.
+    asked for. delay: steps between an observation and its chunk; switching: how that chunk takes over
+    (`robots.real_time`). batch: environments at once (changes nothing but speed). videos: rollouts filmed per task.
+    anew: where `out` holds another policy's or protocol's episodes, begin again instead of refusing.
     """
 
     out: Path
     policy: str
     tasks: tuple[str, ...]
     execute: int = 4
+    delay: int = 0
+    switching: Switching = "naive"
     batch: int = 16
     videos: int = 3
     anew: bool = False
@@ -90,6 +99,15 @@ class Simulation(ABC):
     def start(self, task: str, seed: int, views: tuple[str, ...], film: bool) -> Environment:
         """An episode before its first action. film: pictures of it will be asked for."""
 
+    def figures(self, episode: Any) -> dict[str, float]:
+        """Numbers of an episode that ended (one that `start` gave), besides its success."""
+        return {}
+
+    def real_time(self) -> dict[str, Any]:
+        """Part of every protocol: nothing where no chunk is late."""
+        plain = self.delay == 0 and self.switching == "naive"
+        return {} if plain else {"delay": self.delay, "switching": self.switching}
+
     @abstractmethod
     def protocol(self, identity: dict[str, Any]) -> dict[str, Any]:
         """What another's figures must share to be comparable, for the record. identity: the policy's."""
@@ -102,7 +120,8 @@ class Simulation(ABC):
 
 @dataclass(frozen=True)
 class EpisodeOutcome:
-    """How one episode went. failure: why not, in words; "" for a success. steps: actions taken."""
+    """How one episode went. failure: why not, in words; "" for a success. steps: actions taken. figures: what its
+    simulator measured besides."""
 
     task: str
     seed: int
@@ -110,6 +129,7 @@ class EpisodeOutcome:
     success: bool
     failure: str
     steps: int
+    figures: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -160,7 +180,14 @@ class ClosedLoopResult:
 
     def to_dict(self) -> dict[str, Any]:
         scores = {name: score.to_dict() for name, score in self.scores.items()}
-        return {"protocol": self.run.protocol(self.identity), "scores": scores}
+        measured = sorted({name for o in self.outcomes for name in o.figures})
+        means = {name: asdict(self.mean(name)) for name in measured}
+        return {"protocol": self.run.protocol(self.identity), "scores": scores, "means": means}
+
+    def mean(self, figure: str) -> Mean:
+        """Over the episodes that have it, with its 95 % bootstrap interval."""
+        values = np.array([o.figures[figure] for o in self.outcomes if figure in o.figures])
+        return Mean(float(values.mean()), *bootstrap_interval(values))
 
 
 def evaluate_closed_loop(policy: Policy, run: Simulation, progress: Progress | None = None) -> ClosedLoopResult:
@@ -177,7 +204,8 @@ def evaluate_closed_loop(policy: Policy, run: Simulation, progress: Progress | N
     jobs = [(task, seed) for task in run.tasks for seed in run.seeds]
     todo = [job for job in jobs if job not in outcomes]
     timed: Any = Timed(policy)  # passes on what a policy has
-    for outcome in _roll(timed, run, todo):
+    roll = _roll_in_time if run.real_time() else _roll
+    for outcome in roll(timed, run, todo):
         outcomes[outcome.task, outcome.seed] = outcome
         log.add(asdict(outcome))
         if progress is not None:
@@ -195,11 +223,10 @@ def _roll(policy: Policy, run: Simulation, jobs: list[tuple[str, int]]) -> Itera
     All ask for their chunks together, and the next episodes begin there too: were they to begin where others end, the
     policy would soon answer `run.execute` small batches in place of a large one.
     """
-    filmed = {(task, seed) for task in run.tasks for seed in run.seeds[: run.videos]}
     waiting, rollouts = iter(jobs), []
     while True:
         for job in islice(waiting, run.batch - len(rollouts)):
-            rollouts.append(_Rollout(*job, run, policy.contract.views, film=job in filmed))
+            rollouts.append(_Rollout(*job, run, policy.contract.views))
         if not rollouts:
             return
         chunks = checked_chunks(policy, [rollout.env.observation() for rollout in rollouts], run.execute)
@@ -210,10 +237,30 @@ def _roll(policy: Policy, run: Simulation, jobs: list[tuple[str, int]]) -> Itera
         rollouts = [rollout for rollout in rollouts if not rollout.env.done]
 
 
+def _roll_in_time(policy: Policy, run: Simulation, jobs: list[tuple[str, int]]) -> Iterable[EpisodeOutcome]:
+    """The same with chunks that come late, a step of all environments at a time."""
+    if run.switching != "naive" and not hasattr(policy, "go_on"):
+        raise ValueError(f"{run.policy}: {run.switching} needs a policy whose chunks can go on from others")
+    executor = RealTimeExecutor(cast(ContinuingPolicy, policy), run.execute, run.delay, run.switching)
+    waiting, rollouts, numbers = iter(jobs), {}, count()
+    while True:
+        for job in islice(waiting, run.batch - len(rollouts)):
+            rollouts[next(numbers)] = _Rollout(*job, run, policy.contract.views)
+        if not rollouts:
+            return
+        actions = executor.act({number: rollout.env.observation for number, rollout in rollouts.items()})
+        for number, action in actions.items():
+            rollouts[number].play(action[None])
+            if rollouts[number].env.done:
+                executor.forget(number)
+                yield rollouts.pop(number).finish()
+
+
 class _Rollout:
     """One environment under evaluation, and its film."""
 
-    def __init__(self, task: str, seed: int, run: Simulation, views: tuple[str, ...], film: bool):
+    def __init__(self, task: str, seed: int, run: Simulation, views: tuple[str, ...]):
+        film = seed in run.seeds[: run.videos]
         self.run, self.job = run, (task, seed)
         self.env = run.start(task, seed, views, film)
         self.film = [self.env.picture()] if film else []
@@ -237,7 +284,8 @@ class _Rollout:
             ):  # of a run that ended before its episode was written
                 before.unlink()
             write_video(folder / name, _with_verdict(self.film, env.success, self.run.rate), self.run.rate)
-        return EpisodeOutcome(task, seed, env.text, env.success, env.failure, env.steps)
+        figures = self.run.figures(env)
+        return EpisodeOutcome(task, seed, env.text, env.success, env.failure, env.steps, figures)
 
 
 def _with_verdict(images: list[np.ndarray], success: bool, rate: float) -> list[np.ndarray]:

@@ -183,7 +183,7 @@ class LiberoEpisode:
         state = np.array(self._seen["states"])
         return TrueObservation(self._seen["images"], state, self.text, (self.key[1], self.steps), scene)
 
-    def step(self, action: np.ndarray) -> None:
+    def advance(self, action: np.ndarray) -> None:
         disturbed = np.array(action, dtype=np.float64)
         disturbed[:6] += self.noise * self.chance.standard_normal(6) * np.any(np.abs(disturbed[:6]) > 0.2)
         self._seen = self.world.ask({"action": np.clip(disturbed, -1.0, 1.0).tolist()})

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from jaxtyping import Float
 from tyro.conf import Positional
 
 from vipa.benchmarks.closed_loop import ClosedLoopResult, Progress, Simulation, TaskScore, evaluate_closed_loop
@@ -12,6 +13,7 @@ from vipa.io.progress import counter
 from vipa.robots.contract import ActionContract
 from vipa.robots.known.tabletop import tabletop_contract
 from vipa.robots.policy import BlankImages, Observation, Policy, VipaPolicy
+from vipa.robots.real_time import Switching
 from vipa.worlds.experts import perform
 from vipa.worlds.rendering import Renderer
 from vipa.worlds.robot import RATE
@@ -42,6 +44,12 @@ class Settings:
     """Rollouts filmed per task."""
     execute: int = 4
     """Steps of a chunk before the next."""
+    ambiguity: float = 0.0
+    """Of the scenes (docs/worlds.md)."""
+    delay: int = 0
+    """Steps between an observation and its chunk, as if the policy were slower."""
+    switching: Switching = "naive"
+    """How a late chunk takes over: knowing nothing of the one before, or going on from it (real-time chunking)."""
     change: tuple[Axis, ...] = ()
     """What is not as in training; several at once."""
     strength: float = 1.0
@@ -60,6 +68,9 @@ def run(settings: Settings) -> ClosedLoopResult:
         episodes=settings.episodes,
         videos=settings.videos,
         execute=settings.execute,
+        ambiguity=settings.ambiguity,
+        delay=settings.delay,
+        switching=settings.switching,
         changes=dict.fromkeys(settings.change, settings.strength),
     )
     with counter("acting", "episodes") as count:
@@ -81,6 +92,7 @@ class TabletopEvaluation(Simulation):
     episodes: int = 50
     size: int = 112
     video_size: int = 224
+    ambiguity: float = 0.0
     changes: dict[str, float] = field(default_factory=dict)
 
     rate = RATE
@@ -96,7 +108,13 @@ class TabletopEvaluation(Simulation):
 
     def start(self, task: str, seed: int, views: tuple[str, ...], film: bool) -> "TabletopEpisode":
         return TabletopEpisode(
-            task, seed, self.video_size if film else None, size=self.size, views=views, changes=self.changes
+            task,
+            seed,
+            self.video_size if film else None,
+            size=self.size,
+            views=views,
+            changes=self.changes,
+            ambiguity=self.ambiguity,
         )
 
     def protocol(self, identity: dict[str, Any]) -> dict[str, Any]:
@@ -108,17 +126,24 @@ class TabletopEvaluation(Simulation):
             "split": self.split,
             "seeds": [self.seeds[0], self.seeds[-1]],
             "image_size": self.size,
+            "ambiguity": self.ambiguity,
             "changes": self.changes,
             "rate": RATE,
             "settle_steps": SETTLE_STEPS,
             "execute": self.execute,
+            **self.real_time(),
         }
 
+    def figures(self, episode: "TabletopEpisode") -> dict[str, float]:
+        """Of the tool's measured path; see `roughness`."""
+        return roughness(np.stack(episode.path), RATE)
+
     def decisive(self, protocol: dict[str, Any]) -> dict[str, Any]:
-        kept = ("identity", "image_size", "rate", "settle_steps", "execute")
+        kept = ("identity", "image_size", "rate", "settle_steps", "execute", "delay", "switching")
         limits = {task: rules["step_limit"] for task, rules in protocol.get("tasks", {}).items()}
         return {
             **{name: protocol.get(name) for name in kept},
+            "ambiguity": protocol.get("ambiguity", 0.0),
             "changes": protocol.get("changes", {}),  # before there were any, there was none
             **{f"step limit of {task}": limits.get(task, limit) for task, limit in STEP_LIMITS.items()},
             "version of the simulator": protocol.get("versions", {}).get("mujoco"),
@@ -131,8 +156,12 @@ class TabletopEpisode(TabletopEnv):
 
     def __init__(self, task: str, seed: int, video_size: int | None = None, **options: Any):
         super().__init__(task, seed, **options)
-        self.key = seed
+        self.key, self.path = seed, [self.robot.state[:3]]
         self.camera = Renderer(self.model, video_size, video_size) if video_size else None
+
+    def advance(self, action: np.ndarray) -> None:
+        super().advance(action)
+        self.path.append(self.robot.state[:3])
 
     def observation(self) -> Observation:
         view = self.observe()
@@ -154,8 +183,19 @@ def evaluate_tabletop(
     return evaluate_closed_loop(policy, run, progress)
 
 
+def roughness(path: Float[np.ndarray, "n 3"], rate: float) -> dict[str, float]:
+    """How a path in metres, `rate` points a second, shakes: `jerk`, the root mean square of its third derivative
+    (m/s^3), by differences, and `acceleration`, of its second (m/s^2); what is too short for one has none."""
+    names = {"acceleration": 2, "jerk": 3}
+    return {
+        name: float(np.sqrt((np.diff(path, order, axis=0) ** 2).sum(1).mean()) * rate**order)
+        for name, order in names.items()
+        if len(path) > order
+    }
+
+
 def _expert_succeeds(task: str, seed: int, run: TabletopEvaluation) -> bool:
-    env = TabletopEnv(task, seed, size=16, changes=run.changes)
+    env = TabletopEnv(task, seed, size=16, changes=run.changes, ambiguity=run.ambiguity)
     for _ in perform(env):
         pass
     return env.success

@@ -5,7 +5,7 @@
         episodes_per_task: 50
         params: {changes: {camera_pose: 1.0}}
 
-in a configuration of `vla-eval run --no-docker`, where vla-eval and vipa are installed. Observations and actions have
+in a configuration of `vla-eval run`, where vla-eval and vipa are installed. Observations and actions have
 LIBERO's form (docs/robots.md says what the numbers mean). Imported only there: it needs the extra `vla-eval`.
 """
 

@@ -214,8 +214,9 @@ def _observations(tracks: Tracks, camera: Intrinsics) -> Observations:
 
 
 def _focal(bundle: Bundle, turned: float, camera: Intrinsics, focal_error: float) -> FieldOfView:
-    """An error of the turns is an error of the focal length as large, relative to how far the camera turned at all."""
-    pictures = float(np.hypot(INFLATED * bundle.covariance[-1, -1] ** 0.5, FLOOR / max(turned, 1e-3)))
+    """An error of the turns, twice the least one, is an error of the focal length as large, relative to how far the
+    camera turned at all."""
+    pictures = float(np.hypot(INFLATED * bundle.covariance[-1, -1] ** 0.5, 2 * FLOOR / max(turned, 1e-3)))
     share = focal_error**2 / (focal_error**2 + pictures**2)
     focal = camera.fx * np.exp(bundle.log_focal * share)
     error = focal_error * pictures / np.hypot(focal_error, pictures)

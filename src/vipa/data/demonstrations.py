@@ -1,6 +1,7 @@
 """Robot demonstrations, a LeRobot set or what a robot's file reads, as a component of a training mixture (stage 3)."""
 
 from collections.abc import Iterable, Sequence
+from copy import copy
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -43,18 +44,24 @@ class Demonstrations:
         self.spec, self.packer = spec, packer
         self.contract = normalised(opened, spec.normalisation, spec.statistics)
         self._episodes: dict[str, Episode] = {episode.id: episode for episode in opened}
-        self._open = opened.open
-        self._places = dict(zip(self._episodes, opened.paths, strict=True))
         self._keys = list(self._episodes)
         self._ends = np.cumsum([len(episode) for episode in self._episodes.values()])
         before = pipeline_of(self.contract)
         self._pipeline = Pipeline((*before.transforms, Normalise.of(self.contract, before)))
         state, action = before.dimensions(self.contract)
-        self.embodiment = Embodiment(self.contract.robot, len(state), len(action), self.contract.horizon)
+        horizon = self.contract.horizon
+        self.embodiment = Embodiment(self.contract.robot, len(state), len(action), horizon, spec.max_delay)
+        if spec.max_delay >= horizon:
+            raise ValueError(
+                f"data {spec.path}: max_delay {spec.max_delay} leaves nothing to learn of a chunk of {horizon}"
+            )
         self._open_views()
 
     def _open_views(self) -> None:
-        self._views = lru_cache(maxsize=OPENED)(lambda key: self._open(self._places[key]).views)
+        # Copies: what is read of a file is forgotten with them.
+        self._views = lru_cache(maxsize=OPENED)(
+            lambda key: {name: copy(view) for name, view in self._episodes[key].views.items()}
+        )
         self._runs: dict[tuple[str, str], tuple[int, np.ndarray]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -123,11 +130,16 @@ class Demonstrations:
             "flow_noise": torch.from_numpy(np.stack([d.standard_normal((count, *chunk)) for d in draws])).float(),
             "flow_uniform": torch.from_numpy(np.stack([d.random(count) for d in draws])).float(),
         }
+        if self.spec.max_delay:
+            drawn = np.stack([d.integers(0, self.spec.max_delay, count, endpoint=True) for d in draws])
+            inputs["sent"] = torch.from_numpy(drawn)
         return inputs, [self.group(int(row)) for row in rows], len(rows)
 
     def items(self, inputs: dict[str, Any]) -> Items:
-        numbers = float(inputs["action_mask"].sum()) * self.embodiment.action
-        return {"action": numbers * self.spec.noise_draws}
+        real = inputs["action_mask"][:, None].expand(-1, self.spec.noise_draws, -1)
+        if "sent" in inputs:
+            real = real & (torch.arange(real.shape[2]) >= inputs["sent"][..., None])
+        return {"action": float(real.sum()) * self.embodiment.action}
 
     def loss(self, model: nn.Module, inputs: dict[str, Any], items: Items) -> Tensor:
         return model(**inputs, num_items_in_batch=items["action"]).loss

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.sparse import csr_array
 
 from vipa.geometry.rotations import matrix_from_axis_angle
 
@@ -153,15 +154,11 @@ class _System:
         cc, cp, c = np.diag(prior).astype(float), np.zeros((C, count, 3)), np.zeros(C)
         at = np.concatenate([np.concatenate([0 * b.t, b.t], 1).ravel(), [b.log_focal]])
         c += prior * at
-        blocks = np.zeros((n, 6, 6))
-        np.add.at(blocks, seen.frame, weighted.mT @ camera)
+        blocks = _sums(seen.frame, n, weighted.mT @ camera)
         for k in range(n):
             cc[6 * k : 6 * k + 6, 6 * k : 6 * k + 6] += blocks[k]
-        forces = np.zeros((n, 6))
-        np.add.at(forces, seen.frame, (weighted.mT @ miss[..., None])[..., 0])
-        c[:-1] += forces.ravel()
-        focal = np.zeros((n, 6))
-        np.add.at(focal, seen.frame, (weighted.mT @ place[..., None])[..., 0])
+        c[:-1] += _sums(seen.frame, n, weighted.mT @ miss[..., None]).ravel()
+        focal = _sums(seen.frame, n, weighted.mT @ place[..., None])
         cc[-1, :-1] += focal.ravel()
         cc[:-1, -1] += focal.ravel()
         cc[-1, -1] += (weight * (place**2).sum(-1)).sum()
@@ -170,10 +167,9 @@ class _System:
         rows = 6 * seen.frame[:, None] + np.arange(6)
         cp[rows, seen.point[:, None]] = cross
         pw = by_point * weight[:, None, None]
-        np.add.at(cp[-1], seen.point, (pw.mT @ place[..., None])[..., 0])
-        pp, p = np.zeros((count, 3, 3)), np.zeros((count, 3))
-        np.add.at(pp, seen.point, pw.mT @ by_point)
-        np.add.at(p, seen.point, (pw.mT @ miss[..., None])[..., 0])
+        cp[-1] = _sums(seen.point, count, pw.mT @ place[..., None])[..., 0]
+        pp = _sums(seen.point, count, pw.mT @ by_point)
+        p = _sums(seen.point, count, pw.mT @ miss[..., None])[..., 0]
         return cls(cc, cp, pp + 1e-6 * np.eye(3) / noise**2, c, p)
 
     def reduced(self, damping: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -189,6 +185,15 @@ class _System:
         c = np.zeros(len(self.c))
         c[6:] = -np.linalg.solve(matrix, right)
         return c, -np.einsum("pij,pj->pi", inverse, self.p + np.einsum("cpi,c->pi", self.cp, c))
+
+
+def _sums(
+    owner: Int[np.ndarray, "m"], count: int, values: Float[np.ndarray, "m a b"]
+) -> Float[np.ndarray, "count a b"]:
+    """Of the values of each owner."""
+    m = len(owner)
+    belongs = csr_array((np.ones(m), (owner, np.arange(m))), shape=(count, m))
+    return (belongs @ values.reshape(m, -1)).reshape(count, *values.shape[1:])
 
 
 def _moved(b: Bundle, c: np.ndarray, p: np.ndarray) -> Bundle:

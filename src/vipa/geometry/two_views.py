@@ -69,8 +69,9 @@ def turn_error(R_1_2: Rotation, rays1: Rays, rays2: Rays) -> Float[np.ndarray, "
 def epipolar_error(R_1_2: Rotation, t: Float[np.ndarray, "3"], rays1: Rays, rays2: Rays) -> Float[np.ndarray, "n"]:
     """Signed distance (Sampson's, on the plane z = 1) by which both rays of a point miss a common plane with t, the
     direction of camera 2's centre in camera 1."""
-    line1 = np.cross(t, rays2 @ R_1_2.T)
-    line2 = np.cross(rays1, t) @ R_1_2
+    across = np.array([[0, t[2], -t[1]], [-t[2], 0, t[0]], [t[1], -t[0], 0]])  # x @ across is t x x
+    line1 = rays2 @ R_1_2.T @ across
+    line2 = rays1 @ across @ -R_1_2
     slope = (line1[:, :2] ** 2).sum(-1) + (line2[:, :2] ** 2).sum(-1)
     return (rays1 * line1).sum(-1) / np.sqrt(np.maximum(slope, 1e-18))
 

@@ -7,7 +7,10 @@ module = SOURCES.load("egodex")
 import ast
 import importlib
 import pkgutil
+import sys
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from importlib.abc import InspectLoader
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
@@ -82,11 +85,17 @@ class Plugins:
             if module.name.endswith(self.suffix) and not module.name.startswith("_"):
                 found[module.name.removesuffix(self.suffix)] = {f"{self.package}.{module.name}": None}
         spelling = {_key(name): name for name in found}
-        for entry in entry_points(group=self.group):
+        for entry in _entries(self.group, tuple(sys.path), entry_points):
             name = spelling.setdefault(_key(entry.name), entry.name)
             origin = f"{entry.value} (package {entry.dist.name})" if entry.dist else entry.value
             found.setdefault(name, {})[origin] = entry
         return found
+
+
+@cache
+def _entries(group: str, places: tuple[str, ...], find: Callable[..., Iterable[EntryPoint]]) -> list[EntryPoint]:
+    """Of all packages in these places: `find` reads the metadata of each of them, every time."""
+    return list(find(group=group))
 
 
 def _key(name: str) -> str:

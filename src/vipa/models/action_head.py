@@ -46,15 +46,15 @@ class TimestepEmbedding(nn.Module):
         self.inner = nn.Linear(config.timestep_channels, config.width)
         self.outer = nn.Linear(config.width, config.width)
 
-    def sinusoids(self, tau: Float[Tensor, "b"]) -> Float[Tensor, "b c"]:
+    def sinusoids(self, tau: Float[Tensor, "*b"]) -> Float[Tensor, "*b c"]:
         """Cosines, then sines of the bucket at geometric frequencies from 1 to 1 / 10000."""
         step = (tau * self.buckets).floor().clamp(0, self.buckets - 1)
         half = self.channels // 2
         frequencies = torch.exp(-math.log(10_000) * torch.arange(half, device=tau.device) / half)
-        angles = step[:, None].float() * frequencies
+        angles = step[..., None].float() * frequencies
         return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
-    def forward(self, tau: Float[Tensor, "b"]) -> Float[Tensor, "b w"]:
+    def forward(self, tau: Float[Tensor, "*b"]) -> Float[Tensor, "*b w"]:
         return self.outer(F.silu(self.inner(self.sinusoids(tau).to(self.inner.weight.dtype))))
 
 
@@ -81,11 +81,11 @@ class DiffusionLayer(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "b n w"],
-        time: Float[Tensor, "b w"],
+        time: Float[Tensor, "b #n w"],
         condition: Float[Tensor, "b q c"],
         condition_mask: Bool[Tensor, "b q"] | None,
     ) -> Float[Tensor, "b n w"]:
-        scale, shift = self.modulation(F.silu(time))[:, None].chunk(2, dim=-1)
+        scale, shift = self.modulation(F.silu(time)).chunk(2, dim=-1)
         normed = self.norm_attention(x) * (1 + scale) + shift
         source = condition if self.crosses else normed
         query, key, value = (
@@ -153,24 +153,28 @@ class FlowActionHead(nn.Module):
     def velocity(
         self,
         noisy: Float[Tensor, "b h a"],
-        tau: Float[Tensor, "b"],
+        tau: Float[Tensor, "b"] | Float[Tensor, "b h"],
         state: Float[Tensor, "b s"],
         condition: list[Tensor],
         embodiment: Int[Tensor, "b"],
         condition_mask: Bool[Tensor, "b q"] | None = None,
     ) -> Float[Tensor, "b h a"]:
-        """d(chunk)/d(tau) at tau; `condition` is what `prepare_condition` returned."""
-        time = self.time(tau)
+        """d(chunk)/d(tau) at tau; `condition` is what `prepare_condition` returned.
+
+        tau: of the chunk, or of each of its actions (1: given without noise); the state goes with the last one.
+        """
+        time = self.time(tau if tau.ndim == 2 else tau[:, None])
         first, second = self.state_encoder
         state_token = second(F.silu(first(state[:, None], embodiment)), embodiment)
         first, second, third = self.action_encoder
         encoded = first(noisy, embodiment)
-        encoded = second(torch.cat([encoded, time[:, None].expand_as(encoded)], dim=-1), embodiment)
+        encoded = second(torch.cat([encoded, time.expand_as(encoded)], dim=-1), embodiment)
         action_tokens = third(F.silu(encoded), embodiment)
         x = torch.cat([state_token, action_tokens], dim=1) + self.positions
+        times = torch.cat([time[:, -1:], time], dim=1) if tau.ndim == 2 else time
         for i, layer in enumerate(self.layers):
-            x = layer(x, time, condition[min(i // 2, len(condition) - 1)], condition_mask)
-        shift, scale = self.final_modulation(F.silu(time))[:, None].chunk(2, dim=-1)
+            x = layer(x, times, condition[min(i // 2, len(condition) - 1)], condition_mask)
+        shift, scale = self.final_modulation(F.silu(time)).chunk(2, dim=-1)
         x = self.final_norm(x[:, 1:]) * (1 + scale) + shift
         first, second = self.action_decoder
         return second(F.silu(first(x, embodiment)), embodiment)
@@ -197,13 +201,16 @@ class FlowActionHead(nn.Module):
         condition_mask: Bool[Tensor, "b q"] | None = None,
         flow_noise: Float[Tensor, "b n h a"] | None = None,
         flow_uniform: Float[Tensor, "b n"] | None = None,
+        sent: Int[Tensor, "b n"] | None = None,
         items: float | None = None,
     ) -> Float[Tensor, ""]:
         """Mean squared error of the velocity `actions - noise` over real steps and the embodiment's own numbers.
 
         noise_draws: (noise, tau) pairs per sample, sharing one condition. a~ = (1 - tau) eps + tau a. flow_noise,
-        flow_uniform: these draws, made before (normal, uniform in [0, 1)). items: divide the sum by this instead of by
-        how many numbers there are.
+        flow_uniform: these draws, made before (normal, uniform in [0, 1)). sent: of each draw, how many first actions
+        are given without noise, at their own tau of 1, and not learned: those already sent when the chunk comes
+        (training-time real-time chunking; `continuation.py`). items: divide the sum by this instead of by how many
+        numbers there are.
         """
         noise_draws = noise_draws if flow_noise is None else flow_noise.shape[1]
         actions, state = (
@@ -226,7 +233,11 @@ class FlowActionHead(nn.Module):
             noise = self._padded(flow_noise.flatten(0, 1), self.config.action_length)
             tau = self.tau_of(flow_uniform.flatten())
         noise = noise * self.channel_mask(embodiment)[:, None]
-        noisy = (1 - tau)[:, None, None] * noise + tau[:, None, None] * actions
+        if sent is not None:
+            given = torch.arange(actions.shape[1], device=actions.device) < sent.flatten()[:, None]
+            tau, weight = torch.where(given, 1.0, tau[:, None]), weight & ~given[..., None]
+        at = tau[..., None] if tau.ndim == 2 else tau[:, None, None]
+        noisy = (1 - at) * noise + at * actions
         dtype = self.positions.dtype
         velocity = self.velocity(noisy.to(dtype), tau, state.to(dtype), condition, embodiment, condition_mask)
         error = (velocity.float() - (actions.float() - noise)).square()

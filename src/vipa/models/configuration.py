@@ -78,6 +78,7 @@ class ActionHeadConfig(PreTrainedConfig):
     connection: `last` (the paper's: last hidden state of the queries) or `per_layer` (each cross-attending layer
         reads its own learned mixture of the language model's layers).
     tau: `uniform` (the paper's) or `beta`, (0.999 - Beta(1.5, 1)) / 0.999.
+    max_delay: most first actions of a chunk that training gave as already sent (`continuation.py`); the paper's: none.
     """
 
     model_type = "vipa_action_head"
@@ -91,6 +92,7 @@ class ActionHeadConfig(PreTrainedConfig):
     heads: int = 16
     connection: str = "last"
     tau: str = "uniform"
+    max_delay: int = 0
     timestep_buckets: int = 1000
     timestep_channels: int = 256
     dropout: float = 0.0

@@ -1,19 +1,25 @@
-"""Real-time chunking: a chunk that goes on from actions that are already being played, by in-painting at inference.
+"""Real-time chunking: a chunk that goes on from actions that are already being played.
 
-Black, Galliker and Levine 2025, "Real-Time Execution of Action Chunking Flow Policies": every Euler step's velocity is
-pulled towards flows that end in the known actions, fully for those that will have been played before the new chunk
-arrives, less and less for the later ones that it may still change.
+By in-painting, with any model (Black, Galliker and Levine 2025, "Real-Time Execution of Action Chunking Flow
+Policies"): every Euler step's velocity is pulled towards flows that end in the known actions, fully for those that will
+have been played before the new chunk arrives, less and less for the later ones that it may still change.
+
+Conditioned, with a model that was trained for it (Black et al. 2025, "Training-Time Action Conditioning for Efficient
+Real-Time Chunking"; `FlowActionHead.loss`): the actions that will have been played are given without noise at their own
+tau of 1, and the others flow as ever. No gradient is taken, so a chunk costs what a plain one does.
 """
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from vipa.models.inputs import check_action_inputs, embodiment_ids
+
+Way = Literal["in_painting", "conditioned"]
 
 STRONGEST = 5.0
 """Largest weight of the pull; the paper's, found for few Euler steps."""
@@ -65,9 +71,26 @@ def continue_flow(
     return chunk
 
 
+def conditioned_flow(
+    velocity: Callable[[Tensor, Tensor], Tensor],
+    noise: Float[Tensor, "b h a"],
+    known: Float[Tensor, "b k a"],
+    sent: int,
+    steps: int,
+) -> Float[Tensor, "b h a"]:
+    """A chunk whose first `sent` actions are those of `known`; velocity(chunk, tau (b, h)) was trained with such."""
+    chunk, given = noise.float().clone(), torch.arange(noise.shape[1], device=noise.device) < sent
+    chunk[:, :sent, : known.shape[2]] = known[:, :sent]
+    for step in range(steps):
+        tau = torch.where(given, 1.0, step / steps).expand(chunk.shape[:2])
+        chunk = chunk + velocity(chunk, tau) * ~given[:, None] / steps
+    return chunk
+
+
 def continue_actions(
     model: Any,
     *,
+    way: Way | None = None,
     known: Float[Tensor, "b k a"],
     sent: int,
     state: Tensor,
@@ -76,7 +99,19 @@ def continue_actions(
     steps: int = 4,
     **inputs: Any,
 ) -> Float[Tensor, "b h a"]:
-    """`VipaForConditionalGeneration.generate_actions` that goes on from `known` (normalised); see `continue_flow`."""
+    """`VipaForConditionalGeneration.generate_actions` that goes on from `known` (normalised).
+
+    See `continue_flow` and `conditioned_flow`. way: left out, `conditioned` where the model was trained with so many
+    `sent`, else `in_painting`. ValueError where `conditioned` is asked of a model that was not.
+    """
+    trained = model.config.action_config.max_delay
+    if way is None:
+        way = "conditioned" if 0 < sent <= trained else "in_painting"
+    if way == "conditioned" and sent > min(trained, known.shape[1]):
+        raise ValueError(
+            f"conditioned on {sent} of {known.shape[1]} known actions: this model was trained with at most {trained} "
+            "(vipa train stage3 --max-delay); use in_painting"
+        )
     embodiment = embodiment_ids(model.config, embodiment, len(state), state.device)
     check_action_inputs(model.config, state, embodiment, None, None)
     head = model.action_head
@@ -88,8 +123,12 @@ def continue_actions(
     dtype, width = head.positions.dtype, head.config.state_length
     padded = torch.nn.functional.pad(state, (0, width - state.shape[-1])).to(dtype)
 
-    def velocity(chunk: Tensor, tau: float) -> Tensor:
-        times = torch.full((len(chunk),), tau, device=chunk.device)
+    def velocity(chunk: Tensor, tau: float | Tensor) -> Tensor:
+        times = tau if isinstance(tau, Tensor) else torch.full((len(chunk),), tau, device=chunk.device)
         return head.velocity(chunk.to(dtype), times, padded, condition, embodiment).float()
 
-    return continue_flow(velocity, noise, known, sent, steps) * head.channel_mask(embodiment)[:, None]
+    own = head.channel_mask(embodiment)[:, None]
+    if way == "in_painting":
+        return continue_flow(velocity, noise, known, sent, steps) * own
+    with torch.no_grad():
+        return conditioned_flow(velocity, noise * own, known, sent, steps) * own

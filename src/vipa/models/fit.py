@@ -14,12 +14,14 @@ from vipa.models.presets import find_preset, preset_names
 
 @dataclass(frozen=True)
 class Embodiment:
-    """What a head must have for a robot. state, action: lengths of what the model reads and gives."""
+    """What a head must have for a robot. state, action: lengths of what the model reads and gives. max_delay: what its
+    training will say of the head (`ActionHeadConfig`)."""
 
     robot: str
     state: int
     action: int
     horizon: int
+    max_delay: int = 0
 
 
 def fit_action_head(
@@ -47,12 +49,14 @@ def fit_action_head(
     keeps = isinstance(old, ActionHeadConfig) and old.horizon == horizon
     before = dict(old.embodiments) if keeps else {}
     new = {name: lengths for name, lengths in wanted.items() if before.get(name) != lengths}
+    max_delay = max(robot.max_delay for robot in robots)
     if keeps and not new:
+        old.max_delay = max_delay
         return ()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         size = old if isinstance(old, ActionHeadConfig) else _preset_head(model)
-        config = _changed(size, horizon, before | wanted)
+        config = _changed(size, horizon, before | wanted, max_delay)
         head = _new_head(model, config)
         if not isinstance(old, ActionHeadConfig):
             queries = nn.Embedding(config.queries, model.config.text_config.hidden_size)
@@ -86,8 +90,11 @@ def _preset_head(model: VipaForConditionalGeneration) -> ActionHeadConfig:
     return ActionHeadConfig()
 
 
-def _changed(config: ActionHeadConfig, horizon: int, embodiments: dict[str, list[int]]) -> ActionHeadConfig:
-    return ActionHeadConfig(**config.to_dict() | {"horizon": horizon, "embodiments": embodiments})
+def _changed(
+    config: ActionHeadConfig, horizon: int, embodiments: dict[str, list[int]], max_delay: int
+) -> ActionHeadConfig:
+    new = {"horizon": horizon, "embodiments": embodiments, "max_delay": max_delay}
+    return ActionHeadConfig(**config.to_dict() | new)
 
 
 def _new_head(model: VipaForConditionalGeneration, config: ActionHeadConfig) -> FlowActionHead:

@@ -127,6 +127,7 @@ class VipaForConditionalGeneration(VipaWeights, InternVLForConditionalGeneration
         generator: torch.Generator | None = None,
         flow_noise: Tensor | None = None,
         flow_uniform: Tensor | None = None,
+        sent: Tensor | None = None,
         **kwargs,
     ) -> VipaOutput:
         """Logits, or the losses that were asked for.
@@ -139,7 +140,7 @@ class VipaForConditionalGeneration(VipaWeights, InternVLForConditionalGeneration
         actions: (batch, horizon, action length), normalised. action_mask: (batch, horizon), False where padded.
         state: (batch, state length). embodiment: names or ids (batch,). noise_draws: draws of noise and time per
         sample, sharing one pass of the language model. generator: of those draws. flow_noise, flow_uniform: the draws
-        themselves (`FlowActionHead.loss`).
+        themselves; sent: first actions that each of them is given (`FlowActionHead.loss`).
         """
         if actions is not None or labels is not None:
             # A loss reads no cache, and under autocast it makes keys float32.
@@ -178,6 +179,7 @@ class VipaForConditionalGeneration(VipaWeights, InternVLForConditionalGeneration
                 generator,
                 flow_noise=flow_noise,
                 flow_uniform=flow_uniform,
+                sent=sent,
                 items=num_items_in_batch if labels is None else None,
             )
         if labels is not None:

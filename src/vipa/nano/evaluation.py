@@ -38,6 +38,7 @@ class StagesEvaluation:
     before ... stage3: models by name (nano:STAGE) or folder. data: Hand3D data set whose `split` is asked and whose
     train split the baselines are fitted on. out: folder of the results. questions, motions: records asked of a fixed
     shuffle (None: all). tasks, episodes: of the robot; the blank-image policy plays the same. drawings: motions drawn.
+    ambiguity: of the robot's scenes.
     """
 
     before: str
@@ -53,6 +54,7 @@ class StagesEvaluation:
     episodes: int = 50
     videos: int = 2
     drawings: int = 6
+    ambiguity: float = 0.0
 
 
 Settings = StagesEvaluation
@@ -120,6 +122,7 @@ def evaluate_robot(run: StagesEvaluation, progress: Progress) -> None:
             run.tasks,
             split=run.split,
             episodes=run.episodes,
+            ambiguity=run.ambiguity,
             videos=run.videos if name == "policy" else 0,
             anew=True,  # as the questions and motions of other weights are
         )

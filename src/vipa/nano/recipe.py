@@ -1,27 +1,37 @@
-"""The whole recipe of the shipped nano: foundation, stages, evaluation; hours on two cores.
+"""The whole recipe of nano: foundation, stages, evaluation; hours on two cores, resumable at any moment.
 
-vipa train nano --out runs/nano            # trains everything and evaluates
-vipa train nano --out runs/nano --pack     # then writes src/vipa/weights/nano
+vipa train nano --out runs/nano                 # trains everything and evaluates
+vipa train nano --out runs/nano --scale small   # the same in minutes, to see it work
+vipa train nano --out runs/nano --pack          # then writes src/vipa/weights/nano
+
+Every part is a job of its own (`io.jobs`), done once for its settings: `store/` holds them.
 """
 
 import json
 import shutil
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import save_file
 from transformers import AutoTokenizer
 
+from vipa.benchmarks.ablation.arms import find_arm
+from vipa.benchmarks.ablation.plan import Ablation, clips_job, demonstrations_job, stage_job
+from vipa.benchmarks.ablation.work import WORK
 from vipa.io.files import atomic_write
+from vipa.io.jobs import Job, run_jobs
 from vipa.models import VipaForConditionalGeneration, selfcheck
 from vipa.models.cut3r import Cut3rModel
-from vipa.nano.demo import STAGE_NAMES, DemoRun, run_demo
+from vipa.nano.evaluation import StagesEvaluation, copy_logs, evaluate_stages
 from vipa.nano.foundation.run import FoundationRun, train_foundation
 from vipa.nano.foundation.spatial import Cut3rTraining, train_cut3r
 from vipa.nano.shipped import CONVENTIONS, NANO, NANO_STAGES, beside, load_nano
 from vipa.training.known import TRAININGS
+
+STAGE_NAMES = ("stage1", "stage2", "stage3")
 
 UNIT_ERROR = 0.065
 """Of nano's 3D encoder: standard deviation of true depth / its depth (the median over a clip) on 150 training clips."""
@@ -33,11 +43,47 @@ of all clips within 5 % (the median: 9, 9)."""
 
 
 @dataclass(frozen=True)
+class Scale:
+    """How long everything is: the foundation's scenes and steps, the 3D encoder's sequences and steps, and the rest as
+    of `Ablation`."""
+
+    pictures: int
+    held_out: int
+    vision_steps: int
+    language_steps: int
+    sequences: int
+    spatial_steps: int
+    stages: Ablation
+
+
+SCALES: dict[str, Scale] = {
+    "tiny": Scale(6, 3, 2, 2, 6, 2, Ablation(6, 4, 3, 2, 2, 2, 6, 4, 1, tasks=("touch",), save_every=1)),
+    "small": Scale(400, 60, 120, 120, 300, 120, Ablation(60, 30, 60, 80, 80, 120, 100, 60, 4)),
+    "full": Scale(
+        12_000, 500, 6_000, 8_800, 10_000, 16_000,
+        Ablation(2_000, 150, 2_000, 2_400, 2_800, 6_000, 1_000, None, 50, compile=True),
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
 class NanoRecipe:
-    """Everything that made the shipped weights (their foundation's trainings in two rounds each, docs/results/nano.md,
-    which this does in one). pack: write them into the package when they are there."""
+    """Everything that makes nano's weights. May be stopped at any moment; the same command goes on.
+
+    scale: `full` (hours), `small` (minutes) or `tiny` (a test). ambiguity: of all scenes (0: the world of the first
+    shipped weights). views: of the robot. seed: of every training. grounding: weight of the foundation's questions in
+    stages 1 to 3, so that words stay tied to things (0: none). split: what is measured on, `test` once.
+    devices: each does one part at a time. pack: write the weights into the package when they are there.
+    """
 
     out: Path
+    scale: Literal["tiny", "small", "full"] = "full"
+    ambiguity: float = 1.0
+    views: tuple[str, ...] = ("agent", "wrist")
+    seed: int = 0
+    grounding: float = 0.0
+    split: Literal["validation", "test"] = "validation"
+    devices: tuple[str, ...] = ("cpu",)
     pack: bool = False
 
     def train(self) -> str:
@@ -45,44 +91,94 @@ class NanoRecipe:
 
 
 make = NanoRecipe
+HERE = "vipa.nano.recipe"
+GROUNDING_BATCH = 4
+"""Pictures with 6 questions each in a step that also grounds."""
+
+
+def recipe_jobs(run: NanoRecipe) -> dict[str, Job]:
+    """Every part by name, in order."""
+    scale = SCALES[run.scale]
+    whole = replace(scale.stages, ambiguity=run.ambiguity, views=run.views, split=run.split)
+    common = {"ambiguity": run.ambiguity, "seed": run.seed}
+    steps = {"vision_steps": scale.vision_steps, "language_steps": scale.language_steps}
+    jobs: dict[str, Job] = {}
+    jobs["foundation"] = Job(
+        "foundation",
+        f"{HERE}:foundation",
+        common | steps | {"sequences": scale.pictures, "held_out": scale.held_out},
+        options={"compile": whole.compile},
+        units=scale.vision_steps + scale.language_steps,
+    )
+    spatial = common | {"sequences": scale.sequences, "steps": scale.spatial_steps}
+    jobs["spatial"] = Job("spatial", f"{HERE}:spatial", spatial, units=scale.spatial_steps)
+    parts = {"vlm": jobs["foundation"], "spatial": jobs["spatial"]}
+    jobs["parts"] = Job("parts", f"{WORK}:joined", {"vlm": "language/model", "spatial": "final"}, parts, units=0)
+    settings = {"preset": "nano", "fusion": {}, "seed": run.seed}
+    jobs["start"] = Job("start", f"{WORK}:start", settings, {"start": jobs["parts"]})
+    jobs["clips"], jobs["demonstrations"] = clips_job(whole), demonstrations_job(whole)
+    also = {"pictures": ("foundation", "pictures", GROUNDING_BATCH, run.grounding)} if run.grounding else {}
+    before = jobs["start"]
+    for name in STAGE_NAMES:
+        data = jobs["demonstrations" if name == "stage3" else "clips"]
+        stage = stage_job(whole, find_arm("full"), run.seed, name, before, data)
+        if also:
+            needs = {**stage.needs, "pictures": jobs["foundation"]}
+            stage = replace(stage, settings={**stage.settings, "also": also}, needs=needs)
+        jobs[name] = before = stage
+    asked = {"questions": whole.questions, "motions": whole.motions, "episodes": whole.episodes}
+    asked |= {"tasks": whole.tasks, "split": run.split, "ambiguity": run.ambiguity}
+    needs = {name: jobs[name] for name in ("start", "clips", *STAGE_NAMES)}
+    jobs["results"] = Job("results", f"{HERE}:results", asked, needs, units=4 * whole.episodes)
+    return jobs
 
 
 def make_nano(run: NanoRecipe) -> Path:
-    """Both halves of the foundation, the three stages from it, their evaluation; each part is done once."""
-    vlm = train_foundation(FoundationRun(run.out / "foundation", compile=True))
-    spatial = train_cut3r(shipped_cut3r(run.out / "cut3r"))
-    pack_foundation(vlm, spatial, run.out)
-    demo = shipped_stages(run.out / "stages")
-    run_demo(demo)
+    """All parts that are not done yet; the folder of the results."""
+    jobs, store = recipe_jobs(run), run.out / "store"
+    run_jobs(list(jobs.values()), store, run.devices, lambda said: print(said, flush=True))
+    places = {name: str(job.folder(store).relative_to(run.out)) for name, job in jobs.items()}
+    atomic_write(run.out / "parts.json", json.dumps(places, indent=1) + "\n")
     if run.pack:
-        for stage in STAGE_NAMES:
-            pack_stage(demo.out / stage / "model", stage)
-        record_stages()
-        logs = shutil.ignore_patterns("logs")  # `keep_log` has them
-        shutil.copytree(demo.out / "results", NANO / "results", ignore=logs, dirs_exist_ok=True)
-    return demo.out
+        pack({name: job.folder(store) for name, job in jobs.items()})
+    return jobs["results"].folder(store)
 
 
-def shipped_cut3r(out: Path) -> Cut3rTraining:
-    """The clock ends it, so another machine gets elsewhere; what the shipped weights got is in docs/results/nano.md."""
-    return Cut3rTraining(out, sequences=10_000, steps=40_000, learning_rate=1e-3, max_minutes=120.0)
+# What the jobs do (io.jobs.Job.make)
 
 
-def shipped_stages(out: Path) -> DemoRun:
-    """The demo, longer: the same commands that `make demo` runs for minutes."""
-    return DemoRun(
-        out=out,
-        train_clips=800,
-        test_clips=150,
-        demonstrations=1_200,
-        stage1_steps=1_200,
-        stage2_steps=1_400,
-        stage3_steps=2_200,
-        questions=1_000,
-        motions=300,
-        episodes=50,
-        compile=True,
-    )
+def foundation(folder: Path, settings: dict[str, Any], needs: Mapping[str, Path], options: dict[str, Any]) -> None:
+    """The vision-language half."""
+    train_foundation(FoundationRun(folder, **settings, **options))
+
+
+def spatial(folder: Path, settings: dict[str, Any], needs: Mapping[str, Path], options: dict[str, Any]) -> None:
+    """The 3D half."""
+    train_cut3r(Cut3rTraining(folder, learning_rate=1e-3, save_every=100, **settings, **options))
+
+
+def results(folder: Path, settings: dict[str, Any], needs: Mapping[str, Path], options: dict[str, Any]) -> None:
+    """All benchmarks, and the trainings' logs beside them."""
+    stages = {name: needs[name] for name in STAGE_NAMES}
+    models = (str(path / "model") for path in stages.values())
+    evaluate_stages(StagesEvaluation(str(needs["start"]), *models, data=needs["clips"], out=folder, **settings))
+    copy_logs(stages, folder)
+
+
+# Into the package
+
+
+def pack(folders: Mapping[str, Path]) -> None:
+    """Weights, logs and results of a finished recipe into the package."""
+    pack_foundation(folders["parts"] / "vlm", folders["parts"] / "spatial")
+    for part in ("vision", "language"):
+        keep_log(folders["foundation"] / part, part)
+    keep_log(folders["spatial"], "cut3r")
+    for stage in STAGE_NAMES:
+        pack_stage(folders[stage] / "model", stage)
+    record_stages()
+    logs = shutil.ignore_patterns("logs")  # `keep_log` has them
+    shutil.copytree(folders["results"], NANO / "results", ignore=logs, dirs_exist_ok=True)
 
 
 def trained_parts(stage: str) -> tuple[str, ...]:
@@ -90,8 +186,8 @@ def trained_parts(stage: str) -> tuple[str, ...]:
     return TRAININGS.load(stage).make(Path(), Path()).trained
 
 
-def pack_foundation(vlm: Path, spatial: Path, logs: Path) -> None:
-    """The two pretrained parts into the package, float16, with the logs of their trainings below `logs`."""
+def pack_foundation(vlm: Path, spatial: Path) -> None:
+    """The two pretrained parts into the package, float16."""
     folder = NANO / "foundation"
     model = VipaForConditionalGeneration.from_pretrained(vlm, dtype=torch.float16)
     model.save_pretrained(folder / "vlm")
@@ -100,9 +196,6 @@ def pack_foundation(vlm: Path, spatial: Path, logs: Path) -> None:
     encoder.config.unit_error, encoder.config.edge = UNIT_ERROR, EDGE
     encoder.config.source = "tabletop"
     encoder.save_pretrained(folder / "spatial")
-    for path in sorted(logs.glob("**/log.jsonl")):
-        if "stages" not in path.parts:
-            keep_log(path.parent, path.parent.name)
 
 
 def pack_stage(model_folder: Path, stage: str) -> None:

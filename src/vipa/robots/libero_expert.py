@@ -120,7 +120,7 @@ def _fetch(scene: Scene, hand: Hand) -> np.ndarray:
     """Over the object, down to it, and close."""
     x, y, bottom, top, width, _, yaw = scene.target
     there = np.hypot(*(scene.goal[:2] - [x, y])) < 0.03 and bottom - scene.goal[2] < 0.06
-    if there and hand.position[2] < top + 0.08:  # let go, and leave
+    if there and hand.opening < WIDEST:  # let go first; where it is not enough, it is taken again
         return hand.action(np.array([0.0, 0.0, 0.03]), OPEN)
     place = np.array([x, y, max(top - DEPTH, bottom + 0.01)])
     if width > WIDEST:
@@ -144,10 +144,9 @@ def _rim(scene: Scene, hand: Hand) -> tuple[np.ndarray, float]:
     angles = np.arange(8) * np.pi / 4
     sides = np.stack([np.cos(angles), np.sin(angles)], -1)  # (8, 2)
     finger = [x, y] + (width / 2 + np.array([0.01, 0.03, 0.05])[:, None, None]) * sides  # (3, 8, 2)
-    beside = (scene.boxes[:, 3] > top - 0.03) & (scene.boxes[:, 2] < top)
-    gaps = scene.gaps(finger)[beside].min((0, 1), initial=1.0)
+    gaps = scene.gaps(finger)[scene.boxes[:, 3] > top - 0.03].min((0, 1), initial=1.0)
     turns = np.abs(_half_turn(angles - hand.yaw))
-    best = int(np.argmax(np.minimum(gaps, 0.05) - 0.02 * turns))
+    best = int(np.argmax(np.minimum(gaps, 0.05) - 0.005 * turns))
     return np.array([*([x, y] + (width / 2 - 0.006) * sides[best]), top - 0.02]), float(angles[best])
 
 
@@ -163,9 +162,9 @@ def _carry(scene: Scene, hand: Hand) -> np.ndarray:
         return hand.action(np.array([*sideways, *_towards(np.array([low]), SPEED)]), CLOSED)
     floor = scene.top_between(np.array([x, y]), scene.goal[:2], 0.0)
     down = bottom - max(floor, scene.goal[2]) - 0.01
-    if down < 0.005:
+    if down < 0.005 and lateral < 0.018:
         return hand.action(np.zeros(3), OPEN)
-    return hand.action(np.array([*_towards(offset, 0.02), -min(down + 0.003, 0.025)]), CLOSED)
+    return hand.action(np.array([*_towards(offset, 0.02), -min(max(down, 0.0) + 0.003, 0.025)]), CLOSED)
 
 
 def _half_turn(angle: np.ndarray | float) -> Any:

@@ -13,7 +13,7 @@ from jaxtyping import Float, UInt8
 
 from vipa.io.hashing import digest
 from vipa.models import ActionHeadConfig, ActionRunner, VipaForConditionalGeneration, VipaProcessor
-from vipa.models.continuation import continue_actions
+from vipa.models.continuation import Way, continue_actions
 from vipa.models.inference import Compile
 from vipa.models.loading import fingerprint
 from vipa.robots.checkpoint import open_checkpoint
@@ -145,34 +145,50 @@ class VipaPolicy:
         return {name: value.to(self.model.device) for name, value in inputs.items()}, whole
 
     def infer(
-        self, observation: Observation, *, playing: Float[np.ndarray, "k a"] | None = None, sent: int = 0
+        self,
+        observation: Observation,
+        *,
+        playing: Float[np.ndarray, "k a"] | None = None,
+        sent: int = 0,
+        way: Way | None = None,
     ) -> Float[np.ndarray, "horizon a"]:
-        """One robot's chunk, in its own units.
-
-        Real-time chunking: playing: what the chunk that is being played has for the new one's first k steps; the first
-        `sent` of them will have been played when this one comes, and are kept. ValueError where they do not fit.
-        """
+        """One robot's chunk, in its own units. playing, sent, way: as of `go_on`."""
         if playing is None:
             return self([observation])[0]
+        return self.go_on([observation], np.asarray(playing)[None], sent, way)[0]
+
+    def go_on(
+        self,
+        observations: Sequence[Observation],
+        playing: Float[np.ndarray, "batch k a"],
+        sent: int,
+        way: Way | None = None,
+    ) -> Float[np.ndarray, "batch horizon a"]:
+        """Chunks by real-time chunking (`models/continuation.py`), in the contract's units.
+
+        playing: what the chunks that are being played have for the new ones' first k steps; the first `sent` of them
+        will have been played when these come, and are kept. way: left out, `conditioned` where the model was trained
+        with so many, and otherwise `in_painting`. ValueError where they do not fit.
+        """
         playing, device = np.asarray(playing, dtype=np.float64), self.model.device
-        if playing.ndim != 2 or playing.shape[1] != len(self.contract.action) or not np.isfinite(playing).all():
-            raise ValueError(
-                f"playing: shape {playing.shape}; expected finite actions (k, {len(self.contract.action)})"
-            )
-        sample = self._pipeline.forward({"state": observation.state[None], "action": playing[None]})
-        inputs, _ = self.inputs([observation])
+        expected = (len(observations), len(self.contract.action))
+        if playing.ndim != 3 or playing.shape[::2] != expected or not np.isfinite(playing).all():
+            raise ValueError(f"playing: shape {playing.shape[1:]}; expected finite actions (k, {expected[1]})")
+        sample = self._pipeline.forward({"state": np.stack([o.state for o in observations]), "action": playing})
+        inputs, _ = self.inputs(observations)
         chunk = continue_actions(
             self.model,
+            way=way,
             known=torch.from_numpy(sample["action"]).float().to(device),
             sent=sent,
             state=torch.from_numpy(sample["state"]).float().to(device),
             embodiment=self.contract.robot,
             steps=self.steps,
-            noise=self._noise([observation]),
-            clip_lengths=[1] * len(self.contract.views),
+            noise=self._noise(observations),
+            clip_lengths=[1] * len(inputs["pixel_values"]),
             **inputs,
         )
-        return self._own_units(chunk, sample)[0]
+        return self._own_units(chunk, sample)
 
     def warm_up(self, batches: Sequence[int] = (1,), size: int = 224) -> None:
         """Runs batches of grey pictures, so that no robot waits for what only the first call does."""

@@ -254,6 +254,7 @@ def _action_loss(model: Any, hidden: Tensor, spec: DataSpec) -> Tensor:
         torch.zeros(1, dtype=torch.long, device="meta"),
         flow_noise=torch.empty(1, spec.noise_draws, *shape, device="meta"),
         flow_uniform=torch.empty(1, spec.noise_draws, device="meta"),
+        sent=torch.zeros(1, spec.noise_draws, device="meta") if spec.max_delay else None,
     )
 
 

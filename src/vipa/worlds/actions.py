@@ -7,22 +7,29 @@ import numpy as np
 from vipa.geometry import rigid
 from vipa.hands.skeleton import Side
 from vipa.worlds.hand import hand_joints, hand_rotation
-from vipa.worlds.motions import FINGER, Performance, Stage, carried_height, move_head, turned
-from vipa.worlds.scene import REACH, Scene, sample_scene
+from vipa.worlds.motions import FINGER, Performance, Stage, carried_height, head_path, move_head, turned
+from vipa.worlds.scene import Scene, sample_scene
 
 GRASPABLE = ("cup", "box", "ball", "bottle", "can", "banana", "cone")
 POURABLE = ("cup", "bottle", "can")
 WIDE = ("bowl", "plate", "book")
 ANOTHER, LONGEST = 4.5, 12.0
 """Seconds that must be left to begin one more action, and that no action exceeds."""
+GRIP = 0.095
+"""Metres that a hand spans."""
 
 Action = Callable[[Stage, float], float | None]
 """Plays from a time on; returns when it ends, or None (and nothing happened) where the scene does not allow it."""
 
 
 def _pick(stage: Stage, kinds: Sequence[str]) -> int | None:
-    """A random object of these kinds with nothing resting on it."""
-    fits = [i for i, o in enumerate(stage.scene.objects) if o.kind in kinds and not _covered(stage, i)]
+    """A random object of these kinds with nothing resting on it; of things that are grasped one that a hand spans."""
+    span = GRIP if kinds in (GRASPABLE, POURABLE) else np.inf
+    fits = [
+        i
+        for i, o in enumerate(stage.scene.objects)
+        if o.kind in kinds and min(o.size[:2]) <= span and not _covered(stage, i)
+    ]
     return int(stage.rng.choice(fits)) if fits else None
 
 
@@ -45,7 +52,8 @@ def _side(stage: Stage, i: int) -> Side:
 def _free(stage: Stage, i: int, at: np.ndarray) -> bool:
     """Whether object i can stand at `at` (2,) on the table without touching another."""
     margin = 0.03
-    if not ((at >= REACH[0] - margin) & (at <= REACH[1] + margin)).all():
+    low, high = stage.scene.reach
+    if not ((at >= low - margin) & (at <= high + margin)).all():
         return False
     gaps = [
         np.linalg.norm(stage.objects[j, :2, 3] - at) - o.radius - stage.scene.objects[i].radius
@@ -77,7 +85,7 @@ def put_on(stage: Stage, start: float) -> float | None:
     if i is None or j is None:
         return None
     thing, support = stage.scene.objects[i], stage.scene.objects[j]
-    if thing.kind == "banana" and support.kind == "bowl":
+    if (thing.kind == "banana" and support.kind == "bowl") or thing.radius > 1.25 * support.radius:
         return None
     side = _side(stage, i)
     T = stage.objects[j]
@@ -232,7 +240,7 @@ def move_with_both(stage: Stage, start: float) -> float | None:
     if i is None or len(stage.sides) < 2:
         return None
     for _ in range(20):
-        at = stage.rng.uniform(*REACH)
+        at = stage.rng.uniform(*stage.scene.reach)
         if _free(stage, i, at) and 0.08 < np.linalg.norm(at - stage.objects[i, :2, 3]) < 0.25:
             break
     else:
@@ -261,21 +269,24 @@ ACTIONS: dict[str, tuple[Action, float, tuple[tuple[str, ...], ...]]] = {
 """Name: the function, how often it is chosen, and kinds of which the scene must have one each."""
 
 
-def film_scene(seed: int) -> tuple[Scene, str]:
+def film_scene(seed: int, ambiguity: float = 0.0) -> tuple[Scene, str]:
     """The scene of a clip and the action that it starts with; the scene has what the action needs."""
     rng = np.random.default_rng([seed, 2])
     names, weights = list(ACTIONS), np.array([a[1] for a in ACTIONS.values()])
     action = str(rng.choice(names, p=weights / weights.sum()))
     required = [str(rng.choice(kinds)) for kinds in ACTIONS[action][2]]
-    return sample_scene(seed, required=required), action
+    return sample_scene(seed, required=required, ambiguity=ambiguity), action
 
 
-def perform(seed: int, rate: float, seconds: float | None = None) -> tuple[Scene, Performance]:
+def perform(
+    seed: int, rate: float, seconds: float | None = None, ambiguity: float = 0.0
+) -> tuple[Scene, Performance]:
     """What a person does in the scene of a seed, at `rate` frames per second: as many actions as fit.
 
     seconds: the length; None: from 4 seconds to what the actions take. The motion does not depend on the rate.
+    ambiguity: of the scene.
     """
-    scene, first = film_scene(seed)
+    scene, first = film_scene(seed, ambiguity)
     rng = np.random.default_rng([seed, 3])
     both = first == "move_with_both" or rng.random() < 0.6
     one: Side = "right" if rng.random() < 0.65 else "left"
@@ -290,7 +301,8 @@ def perform(seed: int, rate: float, seconds: float | None = None) -> tuple[Scene
         if end is not None:
             now = end + rng.uniform(0.0, 0.3)
         action = str(rng.choice(list(ACTIONS)))
-    camera = move_head(scene.T_world_camera, times, rng, strength=float(rng.choice([0.3, 1.0, 1.8])))
+    around = scene.T_world_camera if ambiguity == 0 else head_path(scene, times, np.random.default_rng([seed, 6]))
+    camera = move_head(around, times, rng, strength=float(rng.choice([0.3, 1.0, 1.8])))
     performance = Performance(
         times,
         stage.look,

@@ -192,7 +192,7 @@ def _in_view(scene: Scene) -> bool:
 
 
 def _possible(task: TaskInstance, beyond: float = 0.0) -> bool:
-    """Whether things are apart, in view, and leave room for the task, by training's own rules. beyond: see `is_free`."""
+    """Whether things are apart, in view, and leave room for the task, by training's rules. beyond: see `is_free`."""
     objects = task.scene.objects
     for i, a in enumerate(objects):
         for b in objects[:i]:

@@ -95,19 +95,25 @@ def _stack(images: list[np.ndarray], film: Film, channels: tuple[int, ...], dtyp
 
 
 def film_clip(
-    seed: int, *, seconds: float | None = None, rate: float = 10.0, size: tuple[int, int] = (112, 112)
+    seed: int,
+    *,
+    seconds: float | None = None,
+    rate: float = 10.0,
+    size: tuple[int, int] = (112, 112),
+    ambiguity: float = 0.0,
 ) -> Clip:
     """The clip of a seed: one or two hands that do one or more things with what is on the table.
 
     seconds: length; None: as long as the actions take, 4 seconds or more. rate: frames per second. size: (width,
-    height), pixels. What happens is the same at every rate and size. Everything is known: joints also where they
-    are hidden or outside the picture (confidence 1), objects' poses, 2D boxes of their whole outline (not of the
-    visible part alone), NaN where the centre is out of the picture, contacts of every hand with every object.
+    height), pixels. ambiguity: of the scene. What happens is the same at every rate and size. Everything is known:
+    joints also where they are hidden or outside the picture (confidence 1), objects' poses, 2D boxes of their whole
+    outline (not of the visible part alone), NaN where the centre is out of the picture, contacts of every hand with
+    every object.
     ValueError for a length, rate or size that is not positive.
     """
     if not (rate > 0 and min(size) > 0 and (seconds is None or seconds > 0)):
         raise ValueError(f"film: seconds={seconds}, rate={rate} and size={size} must be positive")
-    scene, act = perform(seed, rate, seconds)
+    scene, act = perform(seed, rate, seconds, ambiguity)
     intrinsics = scene.intrinsics(*size)
     film = Film(scene, act, intrinsics)
     n, T_camera_world = len(film), invert(act.T_world_camera)
@@ -130,7 +136,7 @@ def film_clip(
                 surface=sample_surface(Mesh(*triangles(thing)))[0],
             )
         )
-    name = f"tabletop_{seed:08d}"
+    name = f"tabletop{f'-{ambiguity:g}' if ambiguity else ''}_{seed:08d}"
     return Clip(
         id=name,
         source="tabletop",

@@ -16,7 +16,7 @@ from vipa.geometry import axis_angle_from_matrix, invert, matrix_from_axis_angle
 from vipa.hands.skeleton import Side
 from vipa.worlds.hand import HandLook, grip_point, hand_joints, hand_rotation, pinch_closure, sample_look
 from vipa.worlds.objects import SceneObject
-from vipa.worlds.scene import Scene
+from vipa.worlds.scene import Scene, glance
 
 PEAK_SPEED = (0.55, 0.90)
 """Range of a person's own peak speed of the hand, metres per second."""
@@ -100,6 +100,7 @@ class Stage:
         lateral = 1.0 if side == "right" else -1.0
         near = -0.29 if self.rng.random() < 0.6 else -0.42
         at = np.array([lateral * self.rng.uniform(0.10, 0.20), near + self.rng.uniform(-0.03, 0.03), 0.0])
+        at[:2] *= [1 + 0.6 * self.scene.ambiguity, 1 + 0.2 * self.scene.ambiguity]
         R = hand_rotation(side, at, turn=lateral * self.rng.uniform(0.0, 0.3), pitch=0.05, roll=0.3)
         joints = hand_joints(np.full(5, 0.35), 0.5, self.look.scale, side) @ R.T
         at[2] = 0.012 - joints[:, 2].min()
@@ -259,10 +260,31 @@ def turned(T: np.ndarray, axis: np.ndarray, angle: float) -> np.ndarray:
     return rigid(matrix_from_axis_angle(angle * axis) @ T[:3, :3], T[:3, 3])
 
 
+def look_around(ambiguity: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """(3,), (3,) metres: how far the eye goes, and what it looks at on the table, where ambiguity moves the head."""
+    eye = ambiguity * rng.uniform(-1, 1, 3) * [0.17, 0.11, 0.08]
+    gaze = ambiguity * rng.uniform(-1, 1, 3) * [0.10, 0.08, 0.0]
+    return eye, gaze
+
+
+def head_path(scene: Scene, times: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """T_world_camera (frames, 4, 4) of a head that goes from one look around to the next, each 0.9 to 2.2 seconds."""
+    steps, gazes = np.zeros((len(times), 3)), np.zeros((len(times), 3))
+    start, (step, gaze) = float(times[0]), look_around(scene.ambiguity, rng)
+    while start <= times[-1]:
+        end, (next_step, next_gaze) = start + rng.uniform(0.9, 2.2), look_around(scene.ambiguity, rng)
+        later = times >= start
+        p = minimum_jerk((times[later] - start) / (end - start))[:, None]
+        steps[later], gazes[later] = step + p * (next_step - step), gaze + p * (next_gaze - gaze)
+        start, step, gaze = end, next_step, next_gaze
+    return glance(scene, steps, gazes)
+
+
 def move_head(
     T_world_camera: np.ndarray, times: np.ndarray, rng: np.random.Generator, *, strength: float = 1.0
 ) -> np.ndarray:
-    """Smooth head motion (frames, 4, 4) about a pose: sway, and one slow drift over the first seconds.
+    """Smooth head motion (frames, 4, 4) about a pose, or one for each frame: sway, and one slow drift over the first
+    seconds.
 
     At strength 1 the head travels a few centimetres and turns a few degrees over some seconds.
     """

@@ -10,6 +10,7 @@ from itertools import pairwise
 
 import mujoco
 import numpy as np
+from scipy.special import ndtr
 
 from vipa.geometry import rigid
 
@@ -41,6 +42,13 @@ KINDS: tuple[str, ...] = tuple(SIZES)
 ROUND = frozenset({"cup", "bowl", "plate", "ball", "bottle", "can", "cone"})
 CONTAINERS = frozenset({"bowl", "plate", "book"})
 """Kinds with an upper face wide enough to put another object on."""
+
+SPREAD, LARGEST = 3.0, 0.20
+"""At full ambiguity a kind's sizes vary by this factor more, up to this extent in metres or to 1.6 times as before."""
+ALIKE = 0.5
+"""Correlation of the things of a scene: where one is small for its kind, the others tend to be."""
+STRETCH = 1.35
+"""and heights by this one, up and down, against widths."""
 
 SEGMENTS = 20
 DENSITY = 250.0  # kg per cubic metre of bounding box: 50-200 g per object
@@ -80,6 +88,22 @@ class SceneObject:
     def floor(self) -> float:
         """Where something put inside or on top comes to rest, metres above the object's bottom."""
         return {"bowl": 0.15, "plate": 0.45, "cup": 0.08}.get(self.kind, 1.0) * self.height
+
+
+def vary_size(
+    kind: str, size: np.ndarray, ambiguity: float, common: float, rng: np.random.Generator
+) -> np.ndarray:
+    """The size (3,) of a thing of version 1, made small or large (log-uniform) by as much as `ambiguity` in 0..1 says.
+
+    common: of all things of the scene, a standard normal number.
+    """
+    if ambiguity == 0:
+        return size
+    largest = min(1.6, LARGEST / max(SIZES[kind][1]))
+    share = ndtr(np.sqrt(ALIKE) * common + np.sqrt(1 - ALIKE) * rng.normal())
+    scale = np.exp(ambiguity * (np.log(largest) - share * np.log(SPREAD)))
+    stretch = 1.0 if kind == "ball" else np.exp(ambiguity * rng.uniform(-1, 1) * np.log(STRETCH))
+    return size * scale * np.array([1.0, 1.0, stretch])
 
 
 def sample_size(kind: str, rng: np.random.Generator) -> np.ndarray:

@@ -36,8 +36,8 @@ class RobotView:
 class TabletopEnv:
     """One task instance, simulated. `success` and `failure` become true once and stay.
 
-    size: pixels of the square images. views: of "agent" (third person) and "wrist", in the order wanted. changes: see
-    `changes.changed`; none: as in training. ValueError for an unknown task, view or change.
+    size: pixels of the square images. views: of "agent" (third person) and "wrist", in the order wanted. ambiguity: of
+    the scene. changes: see `changes.changed`; none: as in training. ValueError for an unknown task, view or change.
     """
 
     def __init__(
@@ -48,10 +48,11 @@ class TabletopEnv:
         size: int = 112,
         views: tuple[str, ...] = ("agent",),
         changes: Mapping[str, float] | None = None,
+        ambiguity: float = 0.0,
     ):
         if unknown := set(views) - set(VIEWS):
             raise ValueError(f"robot views {sorted(unknown)} are unknown; known: {', '.join(VIEWS)}")
-        self.task: TaskInstance = changed(sample_task(task, seed), changes or {})
+        self.task: TaskInstance = changed(sample_task(task, seed, ambiguity), changes or {})
         self.size, self.views = size, views
         self.model = build_robot_spec(self.task.scene).compile()
         self.data = mujoco.MjData(self.model)

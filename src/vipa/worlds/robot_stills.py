@@ -10,9 +10,10 @@ from vipa.worlds.stills import Still
 from vipa.worlds.tasks import TASKS, sample_task
 
 
-def robot_stills(seed: int, frames: int = 2, size: int = 112) -> tuple[Still, ...]:
-    """The agent view of a seed's task, the gripper anywhere above the table in each frame; no hands."""
-    task = sample_task(TASKS[seed % len(TASKS)], seed)
+def robot_stills(seed: int, frames: int = 2, size: int = 112, ambiguity: float = 0.0) -> tuple[Still, ...]:
+    """The agent view of a seed's task, the gripper anywhere above the table in each frame; no hands. ambiguity: of the
+    scene."""
+    task = sample_task(TASKS[seed % len(TASKS)], seed, ambiguity)
     scene, rng = task.scene, np.random.default_rng([seed, 4])
     model = build_robot_spec(scene).compile()
     data = mujoco.MjData(model)

@@ -2,6 +2,10 @@
 
 World frame: origin at the centre of the table's top, z up, x to the person's right, y away from the person.
 Metres, radians.
+
+`ambiguity` is how little a picture's boxes say about distances. 0 is version 1 of the world, to the bit: things of a
+kind have about one size, the camera about one place. At 1 a kind's sizes vary by a factor of 3 and more, fields of
+view, pitches and distances by 2 and more. Hands keep their size, and the head about its height above the table.
 """
 
 from collections.abc import Sequence
@@ -11,11 +15,14 @@ import mujoco
 import numpy as np
 
 from vipa.geometry import Intrinsics, rigid
-from vipa.worlds.objects import COLOURS, KINDS, SceneObject, add_object, sample_size
+from vipa.worlds.objects import COLOURS, KINDS, SceneObject, add_object, sample_size, vary_size
 
 TABLE_HEIGHT = 0.75
 REACH = np.array([[-0.21, -0.16], [0.21, 0.17]])
-"""Objects' centres lie in this rectangle (low, high) of x and y, metres."""
+"""Objects' centres lie in this rectangle (low, high) of x and y, metres; at full ambiguity in one WIDER times it."""
+WIDER = 1.35
+APPARENT = (0.07, 0.75)
+"""Largest extent of a thing in the picture, of its width, where ambiguity varies the camera (least, most)."""
 
 Rgb = tuple[float, float, float]
 
@@ -52,10 +59,27 @@ class Scene:
     light: Light
     T_world_camera: np.ndarray  # (4, 4)
     fov: float  # horizontal, radians
+    ambiguity: float = 0.0  # 0 (version 1) ... 1
+
+    @property
+    def reach(self) -> np.ndarray:
+        """(2, 2) where things may be put: low and high of x and y, metres."""
+        return wider(REACH, self.ambiguity)
 
     def intrinsics(self, width: int, height: int) -> Intrinsics:
         """Of an image of this size: square pixels, centred principal point."""
         return Intrinsics.from_fov(self.fov, width, height, "calibrated")
+
+
+def wider(area: np.ndarray, ambiguity: float) -> np.ndarray:
+    """A rectangle about the origin, as large as `ambiguity` makes it."""
+    return area * (1 + (WIDER - 1) * ambiguity)
+
+
+def between(range0: tuple[float, float], range1: tuple[float, float], ambiguity: float) -> tuple[float, float]:
+    """The range that is range0 at ambiguity 0 and range1 at 1."""
+    low, high = ((1 - ambiguity) * a + ambiguity * b for a, b in zip(range0, range1))
+    return low, high
 
 
 def look_at(eye: np.ndarray, target: np.ndarray, roll: float = 0.0) -> np.ndarray:
@@ -75,20 +99,27 @@ def sample_scene(
     required: Sequence[str] = (),
     count: tuple[int, int] = (3, 6),
     unique_names: bool = True,
+    ambiguity: float = 0.0,
 ) -> Scene:
     """The scene of a seed.
 
     kinds: what may lie on the table. required: kinds that the first objects have, in this order. count: fewest and
     most objects. unique_names: no two objects share colour and kind. Half of the later objects are distractors:
-    they share the kind or the colour of an earlier one. ValueError where `count` cannot hold `required`.
+    they share the kind or the colour of an earlier one. ambiguity: see above. ValueError where `count` cannot hold
+    `required`, and for an ambiguity outside 0..1.
     """
+    if not 0 <= ambiguity <= 1:
+        raise ValueError(f"scene: ambiguity {ambiguity} must be in 0..1")
     if not 1 <= count[0] <= count[1] <= 8 or len(required) > count[1]:
         raise ValueError(f"scene: count {count} must be (fewest, most) in 1..8 and hold {len(required)} required")
     rng = np.random.default_rng(seed)
-    objects: tuple[SceneObject, ...] | None = None
-    while objects is None:
-        objects = _sample_objects(rng, kinds, required, count, unique_names)
-    T_world_camera, fov = _sample_camera(rng, objects)
+    varied = np.random.default_rng([seed, 5])  # apart, so that ambiguity leaves the other choices as they are
+    objects, camera = None, None
+    while objects is None or camera is None:
+        objects = _sample_objects(rng, kinds, required, count, unique_names, ambiguity, varied)
+        if objects is not None:
+            camera = _sample_camera(rng, objects) if ambiguity == 0 else varied_camera(varied, objects, ambiguity)
+    T_world_camera, fov = camera
     return Scene(
         seed,
         objects,
@@ -104,6 +135,7 @@ def sample_scene(
         ),
         T_world_camera=T_world_camera,
         fov=fov,
+        ambiguity=ambiguity,
     )
 
 
@@ -113,8 +145,11 @@ def _sample_objects(
     required: Sequence[str],
     count: tuple[int, int],
     unique_names: bool,
+    ambiguity: float,
+    varied: np.random.Generator,
 ) -> tuple[SceneObject, ...] | None:
     """One try at a set of objects that do not touch; None where they do not fit."""
+    common = float(varied.normal())
     n = max(len(required), int(rng.integers(count[0], count[1] + 1)))
     chosen: list[SceneObject] = []
     while len(chosen) < n:
@@ -131,6 +166,7 @@ def _sample_objects(
         rgb = np.clip(np.array(COLOURS[colour]) + rng.uniform(-0.05, 0.05, 3), 0.02, 0.98)
         pattern = str(rng.choice(["plain", "plain", "checker", "noise"]))
         size, yaw = sample_size(kind, rng), float(rng.uniform(-np.pi, np.pi))
+        size = vary_size(kind, size, ambiguity, common, varied)
         for _ in range(40):
             thing = SceneObject(
                 kind,
@@ -138,7 +174,7 @@ def _sample_objects(
                 f"{colour} {kind}",
                 (float(rgb[0]), float(rgb[1]), float(rgb[2])),
                 size,
-                np.array([*rng.uniform(*REACH), size[2] / 2]),
+                np.array([*rng.uniform(*wider(REACH, ambiguity)), size[2] / 2]),
                 yaw,
                 pattern,
             )
@@ -164,6 +200,60 @@ def _sample_camera(rng: np.random.Generator, objects: Sequence[SceneObject]) -> 
         p = (centres - eye) @ T[:3, :3]
         if (np.abs(p[:, :2] / p[:, 2:]).max() < 0.9 * np.tan(fov / 2)) and p[:, 2].min() > 0.2:
             return T, fov
+
+
+HEAD = (0.28, 0.75)
+"""Metres of the head above the table, at full ambiguity."""
+
+
+def varied_camera(
+    rng: np.random.Generator,
+    objects: Sequence[SceneObject],
+    ambiguity: float,
+    *,
+    heights: tuple[float, float] = HEAD,
+    distances: tuple[float, float] = (0.48, 0.72),
+    centre: tuple[float, float, float] = (0.0, 0.0, 0.02),
+) -> tuple[np.ndarray, float] | None:
+    """T_world_camera (4, 4) and field of view (radians) of a head that sees every object's centre, 5 % inside the
+    border, none too small or too large; None where 200 tries find none.
+
+    Metres: heights: of the eye above the table, at ambiguity 1; distances: to what it looks at, at 0. centre: which
+    is about there.
+    """
+    centres = np.array([o.position for o in objects])
+    largest = np.array([o.size.max() for o in objects])
+    for _ in range(200):
+        fov = np.deg2rad(rng.uniform(*between((56, 72), (40, 84), ambiguity)))
+        pitch = np.deg2rad(rng.uniform(*between((38, 62), (24, 74), ambiguity)))
+        side = rng.uniform(-1, 1) * between((0, 0.3), (0, 0.6), ambiguity)[1]
+        target = centre + rng.uniform(-1, 1, 3) * [0.04 + 0.06 * ambiguity, 0.05 + 0.06 * ambiguity, 0.02]
+        far = (rng.uniform(*heights) - target[2]) / np.sin(pitch)
+        distance = (1 - ambiguity) * rng.uniform(*distances) + ambiguity * far
+        eye = target + distance * np.array(
+            [np.cos(pitch) * np.sin(side), -np.cos(pitch) * np.cos(side), np.sin(pitch)]
+        )
+        T = look_at(eye, target, roll=float(rng.uniform(-0.08, 0.08)))
+        p = (centres - eye) @ T[:3, :3]
+        if p[:, 2].min() < 0.2:
+            continue
+        apparent = largest / p[:, 2] / (2 * np.tan(fov / 2))
+        seen = np.abs(p[:, :2] / p[:, 2:]).max() < 0.9 * np.tan(fov / 2)
+        if seen and apparent.min() > APPARENT[0] and apparent.max() < APPARENT[1]:
+            return T, float(fov)
+    return None
+
+
+def glance(scene: Scene, step: np.ndarray, gaze: np.ndarray) -> np.ndarray:
+    """T_world_camera (..., 4, 4) of the scene's camera after its eye went by `step` (..., 3) and what it looks at on
+    the table by `gaze` (..., 3), metres, world."""
+    T = scene.T_world_camera
+    eye = T[:3, 3]
+    target = eye - T[:3, 2] * eye[2] / T[2, 2]
+    rolled = T[:3, :3].T @ look_at(eye, target)[:3, :3]
+    poses = [look_at(eye + s, target + g) for s, g in zip(step.reshape(-1, 3), gaze.reshape(-1, 3))]
+    turned = np.array([rigid(pose[:3, :3] @ rolled.T, pose[:3, 3]) for pose in poses])
+    return turned.reshape(*step.shape[:-1], 4, 4)
 
 
 def _sample_surface(rng: np.random.Generator, patterns: Sequence[str], dark: float, light: float) -> Surface:

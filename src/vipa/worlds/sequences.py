@@ -48,13 +48,16 @@ class SequenceBatch:
     K: Float[Tensor, "b 3 3"]  # pixels
 
 
-def render_sequences(folder: Path, seeds: range, frames: int = 4, size: int = 112, workers: int = 2) -> Sequences:
-    """The sequences of these seeds, rendered where the folder lacks them (`render_chunks`).
+def render_sequences(
+    folder: Path, seeds: range, frames: int = 4, size: int = 112, workers: int = 2, ambiguity: float = 0.0
+) -> Sequences:
+    """The sequences of these seeds, rendered where the folder lacks them (`render_chunks`). ambiguity: of the scenes.
 
     ValueError where the folder holds sequences of another size or length.
     """
-    render = partial(_render, frames=frames, size=size)
-    parts = [np.load(path) for path in render_chunks(folder, "sequences", seeds, render, workers)]
+    render = partial(_render, frames=frames, size=size, ambiguity=ambiguity)
+    name = f"sequences-{ambiguity:g}" if ambiguity else "sequences"
+    parts = [np.load(path) for path in render_chunks(folder, name, seeds, render, workers)]
     names = ("depth", "T_world_camera", "K", "seeds")
     rgb = [part["rgb"] for part in parts]
     for shape in {pictures.shape[1:4] for pictures in rgb} - {(frames, size, size)}:
@@ -63,8 +66,8 @@ def render_sequences(folder: Path, seeds: range, frames: int = 4, size: int = 11
     return Sequences(np.concatenate(rgb), **rest)
 
 
-def _render(seeds: range, frames: int, size: int) -> dict[str, np.ndarray]:
-    shots = [sequence(seed, frames, size) for seed in seeds]
+def _render(seeds: range, frames: int, size: int, ambiguity: float) -> dict[str, np.ndarray]:
+    shots = [sequence(seed, frames, size, ambiguity) for seed in seeds]
     depth = np.round(np.stack([shot.depth for shot in shots]) / DEPTH_UNIT)
     return {
         "rgb": np.stack([shot.rgb for shot in shots]),

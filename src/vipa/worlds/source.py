@@ -20,9 +20,10 @@ LAYOUT = """
 root/
   tabletop.json        or <any folder>/tabletop.json, one per split:
                        {"version": 1, "split": "train", "count": 100, "first_seed": 10000000,
-                        "width": 112, "height": 112, "seconds": null, "rate": 10.0}
+                        "width": 112, "height": 112, "seconds": null, "rate": 10.0, "ambiguity": 0.0}
                        split: train, validation or test; its seeds are first_seed ... first_seed + count - 1
                        seconds: length of every clip; null: as long as its actions take
+                       ambiguity: 0 to 1, of the scenes (docs/worlds.md); may be left out for 0
 """
 
 VERSION = 1
@@ -41,6 +42,7 @@ class Manifest:
     height: int
     seconds: float | None
     rate: float
+    ambiguity: float = 0.0
 
 
 def write_manifest(
@@ -52,13 +54,14 @@ def write_manifest(
     size: tuple[int, int] = (112, 112),
     seconds: float | None = None,
     rate: float = 10.0,
+    ambiguity: float = 0.0,
 ) -> Path:
     """Write root/tabletop.json for `count` clips of a split (train, validation, test); returns its path.
 
     offset: seeds to leave out at the split's beginning. ValueError where a value is wrong.
     """
     first = seeds_of(split).start + offset
-    manifest = Manifest(VERSION, split, count, first, size[0], size[1], seconds, rate)
+    manifest = Manifest(VERSION, split, count, first, size[0], size[1], seconds, rate, ambiguity)
     path = Path(root) / "tabletop.json"
     _check(manifest, path)
     atomic_write(path, json.dumps(asdict(manifest), indent=2) + "\n")
@@ -72,7 +75,7 @@ def read_manifest(path: Path) -> Manifest:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not a JSON file ({error}); write it again with write_manifest") from None
     names = {f.name for f in fields(Manifest)}
-    if not isinstance(values, dict) or set(values) != names:
+    if not isinstance(values, dict) or set(values) | {"ambiguity"} != names:
         have = sorted(values) if isinstance(values, dict) else type(values).__name__
         raise ValueError(f"{path}: expected exactly the fields {sorted(names)}, found {have}")
     manifest = Manifest(**values)
@@ -93,6 +96,8 @@ def _check(m: Manifest, path: Path) -> None:
         value = getattr(m, name)
         if not (value is None and name == "seconds") and not (isinstance(value, int | float) and value > 0):
             raise ValueError(f"{path}: {name} must be a number above 0, got {value!r}")
+    if not isinstance(m.ambiguity, int | float) or not 0 <= m.ambiguity <= 1:
+        raise ValueError(f"{path}: ambiguity must be a number in 0..1, got {m.ambiguity!r}")
     seeds = seeds_of(m.split)
     if m.first_seed not in seeds or m.first_seed + m.count - 1 not in seeds:
         raise ValueError(
@@ -123,5 +128,6 @@ def _film(manifests: list[Manifest]) -> Iterator[Clip | ClipError]:
 
     for m in manifests:
         for seed in range(m.first_seed, m.first_seed + m.count):
-            clip = film_clip(seed, seconds=m.seconds, rate=m.rate, size=(m.width, m.height))
+            size = (m.width, m.height)
+            clip = film_clip(seed, seconds=m.seconds, rate=m.rate, size=size, ambiguity=m.ambiguity)
             yield replace(clip, split=m.split)  # type: ignore[arg-type]

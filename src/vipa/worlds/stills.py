@@ -7,8 +7,9 @@ import numpy as np
 from vipa.geometry import Intrinsics, invert, matrix_from_axis_angle, project, rigid, transform
 from vipa.hands.skeleton import Side
 from vipa.worlds.hand import HandLook, HandPose, pinch_closure, reaching_pose, sample_look
+from vipa.worlds.motions import look_around
 from vipa.worlds.objects import SceneObject
-from vipa.worlds.scene import Scene, sample_scene
+from vipa.worlds.scene import Scene, glance, sample_scene
 from vipa.worlds.studio import Studio, joints_camera
 
 
@@ -44,23 +45,25 @@ class Sequence:
     scene: Scene
 
 
-def still(seed: int, size: int = 112) -> Still:
-    """The frame of a seed, size x size pixels: a scene and no, one or both hands, reaching or grasping."""
-    scene = sample_scene(seed)
+def still(seed: int, size: int = 112, ambiguity: float = 0.0) -> Still:
+    """The frame of a seed, size x size pixels: a scene and no, one or both hands, reaching or grasping. ambiguity: of
+    the scene."""
+    scene = sample_scene(seed, ambiguity=ambiguity)
     hands = _sample_hands(_second_stream(seed), scene)
     return _take(Studio(scene, size, size), scene, scene.T_world_camera, scene.intrinsics(size, size), hands)
 
 
-def stills(seed: int, frames: int = 4, size: int = 112) -> tuple[Still, ...]:
+def stills(seed: int, frames: int = 4, size: int = 112, ambiguity: float = 0.0) -> tuple[Still, ...]:
     """The frames of `sequence` with the whole truth of each."""
-    scene = sample_scene(seed)
+    scene = sample_scene(seed, ambiguity=ambiguity)
     studio, intrinsics = Studio(scene, size, size), scene.intrinsics(size, size)
     return tuple(_take(studio, scene, T, intrinsics, hands) for T, hands in _walk(scene, frames))
 
 
-def sequence(seed: int, frames: int = 4, size: int = 112) -> Sequence:
-    """The scene of a seed from a head that moves up to 15 cm and turns up to 15 degrees, while hands move."""
-    scene = sample_scene(seed)
+def sequence(seed: int, frames: int = 4, size: int = 112, ambiguity: float = 0.0) -> Sequence:
+    """The scene of a seed from a head that moves up to 15 cm and turns up to 15 degrees, while hands move. ambiguity:
+    of the scene; the head also looks around by as much."""
+    scene = sample_scene(seed, ambiguity=ambiguity)
     intrinsics, studio = scene.intrinsics(size, size), Studio(scene, size, size)
     walk = _walk(scene, frames)
     shots = [studio.shoot(T, intrinsics, hands) for T, hands in walk]
@@ -81,9 +84,15 @@ def _walk(scene: Scene, frames: int) -> list[tuple[np.ndarray, list[tuple[HandPo
     turn *= np.deg2rad(rng.uniform(0, 15)) / np.linalg.norm(turn)
     step *= rng.uniform(0, 0.15) / np.linalg.norm(step)
     drift = rng.uniform(-0.12, 0.12, (2, 3)) * [1, 1, 0.3]
+    times = np.linspace(-0.5, 0.5, frames)
+    around = np.tile(scene.T_world_camera, (frames, 1, 1))
+    if scene.ambiguity:
+        step_around, gaze = look_around(scene.ambiguity, rng)
+        around = glance(scene, times[:, None] * step_around, times[:, None] * gaze)
+        turn, step = 0.4 * turn, 0.4 * step
     walk = []
-    for t in np.linspace(-0.5, 0.5, frames):
-        T = scene.T_world_camera @ rigid(matrix_from_axis_angle(t * turn), t * step)
+    for t, pose in zip(times, around):
+        T = pose @ rigid(matrix_from_axis_angle(t * turn), t * step)
         moved = [
             (HandPose(p.side, rigid(np.eye(3), t * drift[k]) @ p.T_world_hand, p.closure, p.spread), look)
             for k, (p, look) in enumerate(hands)

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from vipa.worlds.objects import COLOURS, KINDS, SceneObject, sample_size
-from vipa.worlds.scene import Scene, look_at, sample_scene
+from vipa.worlds.objects import COLOURS, KINDS, SceneObject, sample_size, vary_size
+from vipa.worlds.scene import Scene, look_at, sample_scene, varied_camera
 
 STEP_LIMITS = {"touch": 40, "push": 60, "lift": 60, "place": 100}
 """Actions allowed per episode, at 10 a second."""
@@ -47,6 +47,10 @@ MAX_GRASP = {
 }
 """Largest extents in tasks that grasp, metres: the fingers open to 0.1."""
 
+WIDEST_GRASP, LOWEST, ROOM = 0.075, 0.03, 0.85
+"""Where ambiguity varies sizes: metres that a thing to grasp measures at most across, and at least in height; and how
+wide what is put somewhere may be at most, of what it is put on."""
+
 TOUCH_DISTANCE = 0.02  # metres from the tool's origin to the object's bounding box or cylinder
 PUSH_DISTANCE = 0.05
 LIFT_HEIGHT = 0.06
@@ -68,17 +72,22 @@ class TaskInstance:
     step_limit: int
 
 
-def sample_task(name: str, seed: int) -> TaskInstance:
-    """The task of a seed. ValueError for an unknown name."""
+def sample_task(name: str, seed: int, ambiguity: float = 0.0) -> TaskInstance:
+    """The task of a seed. ambiguity: of its scene. ValueError for an unknown name, or an ambiguity outside 0..1."""
     if name not in TASKS:
         raise ValueError(f"robot task {name!r} is unknown; known: {', '.join(TASKS)}")
     rng = np.random.default_rng([seed, 2, TASKS.index(name)])
-    words, free, layout = list(DIRECTIONS), [], None
-    while layout is None or (name == "push" and not free):
-        layout = _sample_objects(name, rng)
+    varied = np.random.default_rng([seed, 5, TASKS.index(name)])
+    words, free, layout, camera = list(DIRECTIONS), [], None, None
+    while layout is None or (name == "push" and not free) or (ambiguity and camera is None):
+        layout = _sample_objects(name, rng, ambiguity, varied)
         if layout is not None:
             rng.shuffle(words)
             free = [w for w in words if is_free(layout, np.array(DIRECTIONS[w]))]
+            if ambiguity:
+                camera = varied_camera(
+                    varied, layout, ambiguity, distances=(0.54, 0.57), centre=(0.0, 0.045, 0.06)
+                )
     direction_text, direction = "", None
     if name == "push":
         direction_text, direction = free[0], np.array(DIRECTIONS[free[0]])
@@ -92,8 +101,9 @@ def sample_task(name: str, seed: int) -> TaskInstance:
         "lift": f"pick up the {thing}",
         "place": f"put the {thing} on the {objects[goal or 0].name}",
     }[name]
-    T_world_camera, fov = _sample_camera(rng)
-    scene = replace(sample_scene(seed, count=(1, 1)), objects=objects, T_world_camera=T_world_camera, fov=fov)
+    T_world_camera, fov = camera or _sample_camera(rng)
+    around = sample_scene(seed, count=(1, 1), ambiguity=ambiguity)
+    scene = replace(around, objects=objects, T_world_camera=T_world_camera, fov=fov)
     start = rng.uniform([-0.08, 0.05, 0.19], [0.08, 0.13, 0.23])
     return TaskInstance(name, seed, scene, text, target, goal, direction, start, STEP_LIMITS[name])
 
@@ -106,7 +116,9 @@ def _sample_camera(rng: np.random.Generator) -> tuple[np.ndarray, float]:
     return look_at(eye + target, target), float(np.deg2rad(rng.uniform(57, 59)))
 
 
-def _sample_objects(name: str, rng: np.random.Generator) -> list[SceneObject] | None:
+def _sample_objects(
+    name: str, rng: np.random.Generator, ambiguity: float, varied: np.random.Generator
+) -> list[SceneObject] | None:
     """Target first, then for `place` its destination, then distractors; None where they do not fit."""
     colours = list(COLOURS)
 
@@ -127,12 +139,17 @@ def _sample_objects(name: str, rng: np.random.Generator) -> list[SceneObject] | 
         return None
     gap = {"touch": 0.035, "push": 0.03, "lift": 0.04, "place": 0.03}[name]
     placed: list[SceneObject] = []
+    common = float(varied.normal())
     for kind, colour in wanted:
         size = sample_size(kind, rng)
         if name == "place" and kind == "plate":
             size[:2] = 0.15
         if name in ("lift", "place"):
             size = np.minimum(size, MAX_GRASP.get(kind, np.inf))
+        if ambiguity:
+            size = vary_size(kind, size, ambiguity, common, varied)
+            if len(placed) == 0 and not _handy(name, size):
+                return None
         yaw = float(rng.uniform(-0.4, 0.4) if kind in ("box", "book", "banana") else rng.uniform(-np.pi, np.pi))
         rgb = np.clip(np.array(COLOURS[colour]) + rng.uniform(-0.05, 0.05, 3), 0.02, 0.98)
         for _ in range(30):
@@ -143,10 +160,19 @@ def _sample_objects(name: str, rng: np.random.Generator) -> list[SceneObject] | 
             off_centre = np.hypot(*(position[:2] - AREA.mean(0))) > thing.radius + FREE_CENTRE
             if apart and (off_centre or name != "touch"):
                 placed.append(thing)
+                if name == "place" and len(placed) == 2 and ambiguity and thing.radius * ROOM < placed[0].radius:
+                    return None
                 break
         else:
             return None
     return placed
+
+
+def _handy(name: str, size: np.ndarray) -> bool:
+    """Whether the gripper can do with a thing of this size what the task asks."""
+    if name in ("lift", "place"):
+        return bool(size[:2].max() <= WIDEST_GRASP and size[2] >= LOWEST)
+    return bool(name != "push" or size[2] >= LOWEST)
 
 
 def is_free(objects: Sequence[SceneObject], direction: np.ndarray, beyond: float = 0.0) -> bool:

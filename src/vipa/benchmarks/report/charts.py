@@ -151,9 +151,14 @@ def interval_chart(
             ax.plot(row.bounds, (i, i), color=colour, alpha=0.45, linewidth=3)
         ax.plot([row.value], [i], "o", color=colour, markersize=10)
         place = {"y": i - 0.26, "transform": ax.get_yaxis_transform(), "fontsize": 13}
-        ax.text(0, s=row.name, **place)
+        ax.text(0, s=shortened(row.name, 30), **place)
         ax.text(1, s=interval_words(row, unit), ha="right", color=COLOURS["ink"], **place)
     return _svg(ax, "; ".join(f"{r.name}: {interval_words(r, unit)}" for r in rows))
+
+
+def shortened(name: str, most: int) -> str:
+    """A name that a drawing has no room for, cut: text in a drawing does not wrap."""
+    return name if len(name) <= most else f"{name[: most - 3].rstrip()}..."
 
 
 def interval_words(row: Interval, unit: str) -> str:

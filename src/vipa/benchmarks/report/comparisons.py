@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from vipa.benchmarks.report.charts import Interval, interval_words
+from vipa.benchmarks.report.charts import Interval, interval_words, shortened
 from vipa.benchmarks.report.contenders import SUCCESS, Arm, Measure
 from vipa.benchmarks.results import Mean
 from vipa.benchmarks.statistics import PairedEpisodes, paired_difference, paired_episodes, wilson_interval
@@ -62,7 +62,9 @@ def task_rows(arms: Sequence[Arm], task: str) -> list[Interval]:
         if counts:
             hits, trials = sum(s for s, _ in counts), sum(t for _, t in counts)
             bounds = wilson_interval(hits, trials)
-            found.append(Interval(f"{arm.name}, {hits} of {trials}", arm.tone, hits / trials, *bounds))
+            found.append(
+                Interval(f"{shortened(arm.name, 18)}, {hits} of {trials}", arm.tone, hits / trials, *bounds)
+            )
     return found
 
 

@@ -275,7 +275,7 @@ def columns(named: Iterable[tuple[str, Run]]) -> tuple[Column, ...]:
             if number < len(found):
                 arms = list(found.values())[number]
                 parts[benchmark] = tuple(Arm(name, tones[name], tuple(runs)) for name, runs in arms.items())
-        made.append(Column(f"protocol {number + 1}" if count > 1 else "", "base", "", **parts))
+        made.append(Column(f"protocol {number + 1}" if count > 1 else "", "base", **parts))
     return tuple(made)
 
 

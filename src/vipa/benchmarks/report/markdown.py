@@ -198,7 +198,7 @@ def closed_loop_tables(arms: Sequence[Arm]) -> list[Table]:
         cells = []
         for arm in arms:
             found = task_rows([arm], task)
-            count = found[0].name.removeprefix(f"{arm.name}, ") if found else ""
+            count = found[0].name.rpartition(", ")[2] if found else ""
             cells.append(f"{count}: {interval_words(found[0], '%')}" if found else "-")
         lines.append((task, *cells))
     failures = [(arm.name, why, str(count)) for arm in arms for why, count in arm.failures.most_common(8)]

@@ -12,6 +12,7 @@ import json
 import os
 import struct
 import sys
+from typing import Any
 
 os.environ.update(MUJOCO_GL="osmesa", PYOPENGL_PLATFORM="osmesa", LIBGL_ALWAYS_SOFTWARE="1")
 
@@ -31,7 +32,7 @@ def main(params: str) -> None:
     world._recorder = NullEpisodeRecorder()
     tasks = world.get_tasks()
     send(answers, {"tasks": [task["name"] for task in tasks]})
-    task = None
+    task: dict = {}
     while (order := receive(orders)) is not None:
         if "task" in order:
             task, done = {**tasks[order["task"]], "episode_idx": order["scene"]}, False
@@ -43,13 +44,13 @@ def main(params: str) -> None:
     os._exit(0)  # renderers complain while Python ends
 
 
-def send(pipe: object, message: dict) -> None:
-    data = msgpack.packb(message, default=encode_ndarray)
+def send(pipe: Any, message: dict) -> None:
+    data: Any = msgpack.packb(message, default=encode_ndarray)
     pipe.write(struct.pack("<I", len(data)) + data)
     pipe.flush()
 
 
-def receive(pipe: object) -> dict | None:
+def receive(pipe: Any) -> dict | None:
     head = pipe.read(4)
     if len(head) < 4:
         return None

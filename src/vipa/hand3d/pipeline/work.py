@@ -73,7 +73,9 @@ def annotate_until(
             if stage.name == last:
                 return None
         summary = {"row": make_row(ClipRecord, draft), "keys": keys, "config": config.hash}
-        atomic_write(folder / DONE, json.dumps(summary, sort_keys=True).encode())
+        done = json.dumps(summary, sort_keys=True).encode()
+        if not (folder / DONE).is_file() or (folder / DONE).read_bytes() != done:
+            atomic_write(folder / DONE, done)
         (folder / REFUSED).unlink(missing_ok=True)
     except OutputError:
         raise

@@ -30,8 +30,8 @@ MODEL = Path(__file__).resolve().parents[2] / "weights" / "mediapipe" / "hand_la
 INSTALL = "install it with `pip install mediapipe` (the extra `video`)"
 DISTANCE_ERROR = 0.3
 """Share of a hand's distance by which a movement over seconds can be off, for the distance is read from the hand's size
-in the picture. On three EgoDex recordings 2 of 100 still hands seem to move by more, and 6 of 402 larger movements are
-off by more than themselves (docs/results/hand_tracking.md)."""
+in the picture. On three EgoDex recordings 3 of 100 still hands seem to move by more, and none of 116 movements that do
+is off by more than itself (docs/results/hand_tracking.md)."""
 PALM = 0.225
 """Metres around (wrist, index base, little base) of an adult. Of three EgoDex recordings and VITRA's example it is
 21.6 to 25.3 cm; MediaPipe's metric hands say 19.6 to 25.4, and not of those that are larger."""
@@ -114,7 +114,7 @@ def _growth(hands: Sequence[Landmarks], distances: np.ndarray, intrinsics: Intri
     their depth. distances: (n,) in palms of the metric hands. 1 where no landmark has a depth.
 
     Surprising: from frame to frame the metric hand tells distances better than the palm in the picture; its size does
-    not. On EgoDex and VITRA's example wrists come from 0.87 ... 1.57 to 1.01 ... 1.53 times the true distance.
+    not. On EgoDex and VITRA's example wrists come from 0.87 ... 1.57 to 1.03 ... 1.53 times the true distance.
     """
     depths = np.stack([np.full(21, np.nan) if hand.depth is None else hand.depth for hand in hands])
     seen = palm_size(np.concatenate([np.stack([hand.pixels for hand in hands]), depths[..., None]], -1))

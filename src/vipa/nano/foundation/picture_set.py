@@ -42,9 +42,12 @@ class Pictures:
         return len(self.rgb)
 
 
-def render_pictures(folder: Path, seeds: range, frames: int, size: int = 112, workers: int = 2) -> Pictures:
-    """The pictures of these seeds, rendered where the folder lacks them (`render_chunks`)."""
-    render_chunks(folder, "pictures", seeds, partial(_render, frames=frames, size=size), workers)
+def render_pictures(
+    folder: Path, seeds: range, frames: int, size: int = 112, workers: int = 2, ambiguity: float = 0.0
+) -> Pictures:
+    """The pictures of these seeds, rendered where the folder lacks them (`render_chunks`). ambiguity: of the scenes."""
+    render = partial(_render, frames=frames, size=size, ambiguity=ambiguity)
+    render_chunks(folder, "pictures", seeds, render, workers)
     return load_pictures(folder, frames)
 
 
@@ -59,12 +62,12 @@ def load_pictures(folder: Path, frames: int = 2) -> Pictures:
     return Pictures(**arrays, pictures=pictures, frames=frames)
 
 
-def _render(seeds: range, frames: int, size: int) -> dict[str, np.ndarray]:
+def _render(seeds: range, frames: int, size: int, ambiguity: float) -> dict[str, np.ndarray]:
     arrays: dict[str, list[np.ndarray]] = {name: [] for name in ("rgb", "thing", "paint", "box")}
     pictures = []
     for seed in seeds:
         film = robot_stills if seed % ROBOT_EVERY == 0 else stills
-        for still in film(seed, frames, size):
+        for still in film(seed, frames, size, ambiguity):
             for name, value in zip(arrays, (still.rgb, *_patch_targets(still))):
                 arrays[name].append(value)
             pictures.append(_write_picture(_picture(still)))

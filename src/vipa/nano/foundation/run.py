@@ -29,14 +29,15 @@ from vipa.worlds.seeds import FOUNDATION
 class FoundationRun:
     """The vision-language half of nano's foundation (the 3D half: `foundation.spatial`).
 
-    sequences, frames: how many foundation scenes, and frames of each. vision_steps, language_steps: of the two
-    trainings. seed: of both. compile: see `TrainRun`, of the language training.
+    sequences, frames: how many foundation scenes, and frames of each. ambiguity: of the scenes. vision_steps,
+    language_steps: of the two trainings. seed: of both. compile: see `TrainRun`, of the language training.
     """
 
     out: Path
     sequences: int = 12_000
     frames: int = 2
     held_out: int = 500
+    ambiguity: float = 0.0
     vision_steps: int = 6_000
     language_steps: int = 8_800
     seed: int = 0
@@ -65,6 +66,7 @@ def language_run(run: FoundationRun, pictures: Path, out: Path, start: Path) -> 
         weight_decay=0.01,
         warmup=0.05,
         seed=run.seed,
+        save_every=100,
         threads=run.threads,
         compile=run.compile,
     )
@@ -81,9 +83,13 @@ def train_foundation(run: FoundationRun) -> Path:
     _claim(run)
     first = FOUNDATION.start
     pictures = run.out / "pictures"
-    data = render_pictures(pictures, range(first, first + run.sequences), run.frames, workers=run.workers)
+    data = render_pictures(
+        pictures, range(first, first + run.sequences), run.frames, workers=run.workers, ambiguity=run.ambiguity
+    )
     middle = (FOUNDATION.start + FOUNDATION.stop) // 2
-    held = render_pictures(run.out / "held_out", range(middle, middle + run.held_out), run.frames)
+    held = render_pictures(
+        run.out / "held_out", range(middle, middle + run.held_out), run.frames, ambiguity=run.ambiguity
+    )
     tokenizer = _tokenizer(run.out / "tokenizer", data)
     config = nano_vlm_config(tokenizer)
     vision = run.out / "vision"

@@ -34,6 +34,7 @@ class Cut3rTraining:
     sequences: int = 12_000
     frames: int = 4
     size: int = 112
+    ambiguity: float = 0.0  # of the scenes
     steps: int = 4_000
     images_per_step: int = 32  # as many clips of 2 to `frames` frames as that makes
     learning_rate: float = 1e-3
@@ -74,7 +75,7 @@ def train_cut3r(run: Cut3rTraining, config: Cut3rConfig | None = None, data: Seq
     """
     run.out.mkdir(parents=True, exist_ok=True)
     if data is None:
-        data = render_sequences(run.out / "data", run.seeds(), run.frames, run.size, run.workers)
+        data = render_sequences(run.out / "data", run.seeds(), run.frames, run.size, run.workers, run.ambiguity)
     torch.manual_seed(run.seed)
     if run.start is None:
         model = Cut3rModel(config or nano_cut3r_config())

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +17,9 @@ from vipa.io.json_log import JsonLog
 from vipa.io.progress import training_progress
 from vipa.models.pixels import semantic_pixels
 from vipa.nano.foundation.picture_set import PAINTS, THINGS, Pictures
+from vipa.training.checkpoints import load_progress, save_progress, state_of
 from vipa.training.optimiser import make_optimiser
+from vipa.training.processes import Processes
 from vipa.training.schedule import warmup_cosine
 
 
@@ -36,6 +39,7 @@ class VisionTraining:
     background_weight: float = 0.3
     box_weight: float = 4.0
     seed: int = 0
+    save_every: int = 200
 
 
 class DenseHeads(nn.Module):
@@ -54,52 +58,55 @@ class DenseHeads(nn.Module):
 
 
 def train_vision(run: VisionTraining, config: InternVLVisionConfig, data: Pictures, held: Pictures) -> Path:
-    """Train from scratch, log to `run.out`/log.jsonl, save the encoder there; returns the folder."""
+    """Train from scratch, log to `run.out`/log.jsonl, save the encoder there; returns the folder.
+
+    Resumes from `run.out`/progress where there is one.
+    """
     torch.manual_seed(run.seed)
     model = InternVLVisionModel(config)
     model.set_attn_implementation("eager")  # learning in bfloat16 on a CPU: 0.25 s a step against SDPA's 0.56
     heads = DenseHeads(config.hidden_size)
-    parameters = [*model.parameters(), *heads.parameters()]
+    learner = nn.ModuleList([model, heads])
+    learned = dict(learner.named_parameters())
     optimizer = make_optimiser(
-        nn.ModuleList([model, heads]),
-        learning_rate=run.learning_rate,
-        weight_decay=run.weight_decay,
-        betas=run.betas,
-        eps=run.eps,
+        learner, learning_rate=run.learning_rate, weight_decay=run.weight_decay, betas=run.betas, eps=run.eps
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: warmup_cosine(step, run.steps, run.warmup)
-    )
+    alone = Processes(0, 1, torch.device("cpu"))
+    done = load_progress(run.out, state_of(learned, optimizer, None), alone)
     tensors = {name: torch.from_numpy(getattr(data, name)) for name in ("rgb", "thing", "paint", "box")}
     run.out.mkdir(parents=True, exist_ok=True)
     atomic_write(run.out / "run.json", json.dumps(asdict(run) | {"out": str(run.out.name)}, indent=1))
-    generator = torch.Generator().manual_seed(run.seed)
     start = time.monotonic()
-    log = JsonLog(run.out / "log.jsonl", keep=lambda row: False)
-    with training_progress("vision", run.steps) as progress:
-        for step in range(run.steps):
+    log = JsonLog(run.out / "log.jsonl", keep=lambda row: row.get("step", run.steps + 1) <= done)
+    with training_progress("vision", run.steps, done) as progress:
+        for step in range(done, run.steps):
+            generator = torch.Generator().manual_seed(run.seed * 1_000_003 + step)
             rows = torch.randint(len(data), (run.batch,), generator=generator)
             batch = {name: tensor[rows] for name, tensor in tensors.items()}
             batch = _mirrored(batch, torch.rand(len(rows), generator=generator) < 0.5)
+            torch.manual_seed(run.seed * 1_000_003 + step)
             loss, terms = _losses(run, model, heads, batch, jitter=True)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            norm = float(nn.utils.clip_grad_norm_(parameters, run.gradient_clip))
+            norm = float(nn.utils.clip_grad_norm_(learner.parameters(), run.gradient_clip))
             if not math.isfinite(norm):
                 raise ValueError(
-                    f"vision: the gradient norm is {norm} at step {step + 1}, and nothing was saved: lower the "
-                    "learning rate"
+                    f"vision: the gradient norm is {norm} at step {step + 1}; this step was not kept: lower the "
+                    "learning rate (in another --out)"
                 )
+            for group in optimizer.param_groups:
+                group["lr"] = run.learning_rate * warmup_cosine(step, run.steps, run.warmup)
             optimizer.step()
-            schedule.step()
             if step % 20 == 19:
-                rate = (step + 1) * run.batch / (time.monotonic() - start)
-                record = {"step": step + 1, "loss": float(loss.detach()), **terms, "samples_per_second": rate}
-                log.add(record)
+                rate = (step + 1 - done) * run.batch / (time.monotonic() - start)
+                log.add({"step": step + 1, "loss": float(loss.detach()), **terms, "samples_per_second": rate})
+            if (step + 1) % run.save_every == 0 and step + 1 < run.steps:
+                save_progress(run.out, step + 1, state_of(learned, optimizer, None), alone)
             progress(float(loss.detach()), run.batch)
         summary = _evaluate(run, model, heads, held)
         log.add({"held_out": summary})
     model.save_pretrained(run.out)
+    shutil.rmtree(run.out / "progress", ignore_errors=True)
     return run.out
 
 

@@ -50,10 +50,17 @@ contract, read = tabletop_contract, open_robot_data
 
 
 def demonstration(
-    task: str, seed: int, *, size: int = 112, views: Sequence[str] = ("agent",), noise: Noise | None = None
+    task: str,
+    seed: int,
+    *,
+    size: int = 112,
+    views: Sequence[str] = ("agent",),
+    noise: Noise | None = None,
+    ambiguity: float = 0.0,
 ) -> Episode:
-    """The expert's episode of (task, seed); `success` says how it went. noise: see experts.Noise; None: none."""
-    env = TabletopEnv(task, seed, size=size, views=tuple(views))
+    """The expert's episode of (task, seed); `success` says how it went. noise: see experts.Noise; None: none.
+    ambiguity: of the scene."""
+    env = TabletopEnv(task, seed, size=size, views=tuple(views), ambiguity=ambiguity)
     steps = list(perform(env, noise))
     return Episode(
         id=f"{task}_{seed}",
@@ -65,7 +72,7 @@ def demonstration(
         success=env.success,
         task=task,
         seed=seed,
-        notes={"split": split_of(seed), "failure": env.failure},
+        notes={"split": split_of(seed), "failure": env.failure} | ({"ambiguity": ambiguity} if ambiguity else {}),
     )
 
 
@@ -96,25 +103,30 @@ def collect(
     views: Sequence[str] = ("agent",),
     horizon: int = 8,
     noise: Noise | None = Noise(),  # noqa: B008 - frozen
+    ambiguity: float = 0.0,
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Recorded:
     """Records the expert's episode of each seed into `root` (robots.recording); those that fail are not written.
 
-    mixture: as of `attempts`. progress(done, total). ValueError for seeds of several splits, and as `record`.
+    mixture: as of `attempts`. ambiguity: of the scenes. progress(done, total). ValueError for seeds of several splits,
+    and as `record`.
     """
     if len(splits := {split_of(s) for s in seeds}) > 1:
         raise ValueError(f"{root}: seeds of several splits ({', '.join(sorted(splits))}) in one recording")
     return record(
         root,
         tabletop_contract(views, horizon),
-        attempts(seeds, mixture, partial(demonstration, size=size, views=tuple(views), noise=noise)),
-        settings("expert", size, noise),
+        attempts(
+            seeds, mixture, partial(demonstration, size=size, views=tuple(views), noise=noise, ambiguity=ambiguity)
+        ),
+        settings("expert", size, noise, ambiguity),
         workers=workers,
         progress=lambda _, made: progress(made, len(seeds)) if progress else None,
     )
 
 
-def settings(policy: object, size: int, noise: Noise | None = None) -> dict[str, Any]:
+def settings(policy: object, size: int, noise: Noise | None = None, ambiguity: float = 0.0) -> dict[str, Any]:
     """What decides an episode of a task and a seed, for the record. policy: its identity."""
-    return {"robot": "tabletop", "policy": policy, "size": size, "noise": None if noise is None else asdict(noise)}
+    said = {"robot": "tabletop", "policy": policy, "size": size, "noise": None if noise is None else asdict(noise)}
+    return said | ({"ambiguity": ambiguity} if ambiguity else {})

@@ -14,10 +14,12 @@ def make(
     preset: Preset = "nano",
     start: str | None = None,
     robot: tuple[str, ...] = (),
+    max_delay: int = 0,
 ) -> TrainRun:
     """The run of a preset. data: robot demonstrations, of one robot or several; folders, or names on the hub. robot:
     whose files read them, one for each folder (`vipa robots list`); left out, the folders say themselves what their
-    numbers mean. start: as of `TrainRun`; left out, nano after stage 2. The action head is fitted to the robots."""
+    numbers mean. start: as of `TrainRun`; left out, nano after stage 2. The action head is fitted to the robots.
+    max_delay: as of `DataSpec`, for policies that are played in real time (docs/serving.md)."""
     folders = tuple(map(local_folder, (data,) if isinstance(data, Path) else data))
     robots = (robot,) if isinstance(robot, str) else tuple(robot)
     if robots and len(robots) != len(folders):
@@ -26,7 +28,15 @@ def make(
     def specs(batch: int, noise_draws: int) -> tuple[DataSpec, ...]:
         share = 1 / len(folders)
         return tuple(
-            DataSpec("episodes", path, max(1, round(batch * share)), share, noise_draws=noise_draws, robot=name)
+            DataSpec(
+                "episodes",
+                path,
+                max(1, round(batch * share)),
+                share,
+                noise_draws=noise_draws,
+                max_delay=max_delay,
+                robot=name,
+            )
             for path, name in zip(folders, robots or [None] * len(folders))
         )
 

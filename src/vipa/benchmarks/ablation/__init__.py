@@ -1,0 +1,1 @@
+"""Arms that differ in one thing, trained and measured alike: `vipa ablate`."""

@@ -1,0 +1,51 @@
+"""Arms that differ in one thing (no pretraining, no 3D encoder, ...), trained and compared with paired tests."""
+
+import json
+from dataclasses import asdict
+
+import tyro
+
+from vipa.benchmarks.ablation.arms import ARMS, BUDGETS
+from vipa.io.files import atomic_write
+
+
+def main(args: list[str]) -> None:
+    """`vipa ablate BUDGET [options]`: plan, train, measure, write the tables."""
+    if not args or args[0] in ("-h", "--help"):
+        print(
+            "usage: vipa ablate BUDGET [options] [--dry-run]      (vipa ablate BUDGET --help says more)\n\nbudgets:"
+        )
+        for name, budget in BUDGETS.items():
+            print(
+                f"  {name:<16}{budget.clips} clips, {budget.demonstrations} demonstrations, {_steps(name)} steps"
+            )
+        print("\narms:")
+        for arm in ARMS.values():
+            print(f"  {arm.name:<16}{arm.what}")
+        return
+    budget, rest = args[0], [arg for arg in args[1:] if arg != "--dry-run"]
+    if budget not in BUDGETS:
+        raise ValueError(f"budget {budget!r} is unknown; known: {', '.join(BUDGETS)}")
+    from vipa.benchmarks.ablation.plan import Ablation, plan, plan_text
+    from vipa.benchmarks.ablation.tables import costs, tables
+    from vipa.io.jobs import run_jobs
+
+    run = tyro.cli(Ablation, default=Ablation(**asdict(BUDGETS[budget])), args=rest, prog=f"vipa ablate {budget}")
+    planned = plan(run)
+    print(plan_text(run, planned), flush=True)
+    if "--dry-run" in args:
+        return
+    run_jobs(
+        [job for p in planned for job in p.jobs], run.out / "store", run.places(), lambda s: print(s, flush=True)
+    )
+    text, record = tables(run, planned)
+    atomic_write(run.out / "ablation.json", json.dumps(record, indent=1) + "\n")
+    atomic_write(run.out / "costs.json", json.dumps(costs(run, planned), indent=1) + "\n")
+    atomic_write(run.out / "ablation.md", text)
+    print(text)
+    print(f"written: {run.out / 'ablation.md'}, ablation.json")
+
+
+def _steps(budget: str) -> str:
+    b = BUDGETS[budget]
+    return f"{b.stage1_steps} + {b.stage2_steps} + {b.stage3_steps}"

@@ -1,0 +1,151 @@
+"""`vipa ablate`: what arms share is planned once, tests are paired, and a killed run ends with the same results."""
+
+import itertools
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vipa.benchmarks.ablation.arms import ARMS, BUDGETS
+from vipa.benchmarks.ablation.plan import Ablation, plan, plan_text
+from vipa.benchmarks.ablation.tables import Values, difference
+from vipa.cli import ablate, main
+from vipa.io.jobs import in_order
+
+
+def ablation(**changes) -> Ablation:
+    return Ablation(**(asdict(BUDGETS["tiny"]) | changes))
+
+
+def jobs_of(arm, **changes):
+    """By name; of the evaluations the first."""
+    planned = plan(ablation(arms=(arm,), seeds=(0,), **changes))
+    return {job.name: job for p in planned for job in reversed(p.jobs)}
+
+
+def test_controls_at_evaluation_share_every_training_with_the_full_arm():
+    full, zeroed = jobs_of("full"), jobs_of("zeroed")
+    for name in ("start", "clips", "stage1", "stage2", "stage3", "demonstrations"):
+        assert full[name].key == zeroed[name].key
+    for name in ("questions", "motions", "tabletop"):
+        assert full[name].key != zeroed[name].key
+
+
+def test_arms_differ_where_they_say_and_share_the_data():
+    full, without = jobs_of("full"), jobs_of("no-encoder")
+    assert full["clips"].key == without["clips"].key
+    assert full["stage1"].key != without["stage1"].key
+    assert full["stage1"].settings["trained"] == ("fusion", "language")
+    assert without["stage1"].settings["trained"] == ("language",)
+    alone = jobs_of("stage1-fusion")
+    assert alone["start"].key == full["start"].key
+    assert alone["stage1"].settings["trained"] == ("fusion",)
+    assert jobs_of("stage1-both")["stage1"].key == full["stage1"].key  # which is nano's own way
+
+
+def test_without_pretraining_the_fusion_learns_in_stage_3_and_no_motion_is_asked():
+    jobs = jobs_of("no-pretraining")
+    assert set(jobs) == {"start", "clips", "questions", "demonstrations", "stage3", "tabletop"}
+    assert jobs["stage3"].settings["trained"][0] == "fusion"
+    augmented = jobs_of("augmented")["stage3"].settings
+    budget = BUDGETS["tiny"]
+    assert augmented["run"]["steps"] == budget.stage1_steps + budget.stage2_steps + budget.stage3_steps
+    assert augmented["data"] == {"augment": 1.0}
+
+
+def test_where_and_how_it_runs_changes_no_key(tmp_path):
+    keys = {job.key for p in plan(ablation(seeds=(0,))) for job in p.jobs}
+    moved = ablation(seeds=(0,), out=tmp_path, devices=("cpu", "cuda:0"), save_every=7, compile=True)
+    assert keys == {job.key for p in plan(moved) for job in p.jobs}
+    longer = plan(ablation(seeds=(0,), stage2_steps=99))
+    other = {job.key for p in longer for job in p.jobs if job.name == "stage1"}
+    assert other < keys
+
+
+def test_every_arm_is_planned_and_the_sum_counts_shared_parts_once():
+    run = ablation(arms=tuple(ARMS), seeds=(0, 1))
+    planned = plan(run)
+    text = plan_text(run, planned)
+    keys = {job.key for p in planned for job in p.jobs}
+    assert len(in_order([job for p in planned for job in p.jobs])) == len(keys)
+    assert all(key in text for key in keys)
+    assert f"{len(keys)} parts" in text
+
+
+def test_a_dry_run_trains_nothing(tmp_path, capsys):
+    main(
+        ["ablate", "small", "--dry-run", "--arms", "full", "neither", "--seeds", "0", "--out", str(tmp_path / "a")]
+    )
+    assert "without sharing" in capsys.readouterr().out
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(["huge"], "budget 'huge' is unknown"), (["tiny", "--arms", "half", "--dry-run"], "arm 'half' is unknown")],
+)
+def test_unknown_names_are_one_line(words, message):
+    with pytest.raises(ValueError, match=message):
+        ablate.main(words)
+
+
+def test_the_paired_test_is_that_of_all_sign_flips():
+    rng = np.random.default_rng(3)
+    clusters = {f"r{i}": f"c{i % 6}" for i in range(18)}
+    a, b = ({r: float(v) for r, v in zip(clusters, rng.normal(m, 1, 18))} for m in (0.7, 0.0))
+    found = difference(Values({0: a}, clusters), Values({0: b}, clusters))
+    sums = np.array(
+        [sum(a[r] - b[r] for r in clusters if clusters[r] == c) for c in sorted(set(clusters.values()))]
+    )
+    flips = np.array([np.dot(signs, sums) for signs in itertools.product((-1, 1), repeat=6)])
+    assert found.p == pytest.approx((np.abs(flips) >= abs(sums.sum()) - 1e-12).mean(), abs=0.02)
+    assert found.mean.value == pytest.approx(np.mean([a[r] - b[r] for r in clusters]))
+
+
+def test_seeds_are_averaged_record_by_record():
+    values = Values({0: {"a": 1.0, "b": 3.0}, 1: {"a": 3.0, "b": 3.0}}, {"a": "x", "b": "y"})
+    assert values.records == {"a": 2.0, "b": 3.0}
+    assert values.between_seeds == pytest.approx(np.std([2.0, 3.0], ddof=1))
+
+
+@pytest.mark.slow  # python -m pytest -m slow tests/benchmarks/test_ablation.py: 10 minutes of two cores
+def test_a_run_killed_at_five_moments_ends_with_the_same_results(tmp_path):
+    """And so do two runs of the same seeds. SIGKILL, whatever it is at."""
+    moments = random.Random(19)
+
+    def command(out: Path) -> list[str]:
+        words = ["--arms", "full", "no-encoder", "--seeds", "0", "--benchmarks", "questions", "tabletop"]
+        return [sys.executable, "-m", "vipa", "ablate", "tiny", *words, "--out", str(out)]
+
+    quiet = {"stdout": subprocess.DEVNULL, "env": os.environ | {"OMP_NUM_THREADS": "1"}}
+    started = time.monotonic()
+    subprocess.run(command(tmp_path / "whole"), check=True, **quiet)
+    whole = time.monotonic() - started
+    killed = 0
+    while killed < 5:
+        process = subprocess.Popen(command(tmp_path / "killed"), **quiet)
+        try:
+            process.wait(moments.uniform(0.1, 0.25) * whole)
+            break
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            killed += 1
+    assert killed >= 4, "it ended before it was killed often enough"
+    subprocess.run(command(tmp_path / "killed"), check=True, **quiet)
+    for name in ("ablation.md", "ablation.json"):
+        assert (tmp_path / "whole" / name).read_text() == (tmp_path / "killed" / name).read_text()
+    stores = [tmp_path / run / "store" for run in ("whole", "killed")]
+    for path in sorted(stores[0].glob("*/*.jsonl")) + sorted(stores[0].glob("*/model/model.safetensors")):
+        if path.name != "log.jsonl":
+            assert path.read_bytes() == (stores[1] / path.relative_to(stores[0])).read_bytes(), path
+    costs = [set(json.loads((tmp_path / run / "costs.json").read_text())) for run in ("whole", "killed")]
+    assert costs[0] == costs[1]
