@@ -37,15 +37,15 @@ def make_data(work: Path) -> None:
     from vipa.clips.video import ArrayFrames
     from vipa.hand3d.dataset.reader import Hand3D
     from vipa.hand3d.pipeline.annotate import annotate
-    from vipa.robots.episodes import open_episodes
     from vipa.robots.known.tabletop import collect
+    from vipa.robots.lerobot_data import open_robot_data
     from vipa.robots.lerobot_export import EpisodeWriter
     from vipa.worlds.film import film_clip
     from vipa.worlds.seeds import TRAIN
 
     annotate((replace(film_clip(TRAIN[i]), split="train") for i in range(12)), work / "hand3d")
     collect(work / "episodes", TRAIN[:8])
-    episodes = open_episodes(work / "episodes")
+    episodes = open_robot_data(work / "episodes")
     writer = EpisodeWriter(work / "lerobot", episodes.contract, "video")
     for episode in episodes:
         views: dict[str, Any] = {}
