@@ -32,7 +32,7 @@ class FrameIndex:
         if not (folder / "keys.npy").exists():
             hashes, found = array("Q"), array("i")  # numbers, not objects: there may be millions
             for frame, place in frames:
-                hashes.append(_key(frame))
+                hashes.append(int(_key(frame)))
                 found.extend(place)
             keys, places = np.array(hashes, np.uint64), np.array(found, np.int32).reshape(-1, 3)
             order = np.argsort(keys, kind="stable")
