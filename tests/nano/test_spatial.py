@@ -150,7 +150,9 @@ def test_the_report_is_written_by_the_command(tmp_path, capsys):
     text = out.read_text()
     assert "3 sequences of 4 frames" in text
     assert "nearer than reset by" in text
-    assert text in capsys.readouterr().out
+    page, made = text.rstrip().rsplit("\n\n", 1)
+    assert page in capsys.readouterr().out
+    assert made.startswith("Made at ")
 
 
 def test_what_cannot_be_measured_is_refused(sequences, tmp_path, capsys):

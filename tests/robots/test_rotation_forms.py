@@ -96,9 +96,9 @@ def example(contract: ActionContract) -> dict[str, np.ndarray]:
     for name, array in sample.items():
         names = [d.name for d in getattr(contract, name)]
         if "rotation_w" in names:
-            start = names.index("rotation_w")
+            places = [names.index(f"rotation_{axis}") for axis in "wxyz"]
             turns = Rotation.random(array[..., 0].size, random_state=4)
-            array[..., start : start + 4] = oracle("quaternion_wxyz", turns).reshape(*array.shape[:-1], 4)
+            array[..., places] = oracle("quaternion_wxyz", turns).reshape(*array.shape[:-1], 4)
         if "rotation_x" in names and "rotation_w" not in names:
             start = names.index("rotation_x")
             array[..., start : start + 3] = [3.0, 0.2, 0.1]

@@ -21,7 +21,7 @@ BATCH = 32
 
 def watch_of(run: TrainRun) -> Watch | None:
     """What asks `run.validate_answers` records of each Hand3D component of `run.validation`, the same ones each time;
-    None where there is nothing to ask. ValueError where such a folder is not there."""
+    None where there is nothing to ask."""
     asked = [_Asked(spec, run.validate_answers) for spec in run.validation if spec.kind in FIGURES]
     if not run.validate_every or not run.validate_answers or not asked:
         return None
@@ -34,13 +34,15 @@ class _Asked:
     """The records of a component, read when they are first asked."""
 
     def __init__(self, spec: DataSpec, limit: int):
-        self.kind, self.split, self.limit, self.data = spec.kind, spec.split, limit, Hand3D(spec.path)
-        self.records: list[Any] | None = None
+        self.spec, self.limit = spec, limit
+        self.data: Hand3D | None = None
+        self.records: list[Any] = []
 
     def __call__(self, model: Any, processor: Any) -> dict[str, float]:
-        exam, figures = FIGURES[self.kind]
-        if self.records is None:
-            self.records = select(list(exam.records(self.data, self.split)), self.limit)
+        exam, figures = FIGURES[self.spec.kind]
+        if self.data is None:
+            self.data = Hand3D(self.spec.path)
+            self.records = select(list(exam.records(self.data, self.spec.split)), self.limit)
         return figures(ModelAnswerer.of(model, processor, self.data), self.records) if self.records else {}
 
 
