@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # pytest runs in importlib mode: for pretend_cuda
+sys.path.insert(0, str(Path(__file__).parent))  # pytest runs in importlib mode: for what lies beside this file
 
 
 @pytest.fixture(scope="session")

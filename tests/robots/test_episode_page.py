@@ -1,16 +1,11 @@
 """`vipa view` of robot episodes: a page that needs nothing else, and a Rerun recording, with a policy's chunks."""
 
 import re
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
 from small_robots import small_contract, write_demonstrations
-
 from vipa.cli import main
 from vipa.robots.known.tabletop import collect
 from vipa.robots.lerobot_data import open_robot_data

@@ -1,8 +1,6 @@
 """Robot episodes from every form into LeRobot v3 and back, through `vipa export episodes`."""
 
-import importlib.util
 import json
-import shutil
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,44 +9,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from small_sets import FPS, FRONT, ROWS, WRIST, contract, demonstration, grey, levels, recorded
 
 from vipa.cli import main
-from vipa.clips.video import ArrayFrames
-from vipa.io.lerobot_layout import numbers, read_set
+from vipa.io.lerobot_layout import read_set
 from vipa.io.lerobot_statistics import column_statistics
 from vipa.robots.contract import ActionContract, Dimension
 from vipa.robots.episodes import Episode
 from vipa.robots.lerobot_data import open_robot_data
-from vipa.robots.lerobot_export import EpisodeWriter, Pictures, export_episodes
+from vipa.robots.lerobot_export import EpisodeWriter, export_episodes
 
-REAL = Path(__file__).resolve().parents[2].parent / "shared" / "real" / "gr00t_robot_sim_PickNPlace"
-FRONT, WRIST = "observation.images.front", "observation.images.wrist"
-ROWS, FPS = 24, 10
 AV1 = next((name for name in ("libsvtav1", "libaom-av1") if name in av.codecs_available), None)
-
-
-def contract(views: tuple[str, ...] = ("front", "wrist")) -> ActionContract:
-    dimensions = tuple(Dimension(name, "metre", "absolute") for name in "xyz")
-    return ActionContract("toy", dimensions, dimensions[:2], "base", "none", "none", float(FPS), 4, views)
-
-
-def demonstration(seed: int) -> Episode:
-    rng = np.random.default_rng(seed)
-    n = 6 + seed
-    views = {v: ArrayFrames(rng.integers(0, 256, (n, 32, 32, 3), dtype=np.uint8)) for v in ("front", "wrist")}
-    state, action = (rng.normal(size=(n, k)).astype(np.float32) for k in (2, 3))
-    return Episode(
-        f"push_{seed}", views, state, action, f"push {seed % 2}", FPS, True, "push", seed, {"noise": 0.5}
-    )
-
-
-def recorded(root: Path, pictures: Pictures) -> Path:
-    """Three episodes."""
-    writer = EpisodeWriter(root, contract(), pictures)
-    for seed in range(3):
-        writer.add(demonstration(seed))
-    writer.finish()
-    return root
 
 
 def same(a: Episode, b: Episode) -> None:
@@ -135,10 +106,6 @@ def test_a_recorder_goes_on_and_writes_no_episode_twice(tmp_path):
 # -- other versions ---------------------------------------------------------------------------------------------------
 
 
-def grey(count: int) -> np.ndarray:
-    return np.broadcast_to((20 + 8 * np.arange(count, dtype=np.uint8))[:, None, None, None], (count, 64, 64, 3))
-
-
 def video(path: Path, images: np.ndarray, codec: str, rate: float = FPS) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
@@ -187,10 +154,6 @@ def write_v21(root: Path, codec: str = "libx264", start: float = 0.0) -> Path:
     made = ActionContract("toy", dimensions, dimensions, "joints", "none", "none", float(FPS), 4, ("front", WRIST))
     made.save(root / "contract.json")
     return root
-
-
-def levels(frames) -> list[int]:
-    return [round((float(image.mean()) - 20) / 8) for image in frames.read(range(len(frames)))]
 
 
 @pytest.mark.parametrize(
@@ -331,117 +294,3 @@ def test_a_set_without_a_contract_says_what_is_missing(tmp_path):
     (root / "contract.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"contract\.json is missing: a LeRobot data set does not say"):
         open_robot_data(root)
-
-
-# -- the lerobot package itself, and a real set -----------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def real(tmp_path_factory):
-    if not REAL.exists():
-        pytest.skip("the real data set is not here")
-    out = tmp_path_factory.mktemp("real") / "v3"
-    main(["export", "episodes", str(REAL), str(out)])
-    return out
-
-
-@pytest.mark.slow
-def test_a_real_version_20_set_is_the_same_in_version_3(real):
-    old, new = read_set(REAL), read_set(real)
-    assert new.tasks == old.tasks
-    shipped, ours = json.loads((REAL / "meta/stats.json").read_text()), new.statistics()
-    for column in ("observation.state", "action", "next.reward", "annotation.human.action.task_description"):
-        for name in ("min", "max", "mean", "std", "q01", "q99"):
-            np.testing.assert_allclose(
-                ours[column][name], shipped[column][name], atol=2e-5, err_msg=f"{column} {name}"
-            )
-    same = [c for c in new.features if c in old.features and c != "timestamp" and new.kept_as(c) != "video"]
-    assert {"observation.state", "action", "next.done", "annotation.human.validity", "task_index"} <= set(same)
-    for e in old.episodes:
-        a, b = old.rows(e, [*same, "timestamp"]), new.rows(e, [*same, "timestamp"])
-        for column in set(same) - {"index"}:
-            np.testing.assert_array_equal(numbers(a, column, ""), numbers(b, column, ""))
-        np.testing.assert_allclose(new.times(b), old.times(a) - old.times(a)[0], atol=1e-4)
-        path = new.video("observation.images.ego_view", e).path
-        assert path.read_bytes() == old.video("observation.images.ego_view", e).path.read_bytes()
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("lerobot") is None, reason="the lerobot package is not here")
-@pytest.mark.parametrize("form", ["real", "video", "image"])
-def test_the_lerobot_package_reads_the_same_values(form, request, tmp_path):
-    from lerobot.datasets.lerobot_dataset import LeRobotDataset
-
-    root = request.getfixturevalue("real") if form == "real" else tmp_path / "v3"
-    if form != "real":
-        recorded(root, form)
-    theirs, ours = LeRobotDataset("made/here", root=root, video_backend="pyav"), read_set(root)
-    from vipa.clips.lerobot_frames import episode_frames
-
-    assert theirs.meta.total_episodes == len(ours.episodes)
-    for column, of in ours.statistics().items():
-        for name, value in of.items():
-            np.testing.assert_allclose(
-                theirs.meta.stats[column][name], value, rtol=1e-6, err_msg=f"{column} {name}"
-            )
-    first = 0
-    for e, entry in ours.episodes.items():
-        n = entry["length"]
-        columns = [c for c in ours.features if ours.kept_as(c) not in ("video", "image")]
-        table = ours.rows(e, [*columns, "timestamp"])
-        for column in columns:
-            got = np.array([np.ravel(v) for v in theirs.hf_dataset.with_format(None)[first : first + n][column]])
-            np.testing.assert_array_equal(got.astype(float), numbers(table, column, ""), err_msg=column)
-        for i in range(0, n, max(1, n // 8)):
-            item = theirs[first + i]
-            assert item["task"] == ours.tasks[int(numbers(table, "task_index", "")[i, 0])]
-            for view in ours.views:
-                seen = episode_frames(ours, view, e, ours.times(table), range(n)).read([i])[0]
-                got = (item[view].permute(1, 2, 0) * 255).round().numpy()
-                assert np.abs(got - seen).max() <= 1
-        first += n
-    assert first == len(theirs)
-    shutil.rmtree(tmp_path / "v3", ignore_errors=True)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("lerobot") is None, reason="the lerobot package is not here")
-@pytest.mark.parametrize("videos", [True, False])
-def test_a_set_that_the_lerobot_package_wrote_is_read_and_written_again(videos, tmp_path):
-    """Two cameras, two tasks, several episodes a file, AV1 where they are videos."""
-    from lerobot.datasets.lerobot_dataset import LeRobotDataset
-
-    kept_as = "video" if videos else "image"
-    numbers_of = {"dtype": "float32", "shape": (2,), "names": ["a", "b"]}
-    camera = {"dtype": kept_as, "shape": (64, 64, 3), "names": ["height", "width", "channels"]}
-    features = {"observation.state": numbers_of, "action": numbers_of, FRONT: camera, WRIST: camera}
-    theirs = LeRobotDataset.create("made/there", fps=FPS, root=tmp_path / "theirs", features=features, robot_type="toy",
-                                   use_videos=videos)  # fmt: skip
-    said = []
-    for e in range(3):
-        rng = np.random.default_rng(e)
-        state, action = rng.normal(size=(2, ROWS, 2)).astype(np.float32)
-        for i in range(ROWS):
-            frame = {"observation.state": state[i], "action": action[i], "task": f"task {e % 2}"}
-            theirs.add_frame(frame | {FRONT: grey(ROWS)[i], WRIST: grey(ROWS)[::-1][i]})
-        theirs.save_episode()
-        said.append((state, action, f"task {e % 2}"))
-    theirs.finalize()
-    dimensions = tuple(Dimension(name, "radian", "absolute") for name in "ab")
-    made = ActionContract(
-        "toy", dimensions, dimensions, "joints", "none", "none", float(FPS), 4, ("front", "wrist")
-    )
-    made.save(tmp_path / "theirs" / "contract.json")
-    export_episodes(tmp_path / "theirs", tmp_path / "ours")
-    for root in (tmp_path / "theirs", tmp_path / "ours"):
-        opened = open_robot_data(root)
-        assert len(opened) == 3
-        for episode, (state, action, text) in zip(opened, said, strict=True):
-            np.testing.assert_array_equal(episode.state, state)
-            np.testing.assert_array_equal(episode.action, action)
-            assert episode.text == text
-            assert levels(episode.views["front"]) == list(range(ROWS))
-            assert levels(episode.views["wrist"]) == list(range(ROWS))[::-1]
-    again = LeRobotDataset("made/here", root=tmp_path / "ours", video_backend="pyav")
-    assert len(again) == 3 * ROWS
-    assert again[ROWS + 3]["task"] == "task 1"

@@ -2,17 +2,13 @@
 
 import re
 import shlex
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
 from small_robots import small_contract, write_demonstrations
-
 from vipa.cli import main
 from vipa.robots.contract import Dimension
 from vipa.robots.episodes import Episode, EpisodeSet

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,10 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "robots"))
-
 from small_robots import small_contract, write_demonstrations
-
 from vipa.data.spec import DataSpec
 from vipa.models.starts import load_start
 from vipa.nano.sizes import nano_processor

@@ -1,6 +1,5 @@
 """Stage 3 on robots that the start does not know: fitted heads, several robots at once, transforms that travel."""
 
-import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -8,10 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "robots"))
-
 from small_robots import small_contract, write_demonstrations
-
 from vipa.data.demonstrations import normalised
 from vipa.robots.lerobot_data import open_robot_data
 from vipa.robots.policy import Observation, VipaPolicy
