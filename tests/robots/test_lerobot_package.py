@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_sets import FPS, FRONT, ROWS, WRIST, grey, levels, recorded
 
+from small_sets import FPS, FRONT, ROWS, WRIST, grey, levels, recorded
 from vipa.cli import main
 from vipa.clips.lerobot_frames import episode_frames
 from vipa.io.lerobot_layout import numbers, read_set

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from small_sets import FPS, FRONT, ROWS, WRIST, contract, demonstration, grey, levels, recorded
 
+from small_sets import FPS, FRONT, ROWS, WRIST, contract, demonstration, grey, levels, recorded
 from vipa.cli import main
 from vipa.io.lerobot_layout import read_set
 from vipa.io.lerobot_statistics import column_statistics
