@@ -4,12 +4,19 @@ import sys
 
 import pytest
 
-from vipa.moved import MOVED
+from vipa.moved import MOVED, NAMES
 
 
 def test_every_new_place_is_there():
     for new in MOVED.values():
         assert importlib.util.find_spec(f"vipa.{new}") is not None, new
+
+
+def test_every_name_that_moved_is_found_where_it_was():
+    for module, names in NAMES.items():
+        for name in names:
+            with pytest.warns(DeprecationWarning, match=f"{name} is now vipa"):
+                assert getattr(importlib.import_module(f"vipa.{module}"), name) is not None
 
 
 def test_a_module_is_found_by_its_old_name_with_a_word_of_its_new_one():

@@ -104,6 +104,10 @@ MOVED = {
 
 NAMES = {
     "models": {"nano_processor": "nano.sizes", "nano_vipa_config": "nano.sizes", "nano_vlm_config": "nano.sizes"},
+    "robots.episodes": {
+        "open_episodes": "robots.lerobot_data:open_robot_data",
+        "write_episode": "robots.lerobot_export",
+    },
     "models.cut3r": {"nano_cut3r_config": "nano.sizes"},
     "models.starts": {
         "CONVENTIONS": "nano.shipped",
@@ -113,7 +117,7 @@ NAMES = {
         "overlay": "nano.shipped",
     },
 }
-"""Module -> names that it had, and the module that has them now, all below `vipa`."""
+"""Module -> names that it had, and the module that has them now, all below `vipa`; "module:name" where renamed."""
 
 
 def old_name(module: str, name: str) -> Any:
@@ -121,8 +125,10 @@ def old_name(module: str, name: str) -> Any:
     new = NAMES.get(module.removeprefix("vipa."), {}).get(name)
     if new is None:
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
-    warnings.warn(f"{module}.{name} is now vipa.{new}.{name}", DeprecationWarning, stacklevel=3)
-    return getattr(importlib.import_module(f"vipa.{new}"), name)
+    place, _, renamed = new.partition(":")
+    renamed = renamed or name
+    warnings.warn(f"{module}.{name} is now vipa.{place}.{renamed}", DeprecationWarning, stacklevel=3)
+    return getattr(importlib.import_module(f"vipa.{place}"), renamed)
 
 
 class _Moved(MetaPathFinder, Loader):

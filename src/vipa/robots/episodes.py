@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from vipa.clips.clip import Frames
+from vipa.moved import old_name
 from vipa.robots.contract import ActionContract
 from vipa.robots.transforms import Sample
 
@@ -86,3 +87,7 @@ class EpisodeSet:
         """States and the real actions of chunks over all episodes, without images; see `Episode.samples`."""
         for episode in self:
             yield from episode.samples(self.contract.horizon)
+
+
+def __getattr__(name: str) -> Any:
+    return old_name(__name__, name)
