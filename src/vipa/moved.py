@@ -74,6 +74,7 @@ MOVED = {
     "models.cut3r.processor": "models.cut3r.processing_cut3r",
     "models.identity": "models.loading",
     "progress": "io.progress",
+    "robots.chunk_plot": "robots.predictions",
     "robots.lerobot": "robots.lerobot_data",
     "robots.loading": "robots.policy",
     "robots.tabletop": "robots.known.tabletop",
