@@ -1,5 +1,6 @@
 """Presets and their weights are found by name; the package works without any that others bring."""
 
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
@@ -109,8 +110,10 @@ def test_everything_below_nano_works_without_it(start):
 @pytest.mark.parametrize(("module", "name"), [(m, n) for m, names in NAMES.items() for n in names])
 def test_a_name_is_found_at_its_old_place_with_a_word_of_its_new_one(module, name):
     old = __import__(f"vipa.{module}", fromlist=["x"])
-    with pytest.warns(DeprecationWarning, match=f"vipa.{module}.{name} is now vipa.{NAMES[module][name]}.{name}"):
+    place, _, renamed = NAMES[module][name].partition(":")
+    new = f"vipa.{place}.{renamed or name}"
+    with pytest.warns(DeprecationWarning, match=f"vipa.{module}.{name} is now {new}$"):
         found = getattr(old, name)
-    assert found is getattr(__import__(f"vipa.{NAMES[module][name]}", fromlist=["x"]), name)
+    assert found is pkgutil.resolve_name(new)
     with pytest.raises(AttributeError, match="no_such_thing"):
         _ = old.no_such_thing
