@@ -9,7 +9,7 @@ folder/
 Which simulator it is, only the `Simulation` knows (`tabletop_benchmark.py`).
 
 Why not vla-eval's runner, which plays the other simulators: it has one environment a connection and draws at every
-step; here the chunks of many are one batch, and nothing is drawn between them. In process it made 0.6 of this
+step; here the chunks of many are one batch, and nothing is drawn between them. In process it made half of this
 loop's steps a second of processor on the tabletop with nano (docs/simulators.md).
 """
 
