@@ -124,7 +124,7 @@ def write_v21(root: Path, codec: str = "libx264", start: float = 0.0) -> Path:
     camera = {"dtype": "video", "shape": [64, 64, 3], "names": ["height", "width", "channel"]}
     info = {
         "codebase_version": "v2.1", "robot_type": "toy", "fps": FPS, "chunks_size": 1000,
-        "total_episodes": 2, "total_frames": 2 * ROWS,
+        "total_episodes": 2, "total_frames": 2 * ROWS, "total_tasks": 2, "total_videos": 4, "total_chunks": 1,
         "features": {"observation.state": feature, "action": feature, FRONT: camera, WRIST: camera},
         "data_path": "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet",
         "video_path": "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4",
