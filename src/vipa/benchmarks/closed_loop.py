@@ -33,7 +33,7 @@ from vipa.io.json_log import JsonLog
 from vipa.io.provenance import provenance, versions
 from vipa.io.video_writer import write_video
 from vipa.robots.contract import ActionContract
-from vipa.robots.policy import Observation, Policy, checked_chunks
+from vipa.robots.playing import Observation, Policy, checked_chunks
 from vipa.robots.real_time import ContinuingPolicy, RealTimeExecutor, Switching
 
 Progress = Callable[[int, int], None]
