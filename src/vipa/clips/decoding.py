@@ -84,7 +84,7 @@ def _put_away(decoder: "_Decoder") -> None:
     if other := _idle.pop(decoder.path, None):  # another thread's
         other.close()
     _idle[decoder.path] = decoder
-    if len(_idle) > STAY_OPEN:
+    while len(_idle) > STAY_OPEN:
         _idle.popitem(last=False)[1].close()
 
 
