@@ -1,9 +1,11 @@
+import os
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
+from vipa.clips import decoding
 from vipa.clips.video import AbsentFrames, FrameSubset, ImageFrames, VideoFrames
 
 
@@ -42,15 +44,37 @@ def test_frames_read_in_any_order_equal_decoding_everything(tmp_path, images, co
     path = write_video(tmp_path / f"v.{container}", images, **options)
     video, whole = VideoFrames(path), decoded_in_order(path)
     assert len(video) == len(whole) == 60
-    for indices in (
-        [59],
-        [0],
-        [7, 3, 3, 58],
-        list(range(60)),
-        np.random.default_rng(1).integers(0, 60, 9).tolist(),
-    ):
-        assert np.array_equal(video.read(indices), whole[indices])
+    for frames in (video, VideoFrames(path, stay_open=True)):
+        for indices in (
+            [59],
+            [0],
+            [7, 3, 3, 58],
+            list(range(60)),
+            np.random.default_rng(1).integers(0, 60, 9).tolist(),
+        ):
+            assert np.array_equal(frames.read(indices), whole[indices])
     assert np.allclose(video.timestamps, np.arange(60) / 30, atol=2e-3)
+
+
+def test_open_files_are_few_are_read_anew_once_changed_and_are_not_shared_with_a_fork(
+    tmp_path, images, monkeypatch
+):
+    monkeypatch.setattr(decoding, "STAY_OPEN", 3)
+    paths = [write_video(tmp_path / f"{n}.mp4", images[n:]) for n in range(5)]
+    videos = [VideoFrames(path, stay_open=True) for path in paths]
+
+    def right() -> bool:
+        return all(np.array_equal(v.read([t]), decoded_in_order(v.path)[[t]]) for t in (30, 2) for v in videos)
+
+    assert right()
+    held = [os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")]
+    assert sum(name.startswith(str(tmp_path)) for name in held) == 3
+    write_video(paths[-1], images[::-1])
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if right() else 1)
+    assert right()
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_a_truncated_video_is_an_error_that_names_it(tmp_path, images):

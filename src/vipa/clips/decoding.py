@@ -1,12 +1,15 @@
 """Decoding any frames of a video exactly (PyAV)."""
 
+import os
 from bisect import bisect_right
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import av
 import numpy as np
 from av.container import InputContainer
+from av.video.reformatter import VideoReformatter
 
 from vipa.clips.video_index import VideoIndex
 
@@ -14,8 +17,28 @@ KEYS_BACK = 4
 """How many key frames back decoding is tried, where a frame cannot be had from its own, before the file's start is."""
 
 
-def decode(path: Path, index: VideoIndex, indices: Sequence[int], pixels: str) -> np.ndarray:
+STAY_OPEN = 64
+"""Files that stay open in a process, of those that are to be read in any order: opening one takes as long as a few
+frames of it."""
+_idle: OrderedDict[Path, "_Decoder"] = OrderedDict()  # the last one used at the end
+_of_parent: list["_Decoder"] = []
+
+
+def _forked() -> None:
+    """A forked process shares the files' positions, and has not the decoders' threads: it opens its own, and frees
+    none."""
+    _of_parent.extend(_idle.values())
+    _idle.clear()
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
+def decode(
+    path: Path, index: VideoIndex, indices: Sequence[int], pixels: str, stay_open: bool = False
+) -> np.ndarray:
     """These frames (n, height, width[, 3]) in the order asked for. pixels: PyAV's format, rgb24 or gray16le.
+    stay_open: the file, for the next frames.
 
     Frames that nothing refers to are not decoded unless asked for. ValueError where one is damaged, or leans on a
     damaged one: decoders fill holes with something like a picture.
@@ -27,7 +50,7 @@ def decode(path: Path, index: VideoIndex, indices: Sequence[int], pixels: str) -
     groups: dict[int, set[int]] = {}  # number of the key frame -> the times wanted from there
     for i in indices:
         groups.setdefault(bisect_right(index.keys, index.pts[i]) - 1, set()).add(index.pts[i])
-    decoder, images = _Decoder(path, index, pixels), {}
+    decoder, images = _decoder(path, index, pixels, stay_open), {}
     try:
         for key, wanted in sorted(groups.items()):
             for start in _starts(index, key):
@@ -37,10 +60,32 @@ def decode(path: Path, index: VideoIndex, indices: Sequence[int], pixels: str) -
                 frame = index.pts.index(min(left))
                 raise ValueError(f"{path}: frame {frame} cannot be decoded, the video is damaged")
     except av.FFmpegError as error:
+        decoder.close()
         raise ValueError(f"{path}: the video is damaged ({error.strerror})") from None
     finally:
-        decoder.close()
+        _put_away(decoder)
     return np.stack([images[index.pts[i]] for i in indices])
+
+
+def _decoder(path: Path, index: VideoIndex, pixels: str, stay_open: bool) -> "_Decoder":
+    """Out of those that are idle, so that no other thread reads the same file at its place."""
+    found = _idle.pop(path, None) if stay_open else None
+    if found is not None and found.index is index and found.pixels == pixels:
+        return found
+    if found is not None:  # of what the file was before
+        found.close()
+    return _Decoder(path, index, pixels, stay_open)
+
+
+def _put_away(decoder: "_Decoder") -> None:
+    if not decoder.stay_open:
+        decoder.close()
+        return
+    if other := _idle.pop(decoder.path, None):  # another thread's
+        other.close()
+    _idle[decoder.path] = decoder
+    while len(_idle) > STAY_OPEN:
+        _idle.popitem(last=False)[1].close()
 
 
 def _starts(index: VideoIndex, key: int) -> Iterator[int | None]:
@@ -57,9 +102,10 @@ def _starts(index: VideoIndex, key: int) -> Iterator[int | None]:
 class _Decoder:
     """One open file, decoded from a key frame on until the wanted times are had."""
 
-    def __init__(self, path: Path, index: VideoIndex, pixels: str):
-        self.path, self.index, self.pixels = path, index, pixels
+    def __init__(self, path: Path, index: VideoIndex, pixels: str, stay_open: bool = False):
+        self.path, self.index, self.pixels, self.stay_open = path, index, pixels, stay_open
         self.container: InputContainer | None = None
+        self._reformatter = VideoReformatter()
 
     def close(self) -> None:
         if self.container is not None:
@@ -80,6 +126,8 @@ class _Decoder:
         context = stream.codec_context
         if not context.is_open:  # with a thread a frame, some are given out before the damage in them is found
             stream.thread_type = "SLICE"
+            if self.stay_open:  # many are open at once, and others read beside this process
+                context.thread_count = 1
         if start is not None:
             self.container.seek(start, stream=stream)
         index, found = self.index, {}
@@ -127,7 +175,10 @@ class _Decoder:
         if index.square != index.stored:
             way = "POINT" if self.pixels == "gray16le" else "BICUBIC"  # depths are not mixed
             frame = frame.reformat(*index.square, self.pixels, interpolation=way)
-        image = np.rot90(frame.to_ndarray(format=self.pixels), index.rotation // 90)
+        pixels = self._reformatter.reformat(
+            frame, format=self.pixels
+        ).to_ndarray()  # frame's own is made anew each time
+        image = np.rot90(pixels, index.rotation // 90)
         return np.ascontiguousarray(image[:, ::-1] if index.mirrored else image)
 
 

@@ -128,9 +128,11 @@ class VideoFrames:
     (intrinsics, hands and their sides, depth, words) is meant of the shown ones: in a mirrored video a right hand is
     what looks like one. Interlaced frames keep both fields, high dynamic range is not tone-mapped.
     ValueError where the file is missing, truncated, damaged or not a video.
+    stay_open: for frames that are read in any order, between reads (`decoding.STAY_OPEN`).
     """
 
     path: Path
+    stay_open: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", Path(self.path))
@@ -155,8 +157,7 @@ class VideoFrames:
     @property
     def timestamps(self) -> np.ndarray:
         """(frames,) seconds since the first frame."""
-        pts = np.array(self.index.pts, dtype=np.float64)
-        return (pts - pts[0]) * self.index.time_base
+        return self.index.seconds
 
     @property
     def size(self) -> tuple[int, int]:
@@ -164,7 +165,7 @@ class VideoFrames:
         return self.index.size
 
     def read(self, indices: Sequence[int]) -> np.ndarray:
-        return decode(self.path, self.index, indices, "rgb24")
+        return decode(self.path, self.index, indices, "rgb24", self.stay_open)
 
 
 @lru_cache(maxsize=512)
