@@ -1,9 +1,10 @@
-"""A chunk of nano:stage3, in process, served and inside LeRobot, beside LeRobot's own ACT of default size.
+"""A chunk of nano:stage3, in process, served and inside LeRobot, beside LeRobot's own ACT and SmolVLA of default size.
 
     OMP_NUM_THREADS=1 python speed/beside_lerobot.py     # where lerobot and packages/lerobot_policy_vipa are installed
 
-Everything takes its turn in every round, so that a busy machine slows all alike; wall time, and the processor time of
-this process for what runs in it. ACT has random weights: only speed is measured. Adds to the JSON file.
+Everything takes its turn in every round, SmolVLA in every fourth, so that a busy machine slows all alike; wall time,
+and the processor time of this process for what runs in it. ACT and SmolVLA have random weights: only speed is measured.
+Adds to the JSON file.
 """
 
 import json
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -42,6 +44,57 @@ def act(height: int, width: int) -> tuple[Any, dict[str, torch.Tensor]]:
     )
     seen = {"observation.images.agent": torch.rand(1, 3, height, width), "observation.state": torch.randn(1, 8)}
     return ACTPolicy(config).eval(), seen
+
+
+SMOLVLM = {
+    "text_config": {
+        "model_type": "llama", "hidden_size": 960, "intermediate_size": 2560, "num_hidden_layers": 32,
+        "num_attention_heads": 15, "num_key_value_heads": 5, "head_dim": 64, "vocab_size": 49280,
+    },
+    "vision_config": {
+        "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
+        "image_size": 512, "patch_size": 16,
+    },
+    "scale_factor": 4, "image_token_id": 49190,
+}  # fmt: skip
+"""Sizes of SmolVLM2-500M, which SmolVLA is built on (SmolLM2-360M and SigLIP-B/16 at 512 pixels)."""
+
+SMOLVLA = "LeRobot SmolVLA, 512 x 512, in every fourth round"
+
+
+def smolvla(folder: Path) -> tuple[Any, dict[str, torch.Tensor]]:
+    """SmolVLA as LeRobot makes it (one camera, chunks of 50, 10 steps of the flow), without anything from the hub: its
+    language model's sizes are given here, and words are already numbers."""
+    from lerobot.configs import FeatureType, PolicyFeature
+    from lerobot.policies.smolvla import smolvlm_with_expert
+    from lerobot.policies.smolvla.configuration_smolvla import SmolVLAConfig
+    from lerobot.policies.smolvla.modeling_smolvla import SmolVLAPolicy
+    from transformers import SmolVLMConfig
+    from transformers.cache_utils import DynamicLayer
+
+    crop = DynamicLayer.crop  # LeRobot 0.6.1 says how much to keep, transformers since then asks how much to drop
+    DynamicLayer.crop = lambda layer, keep: crop(layer, min(0, keep - layer.get_seq_length()))
+    SmolVLMConfig(**SMOLVLM).save_pretrained(folder)
+    tokenizer = SimpleNamespace(fake_image_token_id=49189, global_image_token_id=49152)
+    smolvlm_with_expert.AutoProcessor = SimpleNamespace(
+        from_pretrained=lambda _: SimpleNamespace(tokenizer=tokenizer)
+    )
+    config = SmolVLAConfig(
+        device="cpu",
+        vlm_model_name=str(folder),
+        input_features={
+            "observation.images.agent": PolicyFeature(FeatureType.VISUAL, (3, 112, 112)),
+            "observation.state": PolicyFeature(FeatureType.STATE, (8,)),
+        },
+        output_features={"action": PolicyFeature(FeatureType.ACTION, (7,))},
+    )
+    seen = {
+        "observation.images.agent": torch.rand(1, 3, 112, 112),
+        "observation.state": torch.randn(1, 8),
+        "observation.language.tokens": torch.randint(0, 49152, (1, config.tokenizer_max_length)),
+        "observation.language.attention_mask": torch.ones(1, config.tokenizer_max_length, dtype=torch.bool),
+    }
+    return SmolVLAPolicy(config).float().eval(), seen
 
 
 def inside_lerobot(folder: Path) -> tuple[Any, dict[str, Any]]:
@@ -82,6 +135,7 @@ def main(
     torch.manual_seed(0)
     policy, (wrapped, seen) = VipaPolicy.from_pretrained(MODEL), inside_lerobot(folder)
     (small, small_seen), (large, large_seen) = act(112, 112), act(480, 640)
+    vla, vla_seen = smolvla(folder.with_name("smolvlm"))
     beyond: list[float] = []
     with server(threads=threads) as process:
         client = Client(process.port)
@@ -97,17 +151,20 @@ def main(
             "nano:stage3 inside LeRobot, 112 x 112": lambda: wrapped.predict_action_chunk(seen),
             "LeRobot ACT, 112 x 112": lambda: small.predict_action_chunk(small_seen),
             "LeRobot ACT, 480 x 640": lambda: large.predict_action_chunk(large_seen),
+            SMOLVLA: lambda: vla.predict_action_chunk(vla_seen),
         }
         turns: dict[str, list[tuple[float, float]]] = {name: [] for name in work}
-        for turn in range(-3, rounds):
+        for turn in range(-4, rounds):
             for name, run in work.items():
+                if name == SMOLVLA and turn % 4:
+                    continue
                 wall, cpu = time.perf_counter(), time.process_time()
                 run()
                 if turn >= 0:
                     turns[name].append((time.perf_counter() - wall, time.process_time() - cpu))
         client.close()
-    parameters = {"nano": policy.model, "ACT": large}
-    low, middle = np.quantile(np.array(beyond[3:]) * 1e3, [0.1, 0.5])
+    parameters = {"nano": policy.model, "ACT": large, "SmolVLA": vla}
+    low, middle = np.quantile(np.array(beyond[4:]) * 1e3, [0.1, 0.5])
     result = {
         "rounds": rounds,
         "torch": torch.__version__,

@@ -121,7 +121,8 @@ def test_a_recording_stopped_while_it_wrote_an_episode_goes_on_to_the_same_set(
         patch.setattr(LeRobotWriter, broken, stop)
         with pytest.raises(KeyboardInterrupt):
             writer.add(*episode(1))
-    (tmp_path / "data" / "chunk-000" / ".file-001.parquet.7.tmp").write_bytes(b"half")
+    for left in ("data/chunk-000/.file-001.parquet.7.tmp", "meta/episodes/chunk-000/.file-000.parquet.7.tmp"):
+        (tmp_path / left).write_bytes(b"half")
     again = open_writer(tmp_path)
     assert len(again) == (2 if broken == "_write_info" else 1)
     assert (

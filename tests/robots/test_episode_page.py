@@ -13,8 +13,6 @@ from vipa.robots.policy import VipaPolicy
 from vipa.robots.predictions import look_at, predict
 from vipa.worlds.seeds import VALIDATION
 
-pytestmark = pytest.mark.filterwarnings("ignore:hardly any spread")
-
 
 @pytest.fixture
 def arm(tmp_path):

@@ -18,8 +18,6 @@ from vipa.robots.policy import VipaPolicy
 from vipa.robots.predictions import look_at, predict
 
 REAL = Path(__file__).resolve().parents[2].parent / "shared" / "real" / "gr00t_robot_sim_PickNPlace"
-pytestmark = pytest.mark.filterwarnings("ignore:hardly any spread")
-
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "your-robot.md"
 

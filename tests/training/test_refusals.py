@@ -35,7 +35,6 @@ def test_another_tokenizer_than_the_models_is_refused(start, tmp_path):
         load_start(folder)
 
 
-@pytest.mark.filterwarnings("ignore:hardly any spread")
 def test_a_robot_that_was_learned_otherwise_is_refused(tmp_path):
     arm = write_demonstrations(tmp_path / "arm", small_contract("arm", 4, 3), 1)
 

@@ -15,8 +15,6 @@ from vipa.robots.transforms import DeltaFromState, Normalise, Pipeline, as_data,
 from vipa.training.known import stage3
 from vipa.training.loop import train
 
-pytestmark = pytest.mark.filterwarnings("ignore:hardly any spread")
-
 
 def trained(folders, out, max_delay=0, **changes):
     run = stage3.make(tuple(folders), out, max_delay=max_delay)

@@ -32,8 +32,8 @@ class Demonstrations:
     """A row is one step of one episode: its views, its text, its state and the action chunk that follows.
 
     contract: of the folder, or of the robot that is named, normalised by the statistics of these episodes. embodiment:
-    what the action head must have for it. The loss is the mean squared error of the
-    flow's velocity over the real actions of a step (section 3.3).
+    what the action head must have for it. still: numbers that hardly move (`Normaliser`). The loss is the mean squared
+    error of the flow's velocity over the real actions of a step (section 3.3).
     """
 
     views = True
@@ -48,7 +48,9 @@ class Demonstrations:
         self._keys = list(self._episodes)
         self._ends = np.cumsum([len(episode) for episode in self._episodes.values()])
         before = pipeline_of(self.contract)
-        self._pipeline = Pipeline((*before.transforms, Normalise.of(self.contract, before)))
+        normalise = Normalise.of(self.contract, before)
+        self.still = normalise.still
+        self._pipeline = Pipeline((*before.transforms, normalise))
         state, action = before.dimensions(self.contract)
         horizon = self.contract.horizon
         self.embodiment = Embodiment(self.contract.robot, len(state), len(action), horizon, spec.max_delay)

@@ -37,8 +37,8 @@ def paired(times: np.ndarray, video: TimedVideo, part: VideoPart, rate: float) -
     """(the frame of each row, how far the video goes beyond the rows in words, or None).
 
     times: of the rows, seconds, on whatever clock: they are looked for on the file's own clock, from its first frame
-    on, and from the first row on, and the first that fits all rows counts. ValueError where none does within half a
-    frame, or where a row lies beyond the episode's part of the file.
+    on, and from the first row on, and the first that fits all rows, within the episode's part of the file, counts.
+    ValueError where none does within half a frame, or where a row lies beyond the part.
     """
     steps = np.diff(times)
     if not (np.isfinite(times).all() and (steps > 0).all()):
@@ -52,17 +52,20 @@ def paired(times: np.ndarray, video: TimedVideo, part: VideoPart, rate: float) -
         wanted = part.start + rows - origin
         nearest = _nearest(frames, wanted)
         off = np.abs(frames[nearest] - wanted)
-        fits.append((float(off.max()), int(off.argmax()), nearest, wanted, origin))
-    worst, row, nearest, wanted, origin = next(
-        (fit for fit in fits if fit[0] <= 1.001 * half + 1e-4), min(fits, key=lambda fit: fit[0])
+        end = end_of(frames) if part.end is None else part.end - origin
+        inside = (
+            part.end is None or wanted[-1] <= end - step / 4
+        )  # else the last frame is the next episode's first
+        fits.append((float(off.max()), int(off.argmax()), inside, nearest, wanted, origin, end))
+    worst, row, inside, nearest, wanted, origin, end = next(
+        (fit for fit in fits if fit[0] <= 1.001 * half + 1e-4 and fit[2]), min(fits, key=lambda fit: fit[0])
     )
     if worst > 1.001 * half + 1e-4:
         raise ValueError(
             f"row {row} at {times[row]:.3f} s has no frame in {video.path}: the nearest is {worst:.3f} s away "
             f"(the video lasts {end_of(frames):.3f} s, the rows {times[-1] - times[0] + step:.3f} s)"
         )
-    end = end_of(frames) if part.end is None else part.end - origin
-    if part.end is not None and wanted[-1] > end - step / 4:
+    if not inside:
         raise ValueError(
             f"row {len(times) - 1} at {times[-1]:.3f} s lies beyond the episode's part of {video.path} "
             f"({part.start:.3f} to {part.end:.3f} s)"

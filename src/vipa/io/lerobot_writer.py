@@ -85,6 +85,8 @@ class LeRobotWriter:
             if self.root.exists() and any(path.name != "meta" for path in self.root.iterdir()):
                 raise ValueError(f"{self.root}: holds something else; choose an empty folder")
             self._write_tasks()
+        for unfinished in self.root.rglob(".*.tmp"):  # of a writer that was killed
+            remove(unfinished)
         self._write_info()
 
     def __len__(self) -> int:
@@ -304,7 +306,7 @@ class LeRobotWriter:
         for folder in ("data", "videos"):  # what a killed recording left of the next episode
             for path in (self.root / folder).rglob("*file-*"):
                 number = int(path.parent.name[6:]) * CHUNK + int(path.stem.partition("file-")[2][:3])
-                if number >= len(self) or path.suffix == ".tmp":
+                if number >= len(self):
                     remove(path)
 
 

@@ -7,9 +7,8 @@ mean after it. A transform is data too: `as_data` and `pipeline_of` go between i
 """
 
 import json
-import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -135,11 +134,15 @@ class Normaliser:
     is clipped, so the inverse is exact outside too. Where most rows of a dimension hardly move (a gripper that seldom
     turns), its quantiles are widened until the extremes lie within FURTHEST: a few rows of hundreds would own the loss.
     Surprising: a narrow dimension (`is_narrow`) is divided by 1, in both directions (dividing by a tiny
-    deviation turned one joint's rest position into -3200 in a public project); a warning names it.
+    deviation turned one joint's rest position into -3200 in a public project); `still` names it, with its spread, and
+    a training says so.
     """
 
     shift: tuple[float, ...]
     scale: tuple[float, ...]
+    still: tuple[str, ...] = field(
+        default=(), repr=False
+    )  # follows from the others: not part of a policy's identity
 
     @classmethod
     def of(
@@ -149,7 +152,7 @@ class Normaliser:
         names: Sequence[str],
         dimensions: Sequence[Dimension] | None = None,
     ) -> "Normaliser":
-        """names: for the warning. dimensions: their units, modes and scales; None: plain numbers without a unit."""
+        """names: for `still`. dimensions: their units, modes and scales; None: plain numbers without a unit."""
         s = statistics
         if scheme == "none":
             return cls((0.0,) * len(s.mean), (1.0,) * len(s.mean))
@@ -164,10 +167,8 @@ class Normaliser:
         else:
             raise ValueError(f"normalisation {scheme!r} is unknown; expected none, mean_std, min_max or quantiles")
         narrow = is_narrow(scale, dimensions or [Dimension(name, "none", "absolute") for name in names])
-        if narrow.any():
-            which = ", ".join(f"{n} ({x:.2g})" for n, x, f in zip(names, scale, narrow) if f)
-            warnings.warn(f"hardly any spread, normalised by a shift only: {which}", stacklevel=2)
-        return cls(tuple(shift.tolist()), tuple(np.where(narrow, 1.0, scale).tolist()))
+        still = tuple(f"{name} ({spread:.2g})" for name, spread, rests in zip(names, scale, narrow) if rests)
+        return cls(tuple(shift.tolist()), tuple(np.where(narrow, 1.0, scale).tolist()), still)
 
     def normalise(self, values: Float[np.ndarray, "*b d"]) -> Float[np.ndarray, "*b d"]:
         return (np.asarray(values, dtype=np.float64) - self.shift) / self.scale
@@ -227,6 +228,10 @@ class Normalise:
             normaliser("state", state, contract.state_statistics),
             normaliser("action", action, contract.action_statistics),
         )
+
+    @property
+    def still(self) -> tuple[str, ...]:
+        return self.state.still + self.action.still
 
     def forward(self, sample: Sample) -> Sample:
         out = {**sample, "state": self.state.normalise(sample["state"])}

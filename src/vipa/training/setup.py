@@ -68,6 +68,10 @@ def build(run: TrainRun, team: Processes) -> Built:
         _learn_conventions(model, component, run.start)
         components.append(component)
     demonstrations = [c for c in components[: len(run.data)] if isinstance(c, Demonstrations)]
+    for component in demonstrations:
+        if component.still:
+            said = "%s: hardly any spread, so normalised by a shift only: %s"
+            log.warning(said, component.spec.path, ", ".join(component.still))
     contracts = _contracts(demonstrations)
     _require_learned(run.start, contracts)
     embodiments = tuple(component.embodiment for component in demonstrations)

@@ -41,7 +41,6 @@ for row in range(len(asked["state"])):
 @pytest.mark.slow
 @pytest.mark.skipif(not REAL.exists(), reason="the real data set is not here")
 @pytest.mark.skipif(CLIENT is None, reason="VIPA_OPENPI_PYTHON names no Python with openpi-client")
-@pytest.mark.filterwarnings("ignore:hardly any spread")
 def test_a_real_robot_s_policy_answers_openpi_client_under_its_own_keys(tmp_path):
     file, model = tmp_path / "gr1.py", tmp_path / "run" / "model"
     main(["robots", "template", str(REAL), "--out", str(file), "--horizon", "8"])

@@ -1,5 +1,6 @@
 """A VIPA model as a LeRobot policy."""
 
+import logging
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,8 @@ class LeRobotVipaPolicy(PreTrainedPolicy):
             if dataset_meta is not None:
                 self.contract = contract_of(dataset_meta, config.robot, config.horizon)
                 self._fit()
+                if still := Normalise.of(self.contract).still:
+                    logging.warning("hardly any spread, so normalised by a shift only: %s", ", ".join(still))
             else:
                 self.contract = ActionContract.load(beside(config.start, CONTRACT))
         cast(self.model, torch.float32)
