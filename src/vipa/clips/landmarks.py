@@ -6,7 +6,7 @@ were being looked at.
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -113,10 +113,11 @@ def _begin_worker(stop: Event) -> None:
 class _Stoppable(FrameSubset):
     """Frames that are read until the run is interrupted."""
 
-    def read(self, indices: Sequence[int]) -> np.ndarray:
-        if _stop is not None and _stop.is_set():
-            raise InterruptedError("interrupted")
-        return super().read(indices)
+    def in_order(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
+        for picture in super().in_order(indices):
+            if _stop is not None and _stop.is_set():
+                raise InterruptedError("interrupted")
+            yield picture
 
 
 def _look(

@@ -14,7 +14,7 @@ from vipa.clips.reading import distinct
 from vipa.clips.sources import NO_OPTIONS, SourceOptions, read_source, with_cache
 from vipa.hand3d.config import AnnotateConfig
 from vipa.hand3d.dataset.card import write_card
-from vipa.hand3d.dataset.tables import build_tables, recover
+from vipa.hand3d.dataset.tables import build_tables, current_tables, recover
 from vipa.hand3d.pipeline.engine import ENGINES
 from vipa.hand3d.pipeline.table import STAGES
 from vipa.hand3d.pipeline.work import ClipReport
@@ -126,7 +126,8 @@ def kind_of(reason: str) -> str:
 def finish(out: Path, config: AnnotateConfig, reports: list[ClipReport], started: float) -> Report:
     """The tables of all finished clips, and the run report, also written as report.json."""
     cpu_start = time.process_time()
-    manifest = build_tables(out, config)
+    changed = any(report.seconds for report in reports)  # a stage file is new
+    manifest = (None if changed else current_tables(out, config)) or build_tables(out, config)
     seconds: Counter[str] = Counter()
     cpu: Counter[str] = Counter()
     frames: Counter[str] = Counter()
