@@ -13,7 +13,7 @@ from vipa.clips.inventory import Inventory, inventory_text
 from vipa.clips.reading import distinct
 from vipa.clips.sources import NO_OPTIONS, SourceOptions, read_source, with_cache
 from vipa.hand3d.config import AnnotateConfig
-from vipa.hand3d.dataset.card import write_card
+from vipa.hand3d.dataset.card import CARD, write_card
 from vipa.hand3d.dataset.tables import build_tables, current_tables, recover
 from vipa.hand3d.pipeline.engine import ENGINES
 from vipa.hand3d.pipeline.table import STAGES
@@ -127,7 +127,8 @@ def finish(out: Path, config: AnnotateConfig, reports: list[ClipReport], started
     """The tables of all finished clips, and the run report, also written as report.json."""
     cpu_start = time.process_time()
     changed = any(report.seconds for report in reports)  # a stage file is new
-    manifest = (None if changed else current_tables(out, config)) or build_tables(out, config)
+    current = None if changed else current_tables(out, config)
+    manifest = current or build_tables(out, config)
     seconds: Counter[str] = Counter()
     cpu: Counter[str] = Counter()
     frames: Counter[str] = Counter()
@@ -164,5 +165,6 @@ def finish(out: Path, config: AnnotateConfig, reports: list[ClipReport], started
         videos=tuple(r.inventory for r in reports if r.inventory is not None),
     )
     atomic_write(out / "report.json", json.dumps(asdict(result), indent=1))
-    write_card(out)  # it says what the report counts
+    if current is None or not (out / CARD).is_file():
+        write_card(out)  # it says what the report counts
     return result
