@@ -89,7 +89,7 @@ def owl(detector: ZeroShotBoxes, names: Sequence[str]) -> Look:
 
     def look(images: Pictures) -> list[Found]:
         out, size = detector.run(images, tokens, "pixel_values"), size_of(images)
-        extent = (max(size),) * 2 if config.model_type == "owlv2" else size
+        extent = (max(size), max(size)) if config.model_type == "owlv2" else size
         both = zip(out.logits.float().sigmoid(), out.pred_boxes.float())
         return [best_of_each(agree, boxes, detector.threshold, extent, size) for agree, boxes in both]
 

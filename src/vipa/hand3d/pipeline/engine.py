@@ -8,7 +8,6 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -38,29 +37,10 @@ START_SECONDS = 600.0
 
 
 def local(clips: Clips, out: Path, config: AnnotateConfig, workers: int) -> Iterator[ClipReport]:
-    """In this process: one clip after another where a network is at work, else as many at once as there are cores. The
-    reports come in the order of the clips."""
+    """One clip after another in this process."""
     estimators = Estimators.of(config)
-    at_once = 1 if needs_turns(config, estimators) else len(os.sched_getaffinity(0))
-    if at_once == 1:
-        yield from (annotate_clip(clip, out, config, estimators) for clip in clips)
-        return
-    pool, running = ThreadPoolExecutor(at_once), deque()
-    try:
-        for clip in clips:
-            running.append(pool.submit(annotate_clip, clip, out, config, estimators))
-            while running and (len(running) > at_once or running[0].done()):
-                yield running.popleft().result()
-        while running:
-            yield running.popleft().result()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
-def needs_turns(config: AnnotateConfig, estimators: Estimators) -> bool:
-    """Whether anything is asked that may answer one clip at a time only: a network or an endpoint."""
-    names = (config.objects.names, config.objects.boxes)
-    return has_network(config.points) or names != ("clip", "clip") or estimators.endpoint is not None
+    for clip in clips:
+        yield annotate_clip(clip, out, config, estimators)
 
 
 def on_ray(clips: Clips, out: Path, config: AnnotateConfig, workers: int) -> Iterator[ClipReport]:

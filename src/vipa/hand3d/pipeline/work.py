@@ -63,10 +63,10 @@ def annotate_until(
     seconds: dict[str, float] = {}
     cpu: dict[str, float] = {}
     try:
-        start, cpu_start = time.perf_counter(), time.thread_time()
+        start, cpu_start = time.perf_counter(), time.process_time()
         keys = stage_keys(clip, config, estimators, last)
         for stage, computed in run_stages(draft, keys, ClipStore(folder)):
-            now, cpu_now = time.perf_counter(), time.thread_time()
+            now, cpu_now = time.perf_counter(), time.process_time()
             if computed:
                 seconds[stage.name], cpu[stage.name] = now - start, cpu_now - cpu_start
             start, cpu_start = now, cpu_now
