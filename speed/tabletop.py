@@ -1,6 +1,7 @@
-"""The tabletop's steps a second with nano: our own loop, and vla-eval's runner in the same process, by turns.
+"""The tabletop's steps a second with nano: our own loop in one process and several, and vla-eval's runner.
 
-`python speed/tabletop.py --out speed/results/tabletop.json`, where vla-eval is installed. One thread for torch.
+`python speed/tabletop.py --out speed/results/tabletop.json`, where vla-eval is installed. Our loop and vla-eval's play
+by turns in this process, with one thread for torch; what several processes reach includes that they begin.
 """
 
 import json
@@ -14,15 +15,18 @@ import torch
 import tyro
 
 from vipa.benchmarks.tabletop_benchmark import TabletopEvaluation, evaluate_tabletop
+from vipa.io.provenance import provenance
 from vipa.robots.policy import VipaPolicy
 
 BENCHMARK = "vipa.benchmarks.vla_eval_tabletop:TabletopBenchmark"
 
 
-def own(policy: VipaPolicy, episodes: int) -> int:
+def own(policy: VipaPolicy, episodes: int, processes: int = 1) -> int:
     """Steps of so many episodes of each task."""
     with tempfile.TemporaryDirectory() as out:
-        run = TabletopEvaluation(Path(out), "nano", split="validation", episodes=episodes, videos=0)
+        run = TabletopEvaluation(
+            Path(out), "nano", split="validation", episodes=episodes, videos=0, processes=processes
+        )
         return sum(outcome.steps for outcome in evaluate_tabletop(policy, run).outcomes)
 
 
@@ -54,17 +58,27 @@ def timed(play: Callable[[VipaPolicy, int], int], policy: VipaPolicy, episodes: 
     }
 
 
-def main(out: Path, episodes: int = 2, rounds: int = 2) -> None:
-    """episodes: of each task. rounds: turns of each loop, after one that does not count."""
+def main(out: Path, episodes: int = 2, rounds: int = 2, many: int = 50) -> None:
+    """episodes: of each task, in a turn. rounds: turns of each loop, after one that does not count. many: episodes of
+    each task, for as many processes as there are cores."""
     torch.set_num_threads(1)
     policy = VipaPolicy.from_pretrained("nano:stage3")
     timed(own, policy, 1)
     rows = [
         {"own": timed(own, policy, episodes), "vla-eval": timed(theirs, policy, episodes)} for _ in range(rounds)
     ]
-    out.write_text(
-        json.dumps({"cores": os.cpu_count(), "episodes a task": episodes, "rounds": rows}, indent=1) + "\n"
-    )
+    processes = os.cpu_count() or 1
+    clock = time.perf_counter()
+    steps = own(policy, many, processes)
+    clock = time.perf_counter() - clock
+    whole = {
+        "processes": processes,
+        "episodes a task": many,
+        "steps": steps,
+        "per second": round(steps / clock, 1),
+    }
+    result = {"episodes a task": episodes, "rounds": rows, "processes": whole, "made": provenance()}
+    out.write_text(json.dumps(result, indent=1) + "\n")
     print(out.read_text())
 
 

@@ -66,6 +66,14 @@ def test_the_number_of_environments_at_once_changes_nothing(tmp_path):
     assert one.outcomes == many.outcomes
 
 
+def test_the_number_of_processes_changes_nothing(tmp_path):
+    one = evaluate_tabletop(Seer(), run(tmp_path / "one", episodes=8))
+    two = evaluate_tabletop(Seer(), run(tmp_path / "two", episodes=8, processes=2))
+    assert two.outcomes == one.outcomes
+    assert [v.name for v in two.videos] == [v.name for v in one.videos]
+    assert json.loads((tmp_path / "two/result.json").read_text())["made"]["latency"]["calls"] >= 2
+
+
 def test_a_second_run_continues_after_a_line_that_was_cut_short(tmp_path):
     first = evaluate_tabletop(Seer(), run(tmp_path, videos=0))
     log = tmp_path / "episodes.jsonl"

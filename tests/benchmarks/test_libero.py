@@ -51,6 +51,7 @@ def test_the_protocol_is_the_one_that_reproduces_published_scores():
         ({"model": ""}, "say MODEL or --server ADDRESS"),
         ({"server": "ws://a:1"}, "say MODEL or --server ADDRESS"),
         ({"python": "/nowhere/python"}, "/nowhere/python: no such program"),
+        ({"look_every": 3}, "--look-every 3: --execute 4 is no multiple of it"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_line(tmp_path, changes, words):
@@ -164,6 +165,29 @@ def test_the_first_observation_is_that_of_a_public_recording(world):
         theirs = recorded[name].astype(float)
         same = [np.corrcoef(turned.ravel(), theirs.ravel())[0, 1] for turned in (ours, ours[::-1], ours[:, ::-1])]
         assert same[0] > 0.85 and max(same[1:]) < 0.5
+
+
+@real_simulator
+@pytest.mark.slow
+def test_pictures_at_every_fourth_step_are_those_of_every_step():
+    """To the bit where they are made, also after a reset; in between the last one stays."""
+    from vipa.benchmarks.libero_recorder import LiberoEpisode, World
+
+    worlds = [World(PYTHON, "libero_object", look_every=every) for every in (1, 4)]
+    for scene in (0, 1):
+        always, seldom = (LiberoEpisode(world, 0, scene) for world in worlds)
+        for step in range(10):
+            seen, glimpsed = always.observation(), seldom.observation()
+            np.testing.assert_array_equal(seen.state, glimpsed.state)
+            if step % 4 == 0:
+                last = seen.images
+            for view, picture in last.items():
+                np.testing.assert_array_equal(picture, glimpsed.images[view])
+            assert step % 4 == 0 or np.any(seen.images["wrist"] != last["wrist"])
+            for episode in (always, seldom):
+                episode.advance(np.array([0.5, 0.3, -0.5, 0, 0, 0.2, -1]))
+    for world in worlds:
+        world.close()
 
 
 @real_simulator

@@ -9,7 +9,7 @@ folder/
 Which simulator it is, only the `Simulation` knows (`tabletop_benchmark.py`).
 
 Why not vla-eval's runner, which plays the other simulators: it has one environment a connection and draws at every
-step; here the chunks of many are one batch, and nothing is drawn between them. In process it made 0.6 of this
+step; here the chunks of many are one batch, and nothing is drawn between them. In process it made half of this
 loop's steps a second of processor on the tabletop with nano (docs/simulators.md).
 """
 
@@ -22,11 +22,13 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, cast
 
 import numpy as np
+import torch
 from jaxtyping import Float, UInt8
 
 from vipa.benchmarks.results import Mean
 from vipa.benchmarks.statistics import bootstrap_interval, wilson_interval
-from vipa.benchmarks.timing import Timed
+from vipa.benchmarks.timing import Call, Timed, latency
+from vipa.io.child_process import cores, yielded_beside
 from vipa.io.files import atomic_write
 from vipa.io.json_files import read_json
 from vipa.io.json_log import JsonLog
@@ -69,7 +71,8 @@ class Simulation(ABC):
 
     policy: a name for the record. tasks: each is played on all seeds. execute: steps of a chunk before the next is
     asked for. delay: steps between an observation and its chunk; switching: how that chunk takes over
-    (`robots.real_time`). batch: environments at once (changes nothing but speed). videos: rollouts filmed per task.
+    (`robots.real_time`). batch: environments at once; processes: each with a copy of the policy, a share of the jobs
+    and of the processor's cores; both change nothing but speed. videos: rollouts filmed per task.
     anew: where `out` holds another policy's or protocol's episodes, begin again instead of refusing.
     """
 
@@ -80,6 +83,7 @@ class Simulation(ABC):
     delay: int = 0
     switching: Switching = "naive"
     batch: int = 16
+    processes: int = 1
     videos: int = 3
     anew: bool = False
 
@@ -203,18 +207,49 @@ def evaluate_closed_loop(policy: Policy, run: Simulation, progress: Progress | N
     outcomes = {(outcome.task, outcome.seed): outcome for outcome in done}
     jobs = [(task, seed) for task in run.tasks for seed in run.seeds]
     todo = [job for job in jobs if job not in outcomes]
-    timed: Any = Timed(policy)  # passes on what a policy has
-    roll = _roll_in_time if run.real_time() else _roll
-    for outcome in roll(timed, run, todo):
+    latencies: list[Call] = []
+    for outcome in _played(policy, run, todo, latencies):
         outcomes[outcome.task, outcome.seed] = outcome
         log.add(asdict(outcome))
         if progress is not None:
             progress(sum(job in outcomes for job in jobs), len(jobs))
     videos = tuple(sorted((run.out / "videos").glob("[!.]*.mp4")))
     result = ClosedLoopResult(run, policy.identity, tuple(outcomes[job] for job in jobs), videos)
-    made = provenance() | {"latency": timed.latency}
+    made = provenance() | {"latency": latency(latencies)}
     atomic_write(run.out / "result.json", _json(result.to_dict() | {"made": made}))
     return result
+
+
+def _played(
+    policy: Policy, run: Simulation, jobs: list[tuple[str, int]], calls: list[Call]
+) -> Iterable[EpisodeOutcome]:
+    """Episodes as they end. calls: get those of the policy, as they are known."""
+    processes = min(run.processes, len(jobs) // 4)  # for fewer it is not worth its beginning
+    if processes > 1:
+        shares = [(policy, run, jobs[i::processes], processes) for i in range(processes)]
+        heard = yielded_beside(_rolled_beside, shares)
+    else:
+        heard = _rolled(policy, run, jobs)
+    for said in heard:
+        if isinstance(said, EpisodeOutcome):
+            yield said
+        else:
+            calls.extend(said)
+
+
+def _rolled_beside(
+    policy: Policy, run: Simulation, jobs: list[tuple[str, int]], processes: int
+) -> Iterable[EpisodeOutcome | list[Call]]:
+    torch.set_num_threads(max(1, cores() // processes))
+    yield from _rolled(policy, run, jobs)
+
+
+def _rolled(policy: Policy, run: Simulation, jobs: list[tuple[str, int]]) -> Iterable[EpisodeOutcome | list[Call]]:
+    """The outcomes, and at last the calls of the policy."""
+    timed: Any = Timed(policy)  # passes on what a policy has
+    roll = _roll_in_time if run.real_time() else _roll
+    yield from roll(timed, run, jobs)
+    yield timed.calls
 
 
 def _roll(policy: Policy, run: Simulation, jobs: list[tuple[str, int]]) -> Iterable[EpisodeOutcome]:

@@ -106,7 +106,8 @@ def without_still_rows(episode: Episode) -> Episode:
 
 @dataclass
 class World:
-    """A LIBERO suite in its own process. size: pixels of the pictures; 0: none. new_scenes: see `LIBEROWorlds`.
+    """A LIBERO suite in its own process. size: pixels of the pictures; 0: none. new_scenes, look_every: see
+    `LIBEROWorlds`.
 
     ValueError, with the last words of the process, where it ends.
     """
@@ -115,10 +116,12 @@ class World:
     suite: str
     size: int = 256
     new_scenes: bool = False
+    look_every: int = 1
     tasks: list[str] = field(init=False)
 
     def __post_init__(self) -> None:
         asked = {**params(self.suite), "camera_size": self.size, "new_scenes": self.new_scenes}
+        asked["look_every"] = self.look_every
         script = WORKER.with_name("libero_steps.py")
         self._words = tempfile.TemporaryFile()  # noqa: SIM115 (as long as the process)
         try:

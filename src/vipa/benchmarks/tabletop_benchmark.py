@@ -9,6 +9,7 @@ from jaxtyping import Float
 from tyro.conf import Positional
 
 from vipa.benchmarks.closed_loop import ClosedLoopResult, Progress, Simulation, TaskScore, evaluate_closed_loop
+from vipa.io.child_process import cores
 from vipa.io.progress import counter
 from vipa.robots.contract import ActionContract
 from vipa.robots.known.tabletop import tabletop_contract
@@ -22,6 +23,9 @@ from vipa.worlds.seeds import seeds_of
 from vipa.worlds.tasks import STEP_LIMITS, TASKS
 
 Axis = Literal["camera_pose", "light", "textures", "distractors", "layout", "wording"]  # worlds.changes.CHANGES
+
+MANY = min(4, cores())
+"""Processes where nothing else is said: two threads of one policy are far from two policies of one thread each."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,8 @@ class Settings:
     """Rollouts filmed per task."""
     execute: int = 4
     """Steps of a chunk before the next."""
+    processes: int | None = None
+    """At once, each with the policy's copy; left out: as many as the processor has cores, but at most four."""
     ambiguity: float = 0.0
     """Of the scenes (docs/worlds.md)."""
     delay: int = 0
@@ -68,6 +74,7 @@ def run(settings: Settings) -> ClosedLoopResult:
         episodes=settings.episodes,
         videos=settings.videos,
         execute=settings.execute,
+        processes=settings.processes or MANY,
         ambiguity=settings.ambiguity,
         delay=settings.delay,
         switching=settings.switching,

@@ -40,6 +40,8 @@ class HarnessSettings:
     """Steps of a chunk before the next."""
     blank: bool = False
     """Cover the cameras, for comparison."""
+    differences: tuple[str, ...] = ()
+    """What is not the published protocol in this simulator, in words: for the record, and beside published figures."""
     anew: bool = False
     """Begin again where OUT holds other episodes."""
 
@@ -70,7 +72,12 @@ def evaluate(
         entries,
         settings.python,
         episodes=settings.episodes,
-        rules={"contract": contract.summary(), "execute": settings.execute, **(rules or {})},
+        rules={
+            "contract": contract.summary(),
+            "execute": settings.execute,
+            "differences": list(settings.differences),
+            **(rules or {}),
+        },
         processes=settings.processes,
         render=settings.render,
         videos=settings.videos,

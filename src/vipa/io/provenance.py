@@ -11,6 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from vipa.io.child_process import cores
+
 LIBRARIES = ("vipa", "torch", "transformers", "numpy", "mujoco")
 
 
@@ -35,8 +37,7 @@ def versions(names: tuple[str, ...]) -> dict[str, str]:
 
 def machine() -> dict[str, Any]:
     """Processor, its cores that this process may use, memory in GB, and the GPU where torch is loaded and has one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    said: dict[str, Any] = {"processor": _processor(), "cores": cores, "python": platform.python_version()}
+    said: dict[str, Any] = {"processor": _processor(), "cores": cores(), "python": platform.python_version()}
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         said["memory_gb"] = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9)
     torch = sys.modules.get("torch")

@@ -132,6 +132,14 @@ class VipaPolicy:
         }
         self._runner = lru_cache(maxsize=RUNNERS)(self._new_runner)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process, which makes its own runners."""
+        return {name: value for name, value in vars(self).items() if name != "_runner"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._runner = lru_cache(maxsize=RUNNERS)(self._new_runner)
+
     def inputs(self, observations: Sequence[Observation]) -> tuple[dict[str, torch.Tensor], bool]:
         """The model's text and images, one user turn a row with the contract's views before the instruction; and
         whether every view is there."""

@@ -17,14 +17,23 @@ class LIBEROWorlds(LIBEROBenchmark):
     """truth: observations have `scene`, see `Truth`. camera_size: pixels; 0: nothing is rendered, and observations have
     no pictures. new_scenes: an episode's scene is drawn from the task's own ranges with its number (and `seed`) instead
     of being the benchmark's initial state of that number; for demonstrations, so that no policy is tried on a scene
-    that it was trained in."""
+    that it was trained in. look_every: steps from one picture to the next, which is repeated in between; for policies
+    that do not look then."""
 
     def __init__(
-        self, truth: bool = True, camera_size: int = 256, new_scenes: bool = False, **params: Any
+        self,
+        truth: bool = True,
+        camera_size: int = 256,
+        new_scenes: bool = False,
+        look_every: int = 1,
+        **params: Any,
     ) -> None:
         super().__init__(**params)
         self.truth, self.camera_size, self.new_scenes = truth, camera_size, new_scenes
+        self.look_every = look_every
         self._scene: Truth | None = None
+        self._eyes: list[Eye] = []
+        self._steps = 0
 
     def reset(self, task: dict[str, Any]) -> Any:
         if self._env is None or self._current_task_id != task["task_id"]:
@@ -36,7 +45,23 @@ class LIBEROWorlds(LIBEROBenchmark):
         else:
             observation = super().reset(task)
         self._scene = Truth(self._env.env) if self.truth else None
+        self._steps, self._eyes = 0, self._opened() if self.look_every > 1 else []
         return observation
+
+    def step(self, action: dict[str, Any]) -> Any:
+        self._steps += 1
+        for eye in self._eyes:
+            eye.open = self._steps % self.look_every == 0
+        return super().step(action)
+
+    def _opened(self) -> list[Eye]:
+        """An eye in the place of each camera's sensor; robosuite puts its own sensors back at a reset."""
+        assert self._env is not None
+        cameras = [o for o in self._env.env._observables.values() if o.name.endswith("_image")]
+        eyes = [Eye(camera) for camera in cameras]
+        for camera, eye in zip(cameras, eyes):
+            camera.set_sensor(eye)
+        return eyes
 
     def _make(self, task: Any) -> Any:
         from libero.libero import get_libero_path
@@ -72,6 +97,19 @@ class LIBEROWorlds(LIBEROBenchmark):
     @staticmethod
     def _extract_frame(raw_obs: Any) -> np.ndarray | None:
         return LIBEROBenchmark._extract_frame(raw_obs) if "agentview_image" in raw_obs else None
+
+
+class Eye:
+    """A camera's sensor that renders when it is `open` and repeats the last picture when not."""
+
+    def __init__(self, camera: Any):
+        self._sensor, self._last, self.__modality__ = camera._sensor, camera.obs, camera.modality
+        self.open = False
+
+    def __call__(self, cache: dict) -> Any:
+        if self.open:
+            self._last = self._sensor(cache)
+        return self._last
 
 
 class Truth:
