@@ -54,7 +54,7 @@ class Report:
         lines += [f"  ... {len(self.refused) - 10} more in {self.out}/report.json"] * (len(self.refused) > 10)
         for table, by_split in self.rows.items():
             parts = ", ".join(f"{split} {n}" for split, n in by_split.items())
-            lines.append(f"  {table}: {parts or 'none'}")
+            lines.append(f"  rows of the table {table}: {parts or 'none'}")
         for what, counts in self.left_out.items():
             if counts:
                 lines.append(f"  left out of {what}: {', '.join(f'{why} {n}' for why, n in counts.items())}")
