@@ -1,9 +1,10 @@
 """How long `vipa annotate` takes for videos: the first run by stage, and the run after it, which has nothing to do.
 
 Run: `python speed/videos.py VIDEOS --work FOLDER` with the extra `video`, on a machine that is otherwise idle. VIDEOS:
-a file or a folder. The command runs as a user types it, each time in a process of its own, with nothing kept from before;
-once with no field of view, and once with `--fov-degrees` as given. Prints JSON: seconds of wall clock and frames a
-second of all, the wait for hands (what is left of it), and each stage; and processor seconds of the run after it.
+a file or a folder. The command runs as a user types it, each time in a process of its own, with nothing kept from
+before; once with no field of view, and once with `--fov-degrees` as given. Prints JSON: seconds of wall clock and
+frames a second of all, the wait for hands (what is left of it), and each stage; and processor seconds of the run after
+it.
 """
 
 import json
