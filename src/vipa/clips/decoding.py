@@ -4,6 +4,8 @@ import os
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import islice, pairwise
 from pathlib import Path
 
 import av
@@ -12,6 +14,9 @@ from av.container import InputContainer
 from av.video.reformatter import VideoReformatter
 
 from vipa.clips.video_index import VideoIndex
+
+AT_ONCE = 16
+"""Pictures that are decoded together where that is not done one by one."""
 
 KEYS_BACK = 4
 """How many key frames back decoding is tried, where a frame cannot be had from its own, before the file's start is."""
@@ -88,6 +93,47 @@ def _put_away(decoder: "_Decoder") -> None:
         _idle.popitem(last=False)[1].close()
 
 
+def decode_in_order(path: Path, index: VideoIndex, indices: Sequence[int], pixels: str) -> Iterator[np.ndarray]:
+    """`decode` of increasing frames one after another, in a third of its time: each is given away as it is decoded, in
+    memory that the next one can have. Where anything is odd, `decode` says what, from that frame on."""
+    given = 0
+    if index.exact and all(0 <= a < b for a, b in pairwise([0, *(i + 1 for i in indices)])):
+        with suppress(av.FFmpegError):
+            for picture in islice(_straight(path, index, indices, pixels), len(indices)):
+                if picture is None:
+                    break
+                yield picture
+                given += 1
+    for start in range(given, len(indices), AT_ONCE):
+        yield from decode(path, index, indices[start : start + AT_ONCE], pixels)
+
+
+def _straight(path: Path, index: VideoIndex, indices: Sequence[int], pixels: str) -> Iterator[np.ndarray | None]:
+    """The pictures of increasing frames as they come; None, and the end, where one is damaged or does not come."""
+    decoder, wanted = _Decoder(path, index, pixels), [index.pts[i] for i in indices]
+    groups = [bisect_right(index.keys, time) - 1 for time in wanted]
+    try:
+        k = 0
+        while k < len(wanted):
+            if groups[k] < 0:
+                return
+            far = next((m for m in range(k + 1, len(wanted)) if groups[m] > groups[m - 1] + 1), len(wanted))
+            for frame in decoder.shown(index.keys[groups[k]], set(wanted[k:far])):
+                if frame is None or (frame.pts is not None and frame.pts > wanted[k]):
+                    yield None
+                    return
+                if frame.pts == wanted[k]:
+                    yield decoder.picture(frame)
+                    k += 1
+                    if k == far:
+                        break
+            if k < far:
+                yield None
+                return
+    finally:
+        decoder.close()
+
+
 def _starts(index: VideoIndex, key: int) -> Iterator[int | None]:
     """Where decoding is tried for the frames after this key frame; None: the file's beginning.
 
@@ -112,25 +158,46 @@ class _Decoder:
             self.container.close()
         self.container = None
 
+    def shown(self, start: int, wanted: set[int]) -> Iterator[av.VideoFrame | None]:
+        """All frames from the key frame `start` on, but some that are not wanted; None where one is damaged."""
+        stream = self.open(start)
+        for packet in self.container.demux(stream):
+            if (
+                packet.size
+                and packet.pts not in (None, *wanted)
+                and nothing_refers_to(packet, stream.codec_context)
+            ):
+                continue
+            for frame in packet.decode():
+                leads = frame.pts is not None and frame.pts < start  # it may lean on what was before
+                yield None if frame.is_corrupt and not leads else frame
+
+    def open(self, start: int | None) -> av.VideoStream:
+        """The stream, to be decoded from `start` on."""
+        if self.container is None or start is None:
+            self.close()
+            self.container = av.open(str(self.path))
+        stream = self.container.streams[self.index.stream]
+        assert isinstance(stream, av.VideoStream)
+        if (
+            not stream.codec_context.is_open
+        ):  # with a thread a frame, some are given out before their damage is found
+            stream.thread_type = "SLICE"
+            if self.stay_open:  # many are open at once, and others read beside this process
+                stream.codec_context.thread_count = 1
+        if start is not None:
+            self.container.seek(start, stream=stream)
+        return stream
+
     def frames(self, start: int | None, wanted: set[int]) -> dict[int, np.ndarray]:
         """The wanted frames that decoding from `start` (None: the beginning) gives undamaged, by their time.
 
         Until all is found, and what was decoded before the last of it is seen to be whole: a damaged frame spoils
         those that follow it in the file up to the next key frame.
         """
-        if self.container is None or start is None:
-            self.close()
-            self.container = av.open(str(self.path))
-        stream = self.container.streams[self.index.stream]
-        assert isinstance(stream, av.VideoStream)
-        context = stream.codec_context
-        if not context.is_open:  # with a thread a frame, some are given out before the damage in them is found
-            stream.thread_type = "SLICE"
-            if self.stay_open:  # many are open at once, and others read beside this process
-                context.thread_count = 1
-        if start is not None:
-            self.container.seek(start, stream=stream)
-        index, found = self.index, {}
+        stream = self.open(start)
+        assert self.container is not None
+        context, index, found = stream.codec_context, self.index, {}
         order: list[int | None] = []  # times of the packets so far
         keys: list[int] = []  # where in `order` the key frames are
         damaged: list[int] = []  # and the damaged ones
@@ -160,12 +227,12 @@ class _Decoder:
                 if frame.is_corrupt and not leads(shown):
                     damaged.append(order.index(shown) if shown in order else max(0, len(order) - 1))
                 if shown in wanted and not frame.is_corrupt and (index.exact or not damaged):
-                    found[shown] = self._picture(frame)
+                    found[shown] = self.picture(frame)
                 if shown is not None and shown >= (last if until is None else until):
                     return _undamaged(found, order, keys, damaged)
         return _undamaged(found, order, keys, damaged)
 
-    def _picture(self, frame: av.VideoFrame) -> np.ndarray:
+    def picture(self, frame: av.VideoFrame) -> np.ndarray:
         index = self.index
         if (frame.width, frame.height) != index.stored:
             raise ValueError(

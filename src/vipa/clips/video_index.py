@@ -10,6 +10,9 @@ import av
 import numpy as np
 from av.container import InputContainer
 
+INDEX_VERSION = f"index-1-av-{av.__version__}"
+"""The number is raised when an index is made otherwise: those that were kept are then out of date."""
+
 SQUARE = 0.01
 """A sample aspect ratio this near to 1 is rounding of an encoder's sizes, not another shape of pixels."""
 
