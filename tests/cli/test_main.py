@@ -23,6 +23,19 @@ def test_help_answers_without_loading_heavy_libraries():
     assert "doctor" in done.stdout
 
 
+def test_help_of_what_is_named_comes_without_torch():
+    code = """
+import sys
+from contextlib import suppress
+from vipa.cli import main
+for words in "train stage1", "train stage3", "record tabletop", "evaluate tabletop", "evaluate cut3r", "ablate":
+    with suppress(SystemExit):
+        main([*words.split(), "--help"])
+    assert "torch" not in sys.modules, words
+"""
+    subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+
+
 def test_mistake_prints_one_line_and_exits_with_2():
     done = run("anotate")
     assert done.returncode == 2

@@ -5,6 +5,8 @@ import os
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,14 +14,17 @@ import numpy as np
 import pytest
 
 from vipa import cli
+from vipa.clips import video, video_index
 from vipa.clips.clip import Clip
 from vipa.clips.example import example_clip
 from vipa.clips.sources.folder import read_clips
 from vipa.clips.video import VideoFrames
 from vipa.geometry import Intrinsics, matrix_from_axis_angle
+from vipa.hand3d.dataset import tables
 from vipa.hand3d.dataset.reader import Hand3D
 from vipa.hand3d.pipeline import stage_camera
 from vipa.hands.trackers import mediapipe
+from vipa.io import file_facts, hashing
 from vipa.nano.demo import REAL
 from vipa.nano.shipped import NANO
 from vipa.worlds.fixtures.writing import write_video
@@ -186,6 +191,30 @@ def test_a_broken_file_costs_itself_and_a_second_run_does_nothing(hand, tracked,
     start = time.process_time()
     annotate(capsys, videos, "--out", tmp_path / "out", "--cache", tracked)
     assert time.process_time() - start < 2
+
+
+@needs_mediapipe
+def test_a_second_run_opens_no_video_writes_no_table_and_imports_no_network(
+    hand, tracked, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(file_facts, "SETTLED", -1.0)
+    words = (hand, "--out", tmp_path / "out", "--cache", tracked)
+    monkeypatch.setattr(hashing, "SMALL", 0)
+    said = []
+    for _ in range(2):
+        for kept in (video._index, hashing._file_content):  # of this process
+            kept.cache_clear()
+        said.append(annotate(capsys, *words).partition(" hours of video per hour)")[2])
+        for module, name in ((video_index.av, "open"), (hashing, "hash_file"), (tables.pq, "ParquetWriter")):
+            monkeypatch.setattr(module, name, None)
+    assert said[0] == said[1]
+    monkeypatch.undo()
+    program = (
+        f"from vipa import cli; cli.main({['annotate', *map(str, words)]!r}); import sys; print(*sys.modules)"
+    )
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    loaded = {module.partition(".")[0] for module in said.splitlines()[-1].split()}
+    assert not loaded & {"torch", "transformers", "cv2", "mediapipe", "datasets", "pandas", "huggingface_hub"}
 
 
 @needs_mediapipe

@@ -75,6 +75,15 @@ def test_what_was_seen_is_kept_by_the_videos_content(video, looked, tmp_path, mo
     assert len(looked) >= 25
 
 
+def test_alone_no_video_is_looked_at_before_it_is_asked_for(video, looked, tmp_path):
+    """Else a folder's last video would be done before the first is told of."""
+    videos = [video, *(Path(shutil.copyfile(video, tmp_path / f"{i}.mp4")) for i in range(3))]
+    find = LandmarkFinder("mediapipe", MODEL, videos=videos, workers=1)
+    for asked, path in enumerate(videos, 1):
+        find(path)
+        assert len(looked) == 25 * asked
+
+
 def test_without_mediapipe_one_line_says_how_to_get_it(video, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "mediapipe", None)
     options = ("--fov-degrees", "60", "--tracker", "mediapipe")

@@ -1,10 +1,12 @@
+import os
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
-from vipa.clips.video import AbsentFrames, FrameSubset, ImageFrames, VideoFrames
+from vipa.clips import decoding
+from vipa.clips.video import AbsentFrames, FrameSubset, ImageFrames, VideoFrames, in_order
 
 
 def write_video(path: Path, images: np.ndarray, codec: str = "libx264", **options: str) -> Path:
@@ -42,15 +44,64 @@ def test_frames_read_in_any_order_equal_decoding_everything(tmp_path, images, co
     path = write_video(tmp_path / f"v.{container}", images, **options)
     video, whole = VideoFrames(path), decoded_in_order(path)
     assert len(video) == len(whole) == 60
-    for indices in (
-        [59],
-        [0],
-        [7, 3, 3, 58],
-        list(range(60)),
-        np.random.default_rng(1).integers(0, 60, 9).tolist(),
-    ):
-        assert np.array_equal(video.read(indices), whole[indices])
+    for frames in (video, VideoFrames(path, stay_open=True)):
+        for indices in (
+            [59],
+            [0],
+            [7, 3, 3, 58],
+            list(range(60)),
+            [5, 6, 7, 29, 58],
+            list(range(2, 60, 6)),
+            np.random.default_rng(1).integers(0, 60, 9).tolist(),
+        ):
+            assert np.array_equal(frames.read(indices), whole[indices])
+            assert np.array_equal(np.stack(list(in_order(frames, indices))), whole[indices])
     assert np.allclose(video.timestamps, np.arange(60) / 30, atol=2e-3)
+
+
+def test_open_files_are_few_are_read_anew_once_changed_and_are_not_shared_with_a_fork(
+    tmp_path, images, monkeypatch
+):
+    monkeypatch.setattr(decoding, "STAY_OPEN", 3)
+    paths = [write_video(tmp_path / f"{n}.mp4", images[n:]) for n in range(5)]
+    videos = [VideoFrames(path, stay_open=True) for path in paths]
+
+    def right() -> bool:
+        return all(np.array_equal(v.read([t]), decoded_in_order(v.path)[[t]]) for t in (30, 2) for v in videos)
+
+    assert right()
+    held = [os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")]
+    assert sum(name.startswith(str(tmp_path)) for name in held) == 3
+    write_video(paths[-1], images[::-1])
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if right() else 1)
+    assert right()
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_pictures_in_order_are_decoded_once_and_damage_is_found_as_in_any_order(tmp_path, images, monkeypatch):
+    path = write_video(tmp_path / "v.mp4", images, g="12", bf="2")
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        place = [p.pos for p in container.demux(video=0) if p.size][31]
+    data[place + 20 : place + 60] = bytes(40)
+    (tmp_path / "bad.mp4").write_bytes(data)
+    bad = VideoFrames(tmp_path / "bad.mp4")
+    sound = [i for i in range(60) if readable(bad, i)]
+    assert 12 < len(sound) < 60
+    np.testing.assert_array_equal(list(in_order(bad, sound)), bad.read(sound))
+    with pytest.raises(ValueError, match="cannot be decoded, the video is damaged"):
+        list(in_order(bad, range(60)))
+    monkeypatch.setattr(decoding, "decode", None)
+    assert len(list(in_order(FrameSubset(VideoFrames(path), tuple(range(3, 60))), range(0, 50, 7)))) == 8
+
+
+def readable(video: VideoFrames, frame: int) -> bool:
+    try:
+        return len(video.read([frame])) == 1
+    except ValueError:
+        return False
 
 
 def test_a_truncated_video_is_an_error_that_names_it(tmp_path, images):

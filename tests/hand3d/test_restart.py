@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -73,6 +74,26 @@ def test_half_written_files_do_not_count(tmp_path):
     assert set(report.stage_seconds) == {"relations", "frames"}
     assert tables(tmp_path) == before
     assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_tables_are_made_again_only_where_they_are_not_of_the_clips_as_they_are(tmp_path, monkeypatch):
+    clips = [example_clip(i) for i in range(2)]
+    annotate(clips, tmp_path)
+    before, made = tables(tmp_path), []
+    real = tables_module.build_tables
+    monkeypatch.setattr(
+        "vipa.hand3d.pipeline.annotate.build_tables", lambda *words: made.append(1) or real(*words)
+    )
+    annotate(clips, tmp_path)
+    assert not made
+    for table in ("visual", "action", "clips"):
+        for damage in (lambda file: file.unlink(), lambda file: file.write_bytes(file.read_bytes()[:-9])):
+            damage(next((tmp_path / table).glob("*.parquet")))
+            annotate(clips, tmp_path)
+            assert made.pop() and tables(tmp_path) == before
+    shutil.rmtree(tmp_path / "work" / "made" / "made_1")
+    annotate(clips[:1], tmp_path)
+    assert made.pop() and tables(tmp_path) != before
 
 
 def images_at_work(out: Path) -> dict[str, bytes]:

@@ -10,6 +10,7 @@ import torch
 
 from vipa.clips.example import example_clip
 from vipa.hand3d.config import ObjectsConfig
+from vipa.hand3d.estimators import batches
 from vipa.hand3d.estimators.base import open_boxes
 
 NAMES = ["Red_Cup", "plate", "t-shirt"]
@@ -188,6 +189,30 @@ def test_a_network_that_is_right_gives_the_box_it_means(weights, family, monkeyp
     np.testing.assert_allclose(found[1, 0], [9.5, 7.5, 29.5, 39.5], atol=1e-4)
     np.testing.assert_allclose(scores[:, 0], [0, 1 / (1 + np.exp(-3)), 0], atol=1e-6)
     assert np.isnan(found[[0, 2]]).all()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_pictures_together_give_what_each_gives_alone_and_a_full_gpu_halves_the_batch(
+    weights, family, monkeypatch
+):
+    clip, frames = example_clip(), list(range(0, 55, 5))
+    detect = opened(weights(family))
+    alone, run, tried = detect(clip, frames, NAMES), detect.run, []
+
+    def small(images, *given):
+        """Of a device that holds three pictures at once."""
+        tried.append(len(images))
+        if len(images) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return run(images, *given)
+
+    monkeypatch.setattr(detect, "run", small)
+    monkeypatch.setattr(batches, "batch_size", lambda device: batches.AT_ONCE)
+    together = detect(clip, frames, NAMES)
+    assert tried == [8, 4, 2, 2, 2, 2, 2, 1]
+    assert len(np.unique(alone[0].reshape(-1, len(frames), 4).round(2), axis=1)[0]) > 1  # pictures differ
+    for one, other in zip(alone, together):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-3)
 
 
 def test_the_name_that_was_there_before_gives_the_same(weights):

@@ -72,7 +72,7 @@ def test_an_aligned_projector_brings_image_tokens_to_their_words(pictures, token
     _, data = pictures
     torch.manual_seed(0)
     vision = InternVLVisionModel(nano_vlm_config(tokenizer).vision_config)
-    model = new_language_model(tokenizer, vision, data, seed=0)
+    model = new_language_model(tokenizer, vision, data, seed=0, steps=60)
     with torch.no_grad():
         tokens = model.model.project(model.encode_images(semantic_pixels(torch.from_numpy(data.rgb)))[0], None)
         words = model.get_input_embeddings()(torch.tensor([tokenizer(f" {p}")["input_ids"][0] for p in PAINTS]))

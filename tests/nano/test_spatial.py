@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from vipa.benchmarks.cut3r_benchmark import MEASURES, errors, evaluate_cut3r, rotation_angle
+from vipa.benchmarks.cut3r_benchmark import MEASURES
+from vipa.benchmarks.cut3r_errors import errors, evaluate_cut3r, rotation_angle
 from vipa.cli import main
 from vipa.models.cut3r import Cut3rConfig, Cut3rModel
 from vipa.nano.foundation import spatial as cut3r

@@ -14,8 +14,9 @@ from vipa.training.estimate import estimate
 from vipa.training.known import TRAININGS
 from vipa.training.loop import train
 from vipa.training.parallel import distribute
-from vipa.training.parts import Lora, freeze_all_but, hold
+from vipa.training.parts import freeze_all_but, hold
 from vipa.training.processes import Processes
+from vipa.training.runs import Lora
 
 VOCABULARY = 154_752  # 151,674 entries and 3,076 motion tokens, in whole 64s
 

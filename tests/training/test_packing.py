@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from vipa.data.images import encoded as encode
 from vipa.data.turns import text_inputs
@@ -166,8 +167,17 @@ def test_only_answers_are_learned(tokenizer):
 
 @pytest.mark.parametrize("causal", [False, True])
 def test_attention_that_learns_on_a_cpu_is_the_fused_one(causal):
-    query, key, value = torch.randn(3, 5, 2, 7, 8).bfloat16().unbind(0)
+    """Two heads of queries share one of keys; in values and in gradients."""
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(5, heads, 7, 8).bfloat16().requires_grad_() for heads in (4, 2, 2))
     mask = None if causal else (torch.rand(5, 1, 7, 7) < 0.5) | torch.eye(7, dtype=torch.bool)
-    fused = torch.nn.functional.scaled_dot_product_attention(query, key, value, mask, is_causal=causal)
-    written_out = attend(query.requires_grad_(), key, value, mask, causal=causal)
-    torch.testing.assert_close(written_out, fused, rtol=0.02, atol=0.02)
+    repeated = (x.float().repeat_interleave(2, 1) for x in (key, value))
+    fused = F.scaled_dot_product_attention(query.float(), *repeated, mask, is_causal=causal)
+    written_out = attend(query, key, value, mask, causal=causal)
+    torch.testing.assert_close(written_out.float(), fused, rtol=0.02, atol=0.02)
+    weight = torch.randn_like(fused)
+    expected, found = (
+        torch.autograd.grad((out * weight).sum(), (query, key, value)) for out in (fused, written_out)
+    )
+    for ours, theirs in zip(found, expected):
+        torch.testing.assert_close(ours, theirs, rtol=0.05, atol=0.05)

@@ -10,11 +10,13 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from vipa.cli import main
 from vipa.data.spec import DataSpec
 from vipa.hand3d.pipeline.annotate import annotate
 from vipa.training.known import stage1
@@ -51,12 +53,19 @@ def demonstrations(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory):
+    """What the encoders see, once for all runs."""
+    return tmp_path_factory.mktemp("tokens")
+
+
 @pytest.fixture
-def visual(hand3d_path, tmp_path):
+def visual(hand3d_path, tmp_path, tokens):
     """Answers of uneven lengths, learned by the fusion and the language model."""
     run = stage1.make(hand3d_path, tmp_path / "whole")
     spec = replace(run.data[0], batch=12, turns=4)
-    return replace(run, data=(spec,), steps=6, learning_rate=1e-5, precision="fp32", log_every=1, threads=1)
+    run = replace(run, data=(spec,), cache=tokens, learning_rate=1e-5, precision="fp32")
+    return replace(run, steps=4, log_every=1, threads=1)
 
 
 def test_micro_batches_and_loaders_change_nothing(visual, tmp_path):
@@ -150,17 +159,21 @@ def test_a_run_killed_at_ten_moments_ends_with_the_same_weights_to_the_bit(hand3
     assert all(torch.equal(there[name], tensor) for name, tensor in weights(tmp_path / "whole").items())
 
 
-def test_a_run_that_is_asked_to_stop_saves_first(hand3d_path, tmp_path):
-    running = subprocess.Popen(
-        command(hand3d_path, tmp_path / "run", "--steps", "2000"), stdout=subprocess.PIPE, text=True
-    )
+def test_a_run_that_is_asked_to_stop_saves_first(hand3d_path, tmp_path, tokens, capsys):
     log = tmp_path / "run" / "log.jsonl"
-    until(lambda: log.exists() and len(log.read_text().splitlines()) >= 2, running)
-    running.send_signal(signal.SIGTERM)
-    said, _ = running.communicate(timeout=60)
-    assert running.returncode == 143
+
+    def ask() -> None:
+        while not (log.exists() and len(log.read_text().splitlines()) >= 2):
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    Thread(target=ask, daemon=True).start()
+    arguments = command(hand3d_path, tmp_path / "run", "--steps", "2000", "--cache", str(tokens))
+    with pytest.raises(SystemExit) as ended:
+        main(arguments[arguments.index("train") :])
+    assert ended.value.code == 143
     done = len(losses(tmp_path / "run"))
-    assert f"saved after {done} of 2000 steps; the same command goes on" in said
+    assert f"saved after {done} of 2000 steps; the same command goes on" in capsys.readouterr().out
     assert (tmp_path / "run" / "progress" / f"step-{done:08d}" / "complete.json").exists()
 
 
@@ -229,7 +242,7 @@ def test_a_full_disk_during_a_save_leaves_the_save_before(visual, monkeypatch):
             raise OSError(28, "No space left on device")
         return wrote(state, **kwargs)
 
-    run = replace(visual, save_every=2)
+    run = replace(visual, steps=5, save_every=2)
     monkeypatch.setattr(checkpoints.dcp, "save", full)
     with pytest.raises(
         ValueError, match=r"step-00000004: cannot be written \(No space left on device\).* make room"
@@ -237,4 +250,4 @@ def test_a_full_disk_during_a_save_leaves_the_save_before(visual, monkeypatch):
         train(run)
     assert checkpoints.last_step(run.out) == 2
     monkeypatch.undo()
-    assert train(run).steps == 6
+    assert train(run).steps == 5

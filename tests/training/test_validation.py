@@ -32,6 +32,7 @@ def stage(name, data, out, **changes):
     run = TRAININGS.load(name).make(data, out)
     spec = replace(run.data[0], batch=4)
     some = {"steps": 2, "threads": 1, "log_every": 1, "validate_every": 1, "validate_answers": 4}
+    some |= {"cache": data.with_name("tokens")}  # what the encoders see, once for all runs
     return replace(run, data=(spec,), validation=(replace(spec, split="validation"),), **some | changes)
 
 

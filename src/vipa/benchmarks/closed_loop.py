@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, cast
 
 import numpy as np
-import torch
 from jaxtyping import Float, UInt8
 
 from vipa.benchmarks.results import Mean
@@ -35,7 +34,7 @@ from vipa.io.json_log import JsonLog
 from vipa.io.provenance import provenance, versions
 from vipa.io.video_writer import write_video
 from vipa.robots.contract import ActionContract
-from vipa.robots.policy import Observation, Policy, checked_chunks
+from vipa.robots.playing import Observation, Policy, checked_chunks
 from vipa.robots.real_time import ContinuingPolicy, RealTimeExecutor, Switching
 
 Progress = Callable[[int, int], None]
@@ -240,6 +239,8 @@ def _played(
 def _rolled_beside(
     policy: Policy, run: Simulation, jobs: list[tuple[str, int]], processes: int
 ) -> Iterable[EpisodeOutcome | list[Call]]:
+    import torch
+
     torch.set_num_threads(max(1, cores() // processes))
     yield from _rolled(policy, run, jobs)
 

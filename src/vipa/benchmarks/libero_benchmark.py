@@ -6,7 +6,7 @@ from vipa.benchmarks.vla_eval_run import Entry, HarnessResult
 from vipa.benchmarks.vla_eval_settings import HarnessSettings, evaluate
 from vipa.robots.known.libero import contract
 from vipa.robots.libero_expert import LiberoExpert
-from vipa.robots.policy import Policy
+from vipa.robots.playing import Policy
 
 SUITES = ("libero_spatial", "libero_object", "libero_goal", "libero_10")
 STEPS = {"libero_spatial": 220, "libero_object": 280, "libero_goal": 300, "libero_10": 520, "libero_90": 400}

@@ -8,7 +8,7 @@ from vipa.benchmarks.closed_loop import Environment
 from vipa.clips.video import ArrayFrames
 from vipa.io.plugins import Plugins
 from vipa.robots.episodes import Episode
-from vipa.robots.policy import Policy, checked_chunks
+from vipa.robots.playing import Policy, checked_chunks
 
 
 class Recorder(Protocol):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from vipa.benchmarks.vla_eval_run import Entry, HarnessResult
 from vipa.benchmarks.vla_eval_settings import HarnessSettings, evaluate
 from vipa.robots.known.robocasa import contract
-from vipa.robots.policy import Policy
+from vipa.robots.playing import Policy
 
 CAMERAS = {"left": "robot0_agentview_left", "right": "robot0_agentview_right", "wrist": "robot0_eye_in_hand"}
 RULES = {

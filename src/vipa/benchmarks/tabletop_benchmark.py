@@ -13,7 +13,7 @@ from vipa.io.child_process import cores
 from vipa.io.progress import counter
 from vipa.robots.contract import ActionContract
 from vipa.robots.known.tabletop import tabletop_contract
-from vipa.robots.policy import BlankImages, Observation, Policy, VipaPolicy
+from vipa.robots.playing import BlankImages, Observation, Policy
 from vipa.robots.real_time import Switching
 from vipa.worlds.experts import perform
 from vipa.worlds.rendering import Renderer
@@ -64,6 +64,8 @@ class Settings:
 
 def run(settings: Settings) -> ClosedLoopResult:
     """The model's policy, in the scenes that are asked for."""
+    from vipa.robots.policy import VipaPolicy
+
     policy, name = VipaPolicy.from_pretrained(settings.model), settings.model
     player = BlankImages(policy) if settings.blank else policy
     simulation = TabletopEvaluation(

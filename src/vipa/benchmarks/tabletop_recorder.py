@@ -11,7 +11,7 @@ from vipa.io.progress import counter
 from vipa.robots.episodes import Episode
 from vipa.robots.known import tabletop
 from vipa.robots.lerobot_export import Pictures
-from vipa.robots.policy import Policy, VipaPolicy
+from vipa.robots.playing import Policy
 from vipa.robots.recording import Recorded, record
 from vipa.worlds.experts import Noise
 from vipa.worlds.seeds import seeds_of
@@ -63,6 +63,8 @@ def run(settings: Settings) -> Recorded:
             tabletop.settings("expert", settings.size, noise),
         )
     else:
+        from vipa.robots.policy import VipaPolicy
+
         policy = VipaPolicy.from_pretrained(settings.policy)
         contract = tabletop.tabletop_contract(policy.contract.views, policy.contract.horizon)
         policy.contract.check(contract)

@@ -11,7 +11,7 @@ from tyro.conf import Positional
 from vipa.benchmarks.vla_eval_run import Entry, HarnessResult, HarnessRun, look, play
 from vipa.io.progress import counter
 from vipa.robots.contract import ActionContract
-from vipa.robots.policy import BlankImages, Policy, VipaPolicy
+from vipa.robots.playing import BlankImages, Policy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +111,8 @@ def _player(
 
         policy = OpenpiPolicy(settings.server, contract)
     elif policy is None:
+        from vipa.robots.policy import VipaPolicy
+
         policy = VipaPolicy.from_pretrained(settings.model)
     views = policy.contract.views
     if unknown := [view for view in views if view not in contract.views]:

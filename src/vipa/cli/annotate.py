@@ -40,6 +40,7 @@ def main(args: list[str]) -> None:
         print(report.summary())
         if report.done == 0:
             raise ValueError(f"no clip of {root} could be used; {out}/report.json has the reasons")
+        print(f"to look at it: vipa view {out}")
 
     tyro.cli(annotate, args=args, prog="vipa annotate")
 

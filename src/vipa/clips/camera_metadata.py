@@ -7,11 +7,16 @@ look), Android's and plain tags, and GoPro's settings block.
 import re
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import av
+
+from vipa.io.file_facts import fact
+
+VERSION = f"camera-1-av-{av.__version__}"
+"""The number is raised when metadata are read otherwise."""
 
 LARGEST = 64 * 2**20
 """Bytes of a file's table of contents that are read; longer ones are of hours of video, and left."""
@@ -33,8 +38,13 @@ class CameraMetadata:
     front: bool = False
 
 
+def camera_metadata(path: Path) -> CameraMetadata:
+    """Of a video file; empty where it says nothing or is none. Read once while the file is unchanged."""
+    return CameraMetadata(**fact(VERSION, path, lambda: asdict(read_camera_metadata(path))))
+
+
 def read_camera_metadata(path: Path) -> CameraMetadata:
-    """Of a video file; empty where it says nothing or is none."""
+    """As `camera_metadata`, from the file."""
     tags = _container_tags(path)
     settings: dict[str, str | float] = {}
     with path.open("rb") as file:

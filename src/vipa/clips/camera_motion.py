@@ -38,8 +38,8 @@ POINTS_A_FRAME = 120
 POSE_ERROR = np.radians(2.0)
 """Radians by which good poses may turn otherwise than the pictures, beyond the error of these."""
 
-UNKNOWN_FOCAL = 0.15
-"""Relative error of a focal length from which others are tried as well."""
+UNKNOWN_FOCAL, SKIPPED = 0.15, 2
+"""Relative error of a focal length from which others are tried as well, each with one of so many key frames."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,9 @@ def solve_motion(
     seen = _observations(tracks, camera)
     start = 0.0
     if focal_error > UNKNOWN_FOCAL:
-        tried = (_solve(n, tracks, seen, camera, focal_error, s, rounds=8)[0] for s in (0.0, -0.55, 0.4))
+        few, some = tracks.every(SKIPPED), -(-n // SKIPPED)
+        seen_few = _observations(few, camera)
+        tried = (_solve(some, few, seen_few, camera, focal_error, s, rounds=8)[0] for s in (0.0, -0.55, 0.4))
         start = min(tried, key=lambda bundle: bundle.cost).log_focal
     bundle, R, part = _solve(n, tracks, seen, camera, focal_error, start)
     joined = part[:, None] == part

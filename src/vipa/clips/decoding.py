@@ -1,21 +1,49 @@
 """Decoding any frames of a video exactly (PyAV)."""
 
+import os
 from bisect import bisect_right
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import islice, pairwise
 from pathlib import Path
 
 import av
 import numpy as np
 from av.container import InputContainer
+from av.video.reformatter import VideoReformatter
 
 from vipa.clips.video_index import VideoIndex
+
+AT_ONCE = 16
+"""Pictures that are decoded together where that is not done one by one."""
 
 KEYS_BACK = 4
 """How many key frames back decoding is tried, where a frame cannot be had from its own, before the file's start is."""
 
 
-def decode(path: Path, index: VideoIndex, indices: Sequence[int], pixels: str) -> np.ndarray:
+STAY_OPEN = 64
+"""Files that stay open in a process, of those that are to be read in any order: opening one takes as long as a few
+frames of it."""
+_idle: OrderedDict[Path, "_Decoder"] = OrderedDict()  # the last one used at the end
+_of_parent: list["_Decoder"] = []
+
+
+def _forked() -> None:
+    """A forked process shares the files' positions, and has not the decoders' threads: it opens its own, and frees
+    none."""
+    _of_parent.extend(_idle.values())
+    _idle.clear()
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
+def decode(
+    path: Path, index: VideoIndex, indices: Sequence[int], pixels: str, stay_open: bool = False
+) -> np.ndarray:
     """These frames (n, height, width[, 3]) in the order asked for. pixels: PyAV's format, rgb24 or gray16le.
+    stay_open: the file, for the next frames.
 
     Frames that nothing refers to are not decoded unless asked for. ValueError where one is damaged, or leans on a
     damaged one: decoders fill holes with something like a picture.
@@ -27,7 +55,7 @@ def decode(path: Path, index: VideoIndex, indices: Sequence[int], pixels: str) -
     groups: dict[int, set[int]] = {}  # number of the key frame -> the times wanted from there
     for i in indices:
         groups.setdefault(bisect_right(index.keys, index.pts[i]) - 1, set()).add(index.pts[i])
-    decoder, images = _Decoder(path, index, pixels), {}
+    decoder, images = _decoder(path, index, pixels, stay_open), {}
     try:
         for key, wanted in sorted(groups.items()):
             for start in _starts(index, key):
@@ -37,10 +65,73 @@ def decode(path: Path, index: VideoIndex, indices: Sequence[int], pixels: str) -
                 frame = index.pts.index(min(left))
                 raise ValueError(f"{path}: frame {frame} cannot be decoded, the video is damaged")
     except av.FFmpegError as error:
+        decoder.close()
         raise ValueError(f"{path}: the video is damaged ({error.strerror})") from None
     finally:
-        decoder.close()
+        _put_away(decoder)
     return np.stack([images[index.pts[i]] for i in indices])
+
+
+def _decoder(path: Path, index: VideoIndex, pixels: str, stay_open: bool) -> "_Decoder":
+    """Out of those that are idle, so that no other thread reads the same file at its place."""
+    found = _idle.pop(path, None) if stay_open else None
+    if found is not None and found.index is index and found.pixels == pixels:
+        return found
+    if found is not None:  # of what the file was before
+        found.close()
+    return _Decoder(path, index, pixels, stay_open)
+
+
+def _put_away(decoder: "_Decoder") -> None:
+    if not decoder.stay_open:
+        decoder.close()
+        return
+    if other := _idle.pop(decoder.path, None):  # another thread's
+        other.close()
+    _idle[decoder.path] = decoder
+    while len(_idle) > STAY_OPEN:
+        _idle.popitem(last=False)[1].close()
+
+
+def decode_in_order(path: Path, index: VideoIndex, indices: Sequence[int], pixels: str) -> Iterator[np.ndarray]:
+    """`decode` of increasing frames one after another, in a third of its time: each is given away as it is decoded, in
+    memory that the next one can have. Where anything is odd, `decode` says what, from that frame on."""
+    given = 0
+    if index.exact and all(0 <= a < b for a, b in pairwise([0, *(i + 1 for i in indices)])):
+        with suppress(av.FFmpegError):
+            for picture in islice(_straight(path, index, indices, pixels), len(indices)):
+                if picture is None:
+                    break
+                yield picture
+                given += 1
+    for start in range(given, len(indices), AT_ONCE):
+        yield from decode(path, index, indices[start : start + AT_ONCE], pixels)
+
+
+def _straight(path: Path, index: VideoIndex, indices: Sequence[int], pixels: str) -> Iterator[np.ndarray | None]:
+    """The pictures of increasing frames as they come; None, and the end, where one is damaged or does not come."""
+    decoder, wanted = _Decoder(path, index, pixels), [index.pts[i] for i in indices]
+    groups = [bisect_right(index.keys, time) - 1 for time in wanted]
+    try:
+        k = 0
+        while k < len(wanted):
+            if groups[k] < 0:
+                return
+            far = next((m for m in range(k + 1, len(wanted)) if groups[m] > groups[m - 1] + 1), len(wanted))
+            for frame in decoder.shown(index.keys[groups[k]], set(wanted[k:far])):
+                if frame is None or (frame.pts is not None and frame.pts > wanted[k]):
+                    yield None
+                    return
+                if frame.pts == wanted[k]:
+                    yield decoder.picture(frame)
+                    k += 1
+                    if k == far:
+                        break
+            if k < far:
+                yield None
+                return
+    finally:
+        decoder.close()
 
 
 def _starts(index: VideoIndex, key: int) -> Iterator[int | None]:
@@ -57,14 +148,46 @@ def _starts(index: VideoIndex, key: int) -> Iterator[int | None]:
 class _Decoder:
     """One open file, decoded from a key frame on until the wanted times are had."""
 
-    def __init__(self, path: Path, index: VideoIndex, pixels: str):
-        self.path, self.index, self.pixels = path, index, pixels
+    def __init__(self, path: Path, index: VideoIndex, pixels: str, stay_open: bool = False):
+        self.path, self.index, self.pixels, self.stay_open = path, index, pixels, stay_open
         self.container: InputContainer | None = None
+        self._reformatter = VideoReformatter()
 
     def close(self) -> None:
         if self.container is not None:
             self.container.close()
         self.container = None
+
+    def shown(self, start: int, wanted: set[int]) -> Iterator[av.VideoFrame | None]:
+        """All frames from the key frame `start` on, but some that are not wanted; None where one is damaged."""
+        stream = self.open(start)
+        for packet in self.container.demux(stream):
+            if (
+                packet.size
+                and packet.pts not in (None, *wanted)
+                and nothing_refers_to(packet, stream.codec_context)
+            ):
+                continue
+            for frame in packet.decode():
+                leads = frame.pts is not None and frame.pts < start  # it may lean on what was before
+                yield None if frame.is_corrupt and not leads else frame
+
+    def open(self, start: int | None) -> av.VideoStream:
+        """The stream, to be decoded from `start` on."""
+        if self.container is None or start is None:
+            self.close()
+            self.container = av.open(str(self.path))
+        stream = self.container.streams[self.index.stream]
+        assert isinstance(stream, av.VideoStream)
+        if (
+            not stream.codec_context.is_open
+        ):  # with a thread a frame, some are given out before their damage is found
+            stream.thread_type = "SLICE"
+            if self.stay_open:  # many are open at once, and others read beside this process
+                stream.codec_context.thread_count = 1
+        if start is not None:
+            self.container.seek(start, stream=stream)
+        return stream
 
     def frames(self, start: int | None, wanted: set[int]) -> dict[int, np.ndarray]:
         """The wanted frames that decoding from `start` (None: the beginning) gives undamaged, by their time.
@@ -72,17 +195,9 @@ class _Decoder:
         Until all is found, and what was decoded before the last of it is seen to be whole: a damaged frame spoils
         those that follow it in the file up to the next key frame.
         """
-        if self.container is None or start is None:
-            self.close()
-            self.container = av.open(str(self.path))
-        stream = self.container.streams[self.index.stream]
-        assert isinstance(stream, av.VideoStream)
-        context = stream.codec_context
-        if not context.is_open:  # with a thread a frame, some are given out before the damage in them is found
-            stream.thread_type = "SLICE"
-        if start is not None:
-            self.container.seek(start, stream=stream)
-        index, found = self.index, {}
+        stream = self.open(start)
+        assert self.container is not None
+        context, index, found = stream.codec_context, self.index, {}
         order: list[int | None] = []  # times of the packets so far
         keys: list[int] = []  # where in `order` the key frames are
         damaged: list[int] = []  # and the damaged ones
@@ -112,12 +227,12 @@ class _Decoder:
                 if frame.is_corrupt and not leads(shown):
                     damaged.append(order.index(shown) if shown in order else max(0, len(order) - 1))
                 if shown in wanted and not frame.is_corrupt and (index.exact or not damaged):
-                    found[shown] = self._picture(frame)
+                    found[shown] = self.picture(frame)
                 if shown is not None and shown >= (last if until is None else until):
                     return _undamaged(found, order, keys, damaged)
         return _undamaged(found, order, keys, damaged)
 
-    def _picture(self, frame: av.VideoFrame) -> np.ndarray:
+    def picture(self, frame: av.VideoFrame) -> np.ndarray:
         index = self.index
         if (frame.width, frame.height) != index.stored:
             raise ValueError(
@@ -127,7 +242,10 @@ class _Decoder:
         if index.square != index.stored:
             way = "POINT" if self.pixels == "gray16le" else "BICUBIC"  # depths are not mixed
             frame = frame.reformat(*index.square, self.pixels, interpolation=way)
-        image = np.rot90(frame.to_ndarray(format=self.pixels), index.rotation // 90)
+        pixels = self._reformatter.reformat(
+            frame, format=self.pixels
+        ).to_ndarray()  # frame's own is made anew each time
+        image = np.rot90(pixels, index.rotation // 90)
         return np.ascontiguousarray(image[:, ::-1] if index.mirrored else image)
 
 

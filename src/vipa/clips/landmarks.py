@@ -6,7 +6,7 @@ were being looked at.
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -28,6 +28,8 @@ PIECE = 300
 """Frames that a worker looks at in one go."""
 WARM = 15
 """Frames before them that it sees too: a tracker in video mode knows a hand better after some frames."""
+AHEAD = 3
+"""Videos for each worker that are looked at before they are asked for."""
 
 Seen = list[tuple[Landmarks, ...]]
 
@@ -61,9 +63,7 @@ class LandmarkFinder:
         try:
             pieces = self.jobs.pop(path, None) or self._begin(path, alone=not self.videos)
             self.jobs = {video: job for video, job in self.jobs.items() if video in self.videos}
-            for ahead in self.videos:
-                if self._busy() >= 2 * self.workers:
-                    break
+            for ahead in self.videos[: AHEAD * self.workers] if self.workers > 1 else ():
                 if ahead not in self.jobs:
                     with suppress(ValueError, OSError):  # said when it is asked for
                         self.jobs[ahead] = self._begin(ahead, alone=False)
@@ -77,10 +77,6 @@ class LandmarkFinder:
                 self.pool.shutdown(wait=False, cancel_futures=True)
             raise
         return [hands for piece in found for hands in _unpack(piece)]
-
-    def _busy(self) -> int:
-        pieces = (piece for job in self.jobs.values() for piece in job)
-        return sum(isinstance(piece, Future) and not piece.done() for piece in pieces)
 
     def _begin(self, path: Path, alone: bool) -> list[Future[StageOutput] | StageOutput]:
         """Its pieces: found before, or on their way."""
@@ -117,10 +113,11 @@ def _begin_worker(stop: Event) -> None:
 class _Stoppable(FrameSubset):
     """Frames that are read until the run is interrupted."""
 
-    def read(self, indices: Sequence[int]) -> np.ndarray:
-        if _stop is not None and _stop.is_set():
-            raise InterruptedError("interrupted")
-        return super().read(indices)
+    def in_order(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
+        for picture in super().in_order(indices):
+            if _stop is not None and _stop.is_set():
+                raise InterruptedError("interrupted")
+            yield picture
 
 
 def _look(

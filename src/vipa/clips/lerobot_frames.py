@@ -57,7 +57,7 @@ class UnopenedVideo:
     @cached_property
     def opened(self) -> tuple[VideoFrames, np.ndarray]:
         """The video, and the frame of each row of the episode. ValueError as `read`."""
-        video = VideoFrames(self.part.path)
+        video = VideoFrames(self.part.path, stay_open=True)
         frames, beyond = paired(np.array(self.times), video, self.part, self.rate)
         if beyond:
             raise ValueError(f"{self.part.path}: {beyond}: rows and video do not belong together")

@@ -3,7 +3,7 @@
 Wants OpenCV (extra `video`).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from vipa.clips.clip import Clip, Frames
+from vipa.clips.video import in_order
 from vipa.geometry import project
 
 LONGER_SIDE = 960
@@ -45,6 +46,11 @@ class Tracks:
         return np.split(
             order, np.searchsorted(self.frame[order], np.arange(1, int(self.frame.max(initial=0)) + 1))
         )
+
+    def every(self, nth: int) -> "Tracks":
+        """Of the first key frame and each nth after it."""
+        kept = self.frame % nth == 0
+        return Tracks(self.frame[kept] // nth, self.point[kept], self.pixels[kept], self.factor)
 
     def shared(self, i: int, j: int) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, "n 2"]]:
         """Pixels of the points that two key frames share."""
@@ -87,7 +93,7 @@ def track_points(
     rows: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     alive, places, count, before = np.zeros(0, int), np.zeros((0, 2), np.float32), 0, None
     members: list[np.ndarray] = []
-    for k, image in enumerate(_images(frames, key)):
+    for k, image in enumerate(in_order(frames, [int(frame) for frame in key])):
         grey = cv2.cvtColor(cv2.resize(image, small, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
         mask = np.full(grey.shape, 255, np.uint8)
         for corners in left_out(key[k]) if left_out else ():
@@ -120,11 +126,6 @@ def track_points(
         before = grey
     frame, point, pixels = (np.concatenate(column) for column in zip(*rows))
     return Tracks(frame, point, (pixels.astype(float) + 0.5) / factor - 0.5, factor)
-
-
-def _images(frames: Frames, key: Sequence[int], at_once: int = 16) -> Iterator[np.ndarray]:
-    for start in range(0, len(key), at_once):
-        yield from frames.read([int(k) for k in key[start : start + at_once]])
 
 
 def _followed(cv2, before: np.ndarray, grey: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vipa.clips.camera_metadata import read_camera_metadata
+from vipa.clips.camera_metadata import camera_metadata
 from vipa.clips.clip import Hand
 from vipa.clips.field_of_view import FieldOfView, from_metadata, given, guessed
 from vipa.clips.landmarks import LandmarkFinder
@@ -60,9 +60,7 @@ def camera_of(
     if degrees is not None:
         view = given(check_fov(float(degrees)))
     else:
-        view = (
-            from_metadata(read_camera_metadata(video.path), video.size) if isinstance(video, VideoFrames) else None
-        )
+        view = from_metadata(camera_metadata(video.path), video.size) if isinstance(video, VideoFrames) else None
         view = guessed(video.size) if view is None and guess else view
     if view is None:
         raise ValueError(

@@ -3,8 +3,8 @@
 Every kind reads by frame index in presentation order; a broken file is a ValueError that names it.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -12,10 +12,11 @@ import numpy as np
 from PIL import Image
 
 from vipa.clips.clip import Frames
-from vipa.clips.decoding import decode
-from vipa.clips.video_index import VideoIndex, read_index
+from vipa.clips.decoding import decode, decode_in_order
+from vipa.clips.video_index import INDEX_VERSION, VideoIndex, read_index
 from vipa.geometry import Intrinsics
 from vipa.geometry.distortion import Lens, Undistorter
+from vipa.io.file_facts import fact
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,9 @@ class FrameSubset:
 
     def read(self, indices: Sequence[int]) -> np.ndarray:
         return self.frames.read([self.indices[i] for i in indices])
+
+    def in_order(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
+        return in_order(self.frames, [self.indices[i] for i in indices])
 
 
 @dataclass(frozen=True)
@@ -128,9 +132,11 @@ class VideoFrames:
     (intrinsics, hands and their sides, depth, words) is meant of the shown ones: in a mirrored video a right hand is
     what looks like one. Interlaced frames keep both fields, high dynamic range is not tone-mapped.
     ValueError where the file is missing, truncated, damaged or not a video.
+    stay_open: for frames that are read in any order, between reads (`decoding.STAY_OPEN`).
     """
 
     path: Path
+    stay_open: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", Path(self.path))
@@ -155,8 +161,7 @@ class VideoFrames:
     @property
     def timestamps(self) -> np.ndarray:
         """(frames,) seconds since the first frame."""
-        pts = np.array(self.index.pts, dtype=np.float64)
-        return (pts - pts[0]) * self.index.time_base
+        return self.index.seconds
 
     @property
     def size(self) -> tuple[int, int]:
@@ -164,12 +169,25 @@ class VideoFrames:
         return self.index.size
 
     def read(self, indices: Sequence[int]) -> np.ndarray:
-        return decode(self.path, self.index, indices, "rgb24")
+        return decode(self.path, self.index, indices, "rgb24", self.stay_open)
+
+    def in_order(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
+        return decode_in_order(self.path, self.index, indices, "rgb24")
+
+
+def in_order(frames: Frames, indices: Sequence[int], at_once: int = 16) -> Iterator[np.ndarray]:
+    """The pictures of `frames.read`, one after another, in its order; of a video's increasing frames in less time."""
+    if isinstance(frames, VideoFrames | FrameSubset):
+        yield from frames.in_order(indices)
+    else:
+        for start in range(0, len(indices), at_once):
+            yield from frames.read(indices[start : start + at_once])
 
 
 @lru_cache(maxsize=512)
 def _index(path: Path, size_bytes: int, modified: int) -> VideoIndex:
-    return read_index(path, size_bytes)
+    known = fact(INDEX_VERSION, path, lambda: asdict(read_index(path, size_bytes)))
+    return VideoIndex(**{name: tuple(v) if isinstance(v, list) else v for name, v in known.items()})
 
 
 def read_image(path: Path) -> np.ndarray:

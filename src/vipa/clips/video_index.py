@@ -1,6 +1,7 @@
 """Where a video file's frames are: what a player shows and when, read without decoding where that can be believed."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -8,6 +9,9 @@ from typing import NamedTuple
 import av
 import numpy as np
 from av.container import InputContainer
+
+INDEX_VERSION = f"index-1-av-{av.__version__}"
+"""The number is raised when an index is made otherwise: those that were kept are then out of date."""
 
 SQUARE = 0.01
 """A sample aspect ratio this near to 1 is rounding of an encoder's sizes, not another shape of pixels."""
@@ -30,6 +34,12 @@ class VideoIndex:
     rotation: int  # degrees counter-clockwise: 0, 90, 180 or 270
     mirrored: bool
     exact: bool  # packets carry the time their frame is shown; AVI's do not: frames are counted from the start
+
+    @cached_property
+    def seconds(self) -> np.ndarray:
+        """(frames,) since the first frame."""
+        pts = np.array(self.pts, dtype=np.float64)
+        return (pts - pts[0]) * self.time_base
 
     @property
     def size(self) -> tuple[int, int]:

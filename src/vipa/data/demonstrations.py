@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vipa.clips.lerobot_frames import EncodedFrames
 from vipa.data.component import Group, Items
 from vipa.data.spec import DataSpec
 from vipa.hands.conventions import Conventions
@@ -60,9 +61,12 @@ class Demonstrations:
         self._open_views()
 
     def _open_views(self) -> None:
-        # Copies: what is read of a file is forgotten with them.
+        # Copies: images that are read of a file are forgotten with them. Of a video only the frames' numbers stay.
         self._views = lru_cache(maxsize=OPENED)(
-            lambda key: {name: copy(view) for name, view in self._episodes[key].views.items()}
+            lambda key: {
+                name: copy(view) if isinstance(view, EncodedFrames) else view
+                for name, view in self._episodes[key].views.items()
+            }
         )
         self._runs: dict[tuple[str, str], tuple[int, np.ndarray]] = {}
 

@@ -33,23 +33,22 @@ def average_rotations(
         return R, part
     place = np.full(count, -1)
     place[free] = np.arange(len(free))
-    information = [np.linalg.inv(link.covariance) for link in links]
+    i, j = (np.array([getattr(link, end) for link in links]) for end in "ij")
+    R_i_j = np.stack([link.R_i_j for link in links])
+    information = np.linalg.inv(np.stack([link.covariance for link in links]))
+    size = len(free) + 1  # of what is not free, the last block is thrown away
     for _ in range(rounds):
-        normal, right = np.zeros((3 * len(free),) * 2), np.zeros(3 * len(free))
-        for link, known in zip(links, information):
-            # in the world: R_j = exp(e) R_i R_i_j with e the error, to first order e_j - e_i
-            e = axis_angle_from_matrix(R[link.j] @ (R[link.i] @ link.R_i_j).T)
-            W = R[link.i] @ known @ R[link.i].T
-            W = W / (1 + e @ W @ e / 9)
-            for a, sign_a in ((link.i, -1), (link.j, 1)):
-                if place[a] < 0:
-                    continue
-                rows = slice(3 * place[a], 3 * place[a] + 3)
-                right[rows] -= sign_a * W @ e
-                for b, sign_b in ((link.i, -1), (link.j, 1)):
-                    if place[b] >= 0:
-                        normal[rows, 3 * place[b] : 3 * place[b] + 3] += sign_a * sign_b * W
-        step = np.linalg.solve(normal, right).reshape(-1, 3)
+        # in the world: R_j = exp(e) R_i R_i_j with e the error, to first order e_j - e_i
+        e = axis_angle_from_matrix(R[j] @ (R[i] @ R_i_j).mT)
+        W = R[i] @ information @ R[i].mT
+        W /= (1 + np.einsum("la,lab,lb->l", e, W, e) / 9)[:, None, None]
+        pull, normal, right = (W @ e[..., None])[..., 0], np.zeros((size, size, 3, 3)), np.zeros((size, 3))
+        for a, sign_a in ((i, -1), (j, 1)):
+            np.add.at(right, place[a], -sign_a * pull)
+            for b, sign_b in ((i, -1), (j, 1)):
+                np.add.at(normal, (place[a], place[b]), sign_a * sign_b * W)
+        normal = normal[:-1, :-1].swapaxes(1, 2).reshape(3 * len(free), -1)
+        step = np.linalg.solve(normal, right[:-1].ravel()).reshape(-1, 3)
         R[free] = matrix_from_axis_angle(step) @ R[free]
         if np.abs(step).max() < 1e-7:
             break

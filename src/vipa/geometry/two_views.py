@@ -15,6 +15,7 @@ TRIES = 300
 
 Rays = Float[np.ndarray, "n 3"]
 Rotation = Float[np.ndarray, "3 3"]
+Rotations = Float[np.ndarray, "*b 3 3"]
 
 
 def rays_of(pixels: Float[np.ndarray, "*b n 2"], camera: Intrinsics) -> Float[np.ndarray, "*b n 3"]:
@@ -59,20 +60,24 @@ def find_rotation(rays1: Rays, rays2: Rays, tolerance: float) -> tuple[Rotation,
     return R_1_2, agree
 
 
-def turn_error(R_1_2: Rotation, rays1: Rays, rays2: Rays) -> Float[np.ndarray, "n 2"]:
+def turn_error(R_1_2: Rotations, rays1: Rays, rays2: Rays) -> Float[np.ndarray, "*b n 2"]:
     """How far each point of picture 1 lies from where a camera that only turned would see it, on the plane z = 1."""
-    turned = rays2 @ R_1_2.T
-    ahead = np.maximum(turned[:, 2:], 1e-6)
-    return turned[:, :2] / ahead - rays1[:, :2]
+    turned = rays2 @ R_1_2.mT
+    ahead = np.maximum(turned[..., 2:], 1e-6)
+    return turned[..., :2] / ahead - rays1[:, :2]
 
 
-def epipolar_error(R_1_2: Rotation, t: Float[np.ndarray, "3"], rays1: Rays, rays2: Rays) -> Float[np.ndarray, "n"]:
+def epipolar_error(
+    R_1_2: Rotations, t: Float[np.ndarray, "*b 3"], rays1: Rays, rays2: Rays
+) -> Float[np.ndarray, "*b n"]:
     """Signed distance (Sampson's, on the plane z = 1) by which both rays of a point miss a common plane with t, the
     direction of camera 2's centre in camera 1."""
-    across = np.array([[0, t[2], -t[1]], [-t[2], 0, t[0]], [t[1], -t[0], 0]])  # x @ across is t x x
-    line1 = rays2 @ R_1_2.T @ across
-    line2 = rays1 @ across @ -R_1_2
-    slope = (line1[:, :2] ** 2).sum(-1) + (line2[:, :2] ** 2).sum(-1)
+    x, y, z = np.moveaxis(t, -1, 0)
+    zero = np.zeros_like(x)
+    across = np.stack([zero, z, -y, -z, zero, x, y, -x, zero], -1).reshape(*t.shape[:-1], 3, 3)  # x @ it is t x x
+    line1 = rays2 @ (R_1_2.mT @ across)
+    line2 = rays1 @ (across @ -R_1_2)
+    slope = (line1[..., :2] ** 2).sum(-1) + (line2[..., :2] ** 2).sum(-1)
     return (rays1 * line1).sum(-1) / np.sqrt(np.maximum(slope, 1e-18))
 
 
@@ -104,24 +109,28 @@ def refine(
     return (*best, np.linalg.pinv(A, hermitian=True)[:3, :3] * spread)
 
 
-def _errors(R: Rotation, t: np.ndarray | None, rays1: Rays, rays2: Rays) -> np.ndarray:
-    return turn_error(R, rays1, rays2).ravel() if t is None else epipolar_error(R, t, rays1, rays2)
+def _errors(R: Rotations, t: np.ndarray | None, rays1: Rays, rays2: Rays) -> Float[np.ndarray, "*b m"]:
+    if t is not None:
+        return epipolar_error(R, t, rays1, rays2)
+    return turn_error(R, rays1, rays2).reshape(*R.shape[:-2], -1)
 
 
 def _slopes(R: Rotation, t: np.ndarray | None, rays1: Rays, rays2: Rays, errors: np.ndarray) -> np.ndarray:
     """Derivatives of the errors by a small rotation in camera 1 and, with a baseline, by its two angles."""
-    eps, count = 1e-6, 3 if t is None else 5
-    moved = (_moved(R, t, eps * axis) for axis in np.eye(count))
-    return np.stack([(_errors(*there, rays1, rays2) - errors) / eps for there in moved], -1)
+    eps = 1e-6
+    moved = _moved(R, t, eps * np.eye(3 if t is None else 5))
+    return ((_errors(*moved, rays1, rays2) - errors) / eps).T
 
 
-def _moved(R: Rotation, t: np.ndarray | None, step: np.ndarray) -> tuple[Rotation, np.ndarray | None]:
-    turned = matrix_from_axis_angle(step[:3]) @ R
+def _moved(
+    R: Rotation, t: np.ndarray | None, step: Float[np.ndarray, "*b k"]
+) -> tuple[Rotations, np.ndarray | None]:
+    turned = matrix_from_axis_angle(step[..., :3]) @ R
     if t is None:
         return turned, None
     aside = np.cross(t, np.eye(3)[np.abs(t).argmin()])
     aside /= np.linalg.norm(aside)
-    return turned, _unit(t + step[3] * aside + step[4] * np.cross(t, aside))
+    return turned, _unit(t + step[..., 3:4] * aside + step[..., 4:5] * np.cross(t, aside))
 
 
 def _axes(a: Float[np.ndarray, "t 3"], b: Float[np.ndarray, "t 3"]) -> Float[np.ndarray, "t 3 3"]:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float
 from scipy.linalg import solveh_banded
-from scipy.optimize import linear_sum_assignment
 
 from vipa.hands.skeleton import SIDES, TIPS, Side
 from vipa.hands.trackers import SeenHand
@@ -169,6 +168,8 @@ def _vote(hand: SeenHand) -> float:
 
 def _follow(views: list[list[_View]], times: np.ndarray, max_gap: float) -> list[Path]:
     """Paths of hands that move in the picture as a hand can, by the least change from frame to frame."""
+    from scipy.optimize import linear_sum_assignment  # here: whoever only reads hands that were kept needs it not
+
     live: list[Path] = []
     done: list[Path] = []
     for frame, hands in enumerate(views):

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from vipa.io.file_facts import fact
+
 
 def content_of(value: Any) -> str:
     """Of plain values, arrays, files, and frozen dataclasses of them, such as the readers of clips.
@@ -72,9 +74,14 @@ def _path_content(path: Path) -> str:
     return _file_content(str(path), state.st_size, state.st_mtime_ns)
 
 
+SMALL = 2**20
+"""Bytes of a file that is read each time; what is in a larger one is known from before while it is unchanged."""
+
+
 @lru_cache(maxsize=4096)
 def _file_content(path: str, size: int, mtime_ns: int) -> str:
-    return hash_file(Path(path))[:16]
+    file = Path(path)
+    return (hash_file(file) if size < SMALL else fact("sha256", file, lambda: hash_file(file)))[:16]
 
 
 def tensors_content(named: Iterable[tuple[str, Any]]) -> str:

@@ -2,9 +2,6 @@
 
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
-
 
 def local_folder(source: Path) -> Path:
     """A folder as it is; of `owner/name`, where there is no such folder, the hub's data set, brought into its cache
@@ -12,6 +9,9 @@ def local_folder(source: Path) -> Path:
     source = Path(source)
     if source.exists() or source.is_absolute() or len(source.parts) != 2 or source.parts[0].startswith((".", "~")):
         return source
+    from huggingface_hub import snapshot_download  # here: most data are folders, and it takes a while to import
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+
     try:
         return Path(snapshot_download(source.as_posix(), repo_type="dataset"))
     except (HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError) as error:

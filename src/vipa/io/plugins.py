@@ -6,6 +6,7 @@ module = SOURCES.load("egodex")
 
 import ast
 import importlib
+import os
 import pkgutil
 import sys
 from collections.abc import Callable, Iterable
@@ -81,15 +82,24 @@ class Plugins:
         """Name -> where from -> its entry point, None for a file of ours."""
         found: dict[str, dict[str, EntryPoint | None]] = {}
         spec = find_spec(self.package)
-        for module in pkgutil.iter_modules(spec.submodule_search_locations if spec else None):
-            if module.name.endswith(self.suffix) and not module.name.startswith("_"):
-                found[module.name.removesuffix(self.suffix)] = {f"{self.package}.{module.name}": None}
+        places = tuple(spec.submodule_search_locations or ()) if spec else ()
+        for module in _modules(
+            places, tuple(os.stat(place).st_mtime_ns for place in places if os.path.isdir(place))
+        ):
+            if module.endswith(self.suffix) and not module.startswith("_"):
+                found[module.removesuffix(self.suffix)] = {f"{self.package}.{module}": None}
         spelling = {_key(name): name for name in found}
         for entry in _entries(self.group, tuple(sys.path), entry_points):
             name = spelling.setdefault(_key(entry.name), entry.name)
             origin = f"{entry.value} (package {entry.dist.name})" if entry.dist else entry.value
             found.setdefault(name, {})[origin] = entry
         return found
+
+
+@cache
+def _modules(places: tuple[str, ...], changed: tuple[int, ...]) -> list[str]:
+    """In these folders, which changed at these times."""
+    return [module.name for module in pkgutil.iter_modules(places)]
 
 
 @cache

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Int64
 from torch import Tensor, nn
 from torch.nn.attention.flex_attention import create_block_mask
 from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from vipa.models.attention import attend
@@ -108,7 +108,6 @@ def packed_turns_attention(
     if turn_slots is None and not torch.is_grad_enabled():
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
     if turn_slots is None:
-        key, value = (repeat_kv(x, query.shape[1] // x.shape[1]) for x in (key, value))
         attended = attend(query, key, value, attention_mask, dropout, scaling, causal=attention_mask is None)
         return attended.transpose(1, 2).contiguous(), None
     slots, (batch, heads, length, dim) = turn_slots, query.shape
@@ -122,14 +121,13 @@ def packed_turns_attention(
         return flat.index_select(0, own).view(batch, turns, size, -1, dim).transpose(2, 3)
 
     def keys(tokens: Tensor) -> Tensor:
-        """(batch, h, length, dim) -> (batch * turns, heads, prefix + slot, dim)."""
+        """(batch, h, length, dim) -> (batch * turns, h, prefix + slot, dim)."""
         prefix = tokens[:, None, :, : slots.prefix].expand(-1, turns, -1, -1, -1)
-        together = torch.cat([prefix, in_slots(tokens)], dim=3).flatten(0, 1)
-        return repeat_kv(together, heads // together.shape[1])
+        return torch.cat([prefix, in_slots(tokens)], dim=3).flatten(0, 1)
 
     queries = in_slots(query).flatten(0, 1)
     in_turns = attend(queries, keys(key), keys(value), attention_mask, dropout, scaling)
-    prefix = [repeat_kv(x[:, :, : slots.prefix], heads // x.shape[1]) for x in (query, key, value)]
+    prefix = [x[:, :, : slots.prefix] for x in (query, key, value)]
     in_prefix = attend(*prefix, None, dropout, scaling, causal=True).transpose(1, 2)
     in_turns = in_turns.unflatten(0, (batch, turns)).transpose(2, 3).reshape(batch, turns * size, heads, dim)
     together = torch.cat([in_prefix, in_turns], dim=1)

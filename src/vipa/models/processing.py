@@ -139,10 +139,12 @@ class VipaProcessor(ProcessorMixin):
     def pixels(self, images: Sequence[Any]) -> dict[str, Tensor]:
         """pixel_values (n, 3, H, W), ImageNet-normalised; spatial_pixel_values (n, 3, h, w) in [-1, 1]."""
         made = self.image_processor
-        size = (made.size["width"], made.size["height"])
+        size, own = (made.size["width"], made.size["height"]), (self.spatial_size, self.spatial_size)
+        semantic = resized(images, size)
+        spatial = semantic if own == size else resized(images, own)
         return {
-            "pixel_values": semantic_pixels(resized(images, size), made.image_mean, made.image_std),
-            "spatial_pixel_values": spatial_pixels(resized(images, (self.spatial_size, self.spatial_size))),
+            "pixel_values": semantic_pixels(semantic, made.image_mean, made.image_std),
+            "spatial_pixel_values": spatial_pixels(spatial),
         }
 
     def prompt(self, question: str, images: int = 1) -> str:

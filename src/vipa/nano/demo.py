@@ -192,8 +192,11 @@ def train_stage(name: str) -> Callable[[DemoRun], None]:
         steps = {1: run.stage1_steps, 2: run.stage2_steps, 3: run.stage3_steps}[number]
         stage = TRAININGS.load(name).make(data, run.out / name, start=start)
         stage = replace(stage, steps=steps, seed=run.seed, save_every=100, compile=run.compile)
-        # A process that has filmed and trained before trains at half the speed: each stage has a fresh one.
-        with ProcessPoolExecutor(1, get_context("spawn"), initializer=begin_stage) as fresh:
+        # A process that has filmed and trained before trains at half the speed: each stage has a fresh one, of a
+        # process that has only imported.
+        context = get_context("forkserver")
+        context.set_forkserver_preload(["vipa.training.loop"])
+        with ProcessPoolExecutor(1, context, initializer=begin_stage) as fresh:
             training = fresh.submit(train, stage)
             while not wait([training], timeout=REWRITTEN).done:
                 write_report(run, f"stage {number} trains")

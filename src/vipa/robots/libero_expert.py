@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 from vipa.io.hashing import digest
 from vipa.robots.contract import ActionContract
 from vipa.robots.known.libero import contract
-from vipa.robots.policy import Observation
+from vipa.robots.playing import Observation
 
 OPEN, CLOSED = -1.0, 1.0
 POSITION, TURN = 0.05, 0.5  # metres and radians that 1.0 of an action stands for

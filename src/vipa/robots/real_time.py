@@ -7,9 +7,8 @@ from typing import Literal, Protocol
 import numpy as np
 from jaxtyping import Float
 
-from vipa.models.continuation import Way
 from vipa.robots.contract import ActionContract
-from vipa.robots.policy import Observation
+from vipa.robots.playing import Observation
 
 Switching = Literal["naive", "in_painting", "conditioned"]
 
@@ -27,7 +26,7 @@ class ContinuingPolicy(Protocol):
         observations: Sequence[Observation],
         playing: Float[np.ndarray, "batch k a"],
         sent: int,
-        way: Way | None = None,
+        way: Literal["in_painting", "conditioned"] | None = None,
     ) -> Float[np.ndarray, "batch horizon a"]: ...
 
 

@@ -3,8 +3,7 @@
 All of it is applied to a model from outside.
 """
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,21 +11,9 @@ from transformers.utils import is_flash_attn_2_available
 
 from vipa.models import VipaForConditionalGeneration
 from vipa.models.packed_attention import PACKED_TURNS
+from vipa.training.runs import Attention, Lora
 
-Attention = Literal["sdpa", "flash_attention_2", "flex_attention", "eager"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-
-
-@dataclass(frozen=True)
-class Lora:
-    """Low-rank adapters in the place of the language model's own linear layers (arXiv 2106.09685). They are merged into
-    the weights when the training ends. rank: 0 is none. alpha: of the scale alpha / rank."""
-
-    rank: int = 0
-    alpha: int = 64
-
-
-NO_LORA = Lora()
 
 
 def freeze_all_but(model: VipaForConditionalGeneration, parts: tuple[str, ...]) -> list[nn.Parameter]:

@@ -9,10 +9,22 @@ from pathlib import Path
 from typing import Literal
 
 from vipa.data.spec import DataSpec
-from vipa.training.parts import NO_LORA, Attention, Lora
 
 Preset = Literal["nano", "vipa-1b", "vipa-2b"]
 Precision = Literal["fp32", "bf16"]
+Attention = Literal["sdpa", "flash_attention_2", "flex_attention", "eager"]
+
+
+@dataclass(frozen=True)
+class Lora:
+    """Low-rank adapters in the place of the language model's own linear layers (arXiv 2106.09685). They are merged into
+    the weights when the training ends. rank: 0 is none. alpha: of the scale alpha / rank."""
+
+    rank: int = 0
+    alpha: int = 64
+
+
+NO_LORA = Lora()
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from vipa.benchmarks.answering import Spatial
+from vipa.benchmarks.asking import Spatial
 
 Benchmark = Literal["questions", "motions", "tabletop"]
 

@@ -76,7 +76,7 @@ class Source(Protocol):
 
     LICENCE: of the data. DOWNLOAD: what to get and where from. LAYOUT: the expected folder, as a tree. A source that
     reads options has also OPTIONS, the names of the fields of `SourceOptions` that it reads; one of a user's own videos
-    has OWN_VIDEO = True: where a clip comes without poses, its camera's motion is measured.
+    has OWN_VIDEO = True: where a clip comes without poses, or its field of view is guessed, its pictures are measured.
     """
 
     LICENCE: str

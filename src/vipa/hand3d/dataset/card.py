@@ -11,6 +11,8 @@ from vipa.hand3d.dataset.stats import stats_text
 from vipa.hands.conventions import Conventions
 from vipa.io.files import atomic_write
 
+CARD = "README.md"
+
 TEXT = """\
 # Hand3D
 
@@ -79,7 +81,7 @@ def conventions_text(said: Conventions) -> str:
 
 def write_card(out: Path) -> None:
     """The card of the finished data set in folder `out`."""
-    atomic_write(out / "README.md", card_text(Hand3D(out), out.resolve().name))
+    atomic_write(out / CARD, card_text(Hand3D(out), out.resolve().name))
 
 
 def public_manifest(manifest: dict[str, Any]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from vipa.hand3d.dataset.records import (
     ClipRecord,
     FrameRecord,
     VisualRecord,
-    schema,
+    plain_schema,
 )
 from vipa.hands.conventions import Conventions
 from vipa.io.cache import cache_folder
@@ -98,8 +98,12 @@ class Hand3D:
 
     def columns(self, table: str, names: Sequence[str]) -> pa.Table:
         """Some columns of a table, all splits."""
-        files = [pq.read_table(self.path / file, columns=list(names)) for file in self._files(table, None)]
-        return pa.concat_tables(files) if files else schema(table).empty_table().select(list(names))
+        files = [pq.ParquetFile(self.path / file).read(list(names)) for file in self._files(table, None)]
+        return (
+            pa.concat_tables(files)
+            if files
+            else pa.Table.from_batches([], plain_schema(table)).select(list(names))
+        )
 
     def content_hash(self, tables: Sequence[str], split: str | None = None) -> str:
         """Sixteen hex digits of what these tables' files hold."""

@@ -246,14 +246,19 @@ def columns_text(table: str) -> str:
     return "\n".join(["| column | type | what it is |", "| --- | --- | --- |", *rows])
 
 
-def schema(table: str) -> pa.Schema:
-    """Arrow schema of a table, with what `datasets` needs to know the image column."""
-    from datasets import Features, Image
-
+def plain_schema(table: str) -> pa.Schema:
+    """Arrow schema of a table."""
     types = {name: kind for name, _, kind in columns(RECORDS[table])}
     if table == "frames":
         types["image"] = pa.struct({"bytes": pa.binary(), "path": pa.string()})
-    plain = pa.schema(list(types.items()))
+    return pa.schema(list(types.items()))
+
+
+def schema(table: str) -> pa.Schema:
+    """The same, with what `datasets` needs to know the image column."""
+    from datasets import Features, Image
+
+    plain = plain_schema(table)
     features = Features.from_arrow_schema(plain)
     if "image" in features:
         features["image"] = Image()

@@ -17,6 +17,7 @@ from vipa.hand3d.dataset.mix import select_action, select_visual, splits
 from vipa.hand3d.dataset.reader import Hand3D
 from vipa.hand3d.dataset.records import FORMAT_VERSION, MANIFEST, SPLITS, TABLES, schema
 from vipa.io.files import atomic_write, output_errors
+from vipa.io.hashing import content_of
 from vipa.io.json_files import read_json
 from vipa.io.store import ClipStore
 
@@ -70,6 +71,26 @@ def finished_clips(work: Path) -> list[FinishedClip]:
     """Every clip with a complete set of stage files, by id."""
     clips = [FinishedClip(path.parent) for path in work.glob(f"*/*/{DONE}")]
     return sorted(clips, key=lambda clip: clip.row["id"])
+
+
+def current_tables(out: Path, config: AnnotateConfig) -> dict[str, Any] | None:
+    """The manifest, where the tables are whole and were made of the clips that are finished now, all as they are."""
+    try:
+        manifest = Hand3D(out).manifest
+        if manifest.get("made_of") != _made_of(out, config):
+            return None
+        files = [f for splits in manifest["tables"].values() for shards in splits.values() for f in shards]
+        whole = all(pq.read_metadata(out / f["file"]).num_rows == f["rows"] for f in files)
+    except (ValueError, KeyError, OSError):  # Arrow's own errors are among these
+        return None
+    return manifest if whole else None
+
+
+def _made_of(out: Path, config: AnnotateConfig) -> str:
+    """What decides the tables: the finished clips, by the keys of their stage files, the configuration, the version."""
+    done = sorted((out / "work").glob(f"*/*/{DONE}"))
+    clips = [(path.parent.parent.name, path.parent.name, path.read_bytes()) for path in done]
+    return content_of([FORMAT_VERSION, vipa.__version__, config.to_json(), clips])
 
 
 def build_tables(out: Path, config: AnnotateConfig) -> dict[str, Any]:
@@ -248,6 +269,7 @@ class _Writers:
             "version": vipa.__version__,
             "config": json.loads(config.to_json()),
             "config_hash": config.hash,
+            "made_of": _made_of(self.out, config),
             "tables": {
                 table: {s: self.files[table, s] for s in SPLITS if (table, s) in self.files} for table in TABLES
             },

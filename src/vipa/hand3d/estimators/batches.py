@@ -3,10 +3,15 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
+import numpy as np
 import torch
+from jaxtyping import UInt8
+
+from vipa.clips.clip import Clip
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Pictures = UInt8[np.ndarray, "n height width 3"]
 
 AT_ONCE = 8
 """On a GPU; on a CPU more than one at a time gains nothing."""
@@ -14,6 +19,13 @@ AT_ONCE = 8
 
 def batch_size(device: str) -> int:
     return AT_ONCE if device.startswith("cuda") else 1
+
+
+def of_frames(
+    look: Callable[[Pictures], Sequence[Result]], clip: Clip, frames: Sequence[int], device: str
+) -> Iterator[Result]:
+    """What a network on this device, which knows no order of pictures, says of each frame of a clip (`in_batches`)."""
+    return in_batches(lambda part: look(clip.frames.read(part)), list(frames), batch_size(device))
 
 
 def in_batches(

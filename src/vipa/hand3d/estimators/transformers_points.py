@@ -13,7 +13,7 @@ from transformers import AutoImageProcessor, AutoModelForDepthEstimation, BatchF
 from vipa.clips.clip import Clip
 from vipa.clips.field_of_view import FieldOfView
 from vipa.hand3d.config import PointsConfig
-from vipa.hand3d.estimators.batches import batch_size, in_batches
+from vipa.hand3d.estimators.batches import Pictures, of_frames
 from vipa.hand3d.estimators.pointmaps import DepthMaps
 from vipa.hand3d.measure.relative_depth import depth_by_hands
 from vipa.io.hashing import network_content
@@ -78,17 +78,11 @@ class TransformersDepth:
         return FieldOfView.from_focal(width / 2 / middle, float(np.hypot(spread, 0.05)), width, origin)
 
     def predictions(self, clip: Clip, frames: Sequence[int], size: tuple[int, int] | None) -> Iterator[Prediction]:
-        """Of each of the frames, several at once (`batches`)."""
-
-        def look(part: Sequence[int]) -> list[Prediction]:
-            return self.predict(clip.frames.read(part), size)
-
-        return in_batches(look, list(frames), batch_size(self.device))
+        """Of each of the frames."""
+        return of_frames(lambda pictures: self.predict(pictures, size), clip, frames, self.device)
 
     @torch.inference_mode()
-    def predict(
-        self, images: UInt8[np.ndarray, "n height width 3"], size: tuple[int, int] | None
-    ) -> list[Prediction]:
+    def predict(self, images: Pictures, size: tuple[int, int] | None) -> list[Prediction]:
         """What the network predicts of each image, brought to `size` (height, width)."""
         inputs = self.processor(images=list(images), return_tensors="pt").to(self.device)
         out, shape = self.model(**inputs), images.shape[1:3]

@@ -6,17 +6,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 from transformers import AutoImageProcessor, AutoModelForZeroShotObjectDetection
 
 from vipa.clips.clip import Clip
 from vipa.hand3d.config import ObjectsConfig
+from vipa.hand3d.estimators.batches import Pictures, of_frames
 from vipa.io.hashing import content_of, network_content
 from vipa.models.loading import load_model, load_processor, load_tokenizer
 
 Found = tuple[Float[np.ndarray, "names 4"], Float[np.ndarray, "names"]]
-Picture = UInt8[np.ndarray, "height width 3"]
+Look = Callable[[Pictures], list[Found]]
 
 
 class ZeroShotBoxes:
@@ -46,14 +47,16 @@ class ZeroShotBoxes:
         if not names:
             return boxes, scores
         look = FAMILIES[self.model.config.model_type](self, [plain(name) for name in names])
-        for i, frame in enumerate(frames):
-            boxes[:, i], scores[:, i] = look(clip.frames.read([frame])[0])
+        for i, found in enumerate(of_frames(look, clip, frames, self.device)):
+            boxes[:, i], scores[:, i] = found
         return boxes, scores
 
-    def run(self, image: Picture, texts: dict[str, Tensor], *given: str) -> Any:
-        """What the network says. given: which of the prepared picture's tensors it takes."""
-        picture = self.pictures(images=image, return_tensors="pt")
-        inputs = {name: picture[name] for name in given} | texts
+    def run(self, images: Pictures, texts: dict[str, Tensor], *given: str) -> Any:
+        """What the network says of pictures. texts: for one of them, repeated along the first axis for all. given:
+        which of the prepared pictures' tensors it takes."""
+        pictures = self.pictures(images=list(images), return_tensors="pt")
+        inputs = {name: pictures[name] for name in given}
+        inputs |= {name: torch.cat([tensor] * len(images)) for name, tensor in texts.items()}
         return self.model(**{name: tensor.to(self.device) for name, tensor in inputs.items()})
 
     def texts(self, texts: Sequence[str], length: int) -> dict[str, Tensor]:
@@ -64,37 +67,36 @@ class ZeroShotBoxes:
         return {name: torch.tensor(tokens[name]) for name in ("input_ids", "attention_mask")}
 
 
-def grounding_dino(detector: ZeroShotBoxes, names: Sequence[str]) -> Callable[[Picture], Found]:
+def grounding_dino(detector: ZeroShotBoxes, names: Sequence[str]) -> Look:
     """GroundingDINO and MM-GroundingDINO: all names go into one prompt. A name's score at a box is read from the name's
     own tokens, so that names which share words, or whose text the tokenizer takes apart, are told apart."""
     prompt, parts = prompt_of(names)
     tokens = dict(detector.tokenizer(prompt, return_offsets_mapping=True, return_tensors="pt"))
     spans = token_spans(tokens.pop("offset_mapping")[0].tolist(), parts)
 
-    def look(image: Picture) -> Found:
-        out = detector.run(image, tokens, "pixel_values", "pixel_mask")
-        size = (image.shape[1], image.shape[0])
-        return best_boxes(out.logits[0].float(), out.pred_boxes[0].float(), spans, detector.threshold, size)
+    def look(images: Pictures) -> list[Found]:
+        out, size = detector.run(images, tokens, "pixel_values", "pixel_mask"), size_of(images)
+        both = zip(out.logits.float(), out.pred_boxes.float())
+        return [best_boxes(logits, boxes, spans, detector.threshold, size) for logits, boxes in both]
 
     return look
 
 
-def owl(detector: ZeroShotBoxes, names: Sequence[str]) -> Callable[[Picture], Found]:
+def owl(detector: ZeroShotBoxes, names: Sequence[str]) -> Look:
     """OWL-ViT and OWLv2: one query a name. OWLv2 sees the picture in the top left corner of a square."""
     config = detector.model.config
     tokens = detector.texts([f"a photo of a {name}" for name in names], config.text_config.max_position_embeddings)
 
-    def look(image: Picture) -> Found:
-        out = detector.run(image, tokens, "pixel_values")
-        height, width = image.shape[:2]
-        extent = (max(height, width),) * 2 if config.model_type == "owlv2" else (width, height)
-        agree = out.logits[0].float().sigmoid()
-        return best_of_each(agree, out.pred_boxes[0].float(), detector.threshold, extent, (width, height))
+    def look(images: Pictures) -> list[Found]:
+        out, size = detector.run(images, tokens, "pixel_values"), size_of(images)
+        extent = (max(size), max(size)) if config.model_type == "owlv2" else size
+        both = zip(out.logits.float().sigmoid(), out.pred_boxes.float())
+        return [best_of_each(agree, boxes, detector.threshold, extent, size) for agree, boxes in both]
 
     return look
 
 
-def omdet_turbo(detector: ZeroShotBoxes, names: Sequence[str]) -> Callable[[Picture], Found]:
+def omdet_turbo(detector: ZeroShotBoxes, names: Sequence[str]) -> Look:
     """OmDet-Turbo: one class a name, and a task that has them all."""
     length = detector.model.config.text_config.max_position_embeddings
     classes = detector.texts(names, length)
@@ -102,27 +104,33 @@ def omdet_turbo(detector: ZeroShotBoxes, names: Sequence[str]) -> Callable[[Pict
     tokens = {"classes_structure": torch.tensor([len(names)])}
     tokens |= {f"classes_{k}": v for k, v in classes.items()} | {f"tasks_{k}": v for k, v in task.items()}
 
-    def look(image: Picture) -> Found:
-        out = detector.run(image, tokens, "pixel_values")
-        size = (image.shape[1], image.shape[0])
-        agree = out.decoder_class_logits[0].float().sigmoid()[:, : len(names)]
-        return best_of_each(agree, out.decoder_coord_logits[0].float(), detector.threshold, size, size)
+    def look(images: Pictures) -> list[Found]:
+        out, size = detector.run(images, tokens, "pixel_values"), size_of(images)
+        both = zip(out.decoder_class_logits.float().sigmoid(), out.decoder_coord_logits.float())
+        return [
+            best_of_each(agree[:, : len(names)], boxes, detector.threshold, size, size) for agree, boxes in both
+        ]
 
     return look
 
 
-FAMILIES: dict[str, Callable[[ZeroShotBoxes, Sequence[str]], Callable[[Picture], Found]]] = {
+FAMILIES: dict[str, Callable[[ZeroShotBoxes, Sequence[str]], Look]] = {
     "grounding-dino": grounding_dino,
     "mm-grounding-dino": grounding_dino,
     "owlv2": owl,
     "owlvit": owl,
     "omdet-turbo": omdet_turbo,
 }
-"""Model type -> from the names, what looks at a picture."""
+"""Model type -> from the names, what looks at pictures."""
 
 
 def open_boxes(config: ObjectsConfig) -> ZeroShotBoxes:
     return ZeroShotBoxes(config)
+
+
+def size_of(images: Pictures) -> tuple[int, int]:
+    """(width, height)."""
+    return images.shape[2], images.shape[1]
 
 
 def plain(name: str) -> str:

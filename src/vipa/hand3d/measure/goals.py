@@ -11,7 +11,6 @@ from functools import cache
 
 import numpy as np
 from jaxtyping import Float
-from scipy.signal import find_peaks
 
 from vipa.clips.clip import Clip, Text
 from vipa.hand3d.config import GoalsConfig
@@ -130,6 +129,8 @@ class TaskGoals:
 
     def _stops(self, side: Side) -> tuple[Stop, ...]:
         """Where the wrist's speed has a minimum that is slow, and much slower than the movements on both sides."""
+        from scipy.signal import find_peaks  # here: it takes longer to import than a run that has nothing to do
+
         c, path, found = self.config, self.wrists[side], []
         speed = speeds(path, self.times, c.smoothing)
         for start, stop in true_runs(np.isfinite(speed)):

@@ -6,7 +6,6 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Float
 from scipy.ndimage import minimum_filter1d
-from scipy.signal import find_peaks
 
 from vipa.clips.clip import Clip, Text
 from vipa.hand3d.config import HandsConfig
@@ -70,6 +69,8 @@ def wordless_texts(clip: Clip, hands: HandsConfig) -> tuple[Text, ...]:
 
 def _minima(speed: Float[np.ndarray, "n"], times: Float[np.ndarray, "n"]) -> np.ndarray:
     """Indices where the speed is the least within the window and much less than between its neighbours."""
+    from scipy.signal import find_peaks  # here: as in `goals`
+
     if len(speed) < 3:
         return np.zeros(0, dtype=np.int64)
     half = max(1, round(WINDOW / float(np.median(np.diff(times)))))

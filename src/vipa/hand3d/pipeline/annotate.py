@@ -13,8 +13,8 @@ from vipa.clips.inventory import Inventory, inventory_text
 from vipa.clips.reading import distinct
 from vipa.clips.sources import NO_OPTIONS, SourceOptions, read_source, with_cache
 from vipa.hand3d.config import AnnotateConfig
-from vipa.hand3d.dataset.card import write_card
-from vipa.hand3d.dataset.tables import build_tables, recover
+from vipa.hand3d.dataset.card import CARD, write_card
+from vipa.hand3d.dataset.tables import build_tables, current_tables, recover
 from vipa.hand3d.pipeline.engine import ENGINES
 from vipa.hand3d.pipeline.table import STAGES
 from vipa.hand3d.pipeline.work import ClipReport
@@ -54,7 +54,7 @@ class Report:
         lines += [f"  ... {len(self.refused) - 10} more in {self.out}/report.json"] * (len(self.refused) > 10)
         for table, by_split in self.rows.items():
             parts = ", ".join(f"{split} {n}" for split, n in by_split.items())
-            lines.append(f"  {table}: {parts or 'none'}")
+            lines.append(f"  rows of the table {table}: {parts or 'none'}")
         for what, counts in self.left_out.items():
             if counts:
                 lines.append(f"  left out of {what}: {', '.join(f'{why} {n}' for why, n in counts.items())}")
@@ -126,7 +126,9 @@ def kind_of(reason: str) -> str:
 def finish(out: Path, config: AnnotateConfig, reports: list[ClipReport], started: float) -> Report:
     """The tables of all finished clips, and the run report, also written as report.json."""
     cpu_start = time.process_time()
-    manifest = build_tables(out, config)
+    changed = any(report.seconds for report in reports)  # a stage file is new
+    current = None if changed else current_tables(out, config)
+    manifest = current or build_tables(out, config)
     seconds: Counter[str] = Counter()
     cpu: Counter[str] = Counter()
     frames: Counter[str] = Counter()
@@ -163,5 +165,6 @@ def finish(out: Path, config: AnnotateConfig, reports: list[ClipReport], started
         videos=tuple(r.inventory for r in reports if r.inventory is not None),
     )
     atomic_write(out / "report.json", json.dumps(asdict(result), indent=1))
-    write_card(out)  # it says what the report counts
+    if current is None or not (out / CARD).is_file():
+        write_card(out)  # it says what the report counts
     return result

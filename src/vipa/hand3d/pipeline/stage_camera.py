@@ -1,4 +1,4 @@
-"""Stage `camera`: whether the camera of your own video moves and how it turns (docs/camera.md)."""
+"""Stage `camera`: whether the camera of your own video moves, how it turns, and its field of view (docs/camera.md)."""
 
 from dataclasses import asdict, replace
 from importlib.util import find_spec
@@ -8,6 +8,7 @@ import numpy as np
 from vipa.clips.camera_motion import CameraMotion, check_poses, measure_motion
 from vipa.clips.clip import Clip, ClipError, Hand
 from vipa.clips.field_of_view import FieldOfView
+from vipa.clips.focal_from_poses import view_from_poses
 from vipa.clips.raw_video import TRACKED
 from vipa.clips.sources import is_own_video
 from vipa.hand3d.pipeline.draft import Draft
@@ -26,15 +27,23 @@ def installed() -> bool:
 
 
 def unknown(clip: Clip) -> bool:
-    """Whether nothing says how the camera moves: of a user's own video without poses."""
-    return clip.T_world_camera is None and is_own_video(clip.source)
+    """Whether nothing says how the camera moves, or through which field of view: of a user's own video."""
+    return (clip.T_world_camera is None or is_guessed(clip)) and is_own_video(clip.source)
+
+
+def is_guessed(clip: Clip) -> bool:
+    """Whether its field of view is."""
+    return clip.field_of_view is not None and clip.field_of_view.origin == "guessed"
 
 
 def make(draft: Draft) -> StageOutput:
-    """The motion; no values without OpenCV."""
+    """The motion, or of a clip with poses the field of view alone; no values without OpenCV."""
     clip = draft.clip
     if not installed():
         return StageOutput(None)
+    if clip.T_world_camera is not None:
+        fitted = view_from_poses(clip)
+        return StageOutput({"field_of_view": None if fitted is None else asdict(fitted)})
     view = clip.field_of_view or FieldOfView.from_focal(
         clip.intrinsics.fx, CALIBRATED, clip.intrinsics.width, "calibrated"
     )
@@ -51,19 +60,24 @@ def take(draft: Draft, output: StageOutput | None) -> None:
         return
     clip = draft.clip
     if output.values is None:
-        draft.clip = replace(clip, notes=clip.notes | {"camera": NO_OPENCV})
+        if clip.T_world_camera is None:
+            draft.clip = replace(clip, notes=clip.notes | {"camera": NO_OPENCV})
         return
     seen = output.values["field_of_view"]
+    view = None if seen is None else FieldOfView(**seen)
+    if clip.T_world_camera is not None:
+        draft.clip = clip if view is None else with_view(clip, view)
+        return
     motion = CameraMotion(
         moving=output.values["moving"],
-        field_of_view=None if seen is None else FieldOfView(**seen),
+        field_of_view=view,
         **{name: np.asarray(array) for name, array in output.arrays.items()},
     )
     clip = replace(clip, notes=clip.notes | {"camera": str(motion)})
     if motion.moving is False:
         clip = replace(clip, T_world_camera=np.repeat(np.eye(4)[None], len(clip), 0))
-    elif motion.field_of_view is not None and clip.field_of_view and clip.field_of_view.origin == "guessed":
-        clip = with_view(clip, motion.field_of_view)
+    elif view is not None and is_guessed(clip):
+        clip = with_view(clip, view)
     draft.clip, draft.camera = clip, motion
 
 

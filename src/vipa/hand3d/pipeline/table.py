@@ -67,7 +67,7 @@ def _points(config: AnnotateConfig, estimators: Estimators) -> tuple[str, str | 
 
 STAGES = (
     Stage(
-        "camera", 2, "whether the camera moves and how it turns, of your own videos without poses",
+        "camera", 3, "how the camera moves, and its field of view, of your own videos that do not say it",
         lambda c, e: (c.frames.rate, stage_camera.installed()), (),
         stage_camera.make, stage_camera.take, concerns=stage_camera.unknown,
     ),

@@ -86,7 +86,7 @@ _OBJECT = r"(?:\s+(?:it|them|(?:the|a|an)\s+(?:[a-z]+\s+)?[a-z]+))?"
 _ELSE = re.compile(
     rf"\b(?:left|right)(?:\s*(?:and|or|/|,)\s*(?:left|right))?(?:\s+|-)(?:{_BODY})(?:'?s|ed|er)?\b(?!\s+(?:side|direction))"
     r"|\bthe (?:left|right)(?:-hand)?(?=\s+[a-z])(?!\s+(?:of|and|or|by|sides?|at|from|about|around|approximately|in|on"
-    r"|with|for|to|is|are|was|which|when|as|relative|direction)\b)|(?:^|[.!?]\s+)the (?:left|right)(?:-hand)? side\b"
+    r"|with|for|to|is|are|was|which|when|as|relative|direction|hand\s+(?:side|direction))\b)|(?:^|[.!?]\s+)the (?:left|right)(?:-hand)? side\b"
     r"|\bfrom\s+(?:the\s+)?(?:left|right|up|down|forward|backward)\b"
     r"|\bright\s+(?:answer|now|away|angle|amount|choice|one|order|thing|time|way)\b|\b(?:all|that's|that is) right\b"
     r"|\b(?:has|have|had) left\b|\bleft (?:over|behind)\b|\bupside[\s-]down\b|\bup (?:to|until|close)\b"

@@ -149,6 +149,9 @@ def _disagreement(metres: np.ndarray, pixels: np.ndarray) -> np.ndarray:
 
 
 def _decode(images: Images) -> Iterator[tuple[int, np.ndarray]]:
+    if in_order := getattr(images, "in_order", None):
+        yield from enumerate(in_order(range(len(images))))
+        return
     start, count = 0, 8
     while start < len(images):
         indices = range(start, min(start + count, len(images)))

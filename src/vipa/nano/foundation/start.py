@@ -19,15 +19,16 @@ ALIGNMENT_PICTURES = 3_000
 
 
 def new_language_model(
-    tokenizer: Vocabulary, vision: InternVLVisionModel, data: Pictures, seed: int
+    tokenizer: Vocabulary, vision: InternVLVisionModel, data: Pictures, seed: int, steps: int = 300
 ) -> VipaForConditionalGeneration:
-    """nano without spatial encoder: the pretrained image encoder, an aligned projector, a matching language model."""
+    """nano without spatial encoder: the pretrained image encoder, a projector aligned in so many steps, a matching
+    language model."""
     torch.manual_seed(seed)
     model = VipaForConditionalGeneration(nano_vlm_config(tokenizer))
     model.model.vision_tower.load_state_dict(vision.state_dict())
     add_motion_tokens(model, tokenizer)
     match_queries_to_keys(model)
-    align_projector(model, tokenizer, data)
+    align_projector(model, tokenizer, data, steps)
     return model.eval()
 
 
@@ -53,7 +54,7 @@ def match_queries_to_keys(
 
 
 def align_projector(
-    model: VipaForConditionalGeneration, tokenizer: Vocabulary, data: Pictures, steps: int = 300, batch: int = 64
+    model: VipaForConditionalGeneration, tokenizer: Vocabulary, data: Pictures, steps: int, batch: int = 64
 ) -> None:
     """Every image token near the words of what its patch shows (the embeddings stay), its place readable."""
     projector = model.model.multi_modal_projector
