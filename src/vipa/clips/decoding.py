@@ -21,7 +21,6 @@ AT_ONCE = 16
 KEYS_BACK = 4
 """How many key frames back decoding is tried, where a frame cannot be had from its own, before the file's start is."""
 
-
 STAY_OPEN = 64
 """Files that stay open in a process, of those that are to be read in any order: opening one takes as long as a few
 frames of it."""
