@@ -175,10 +175,11 @@ class _System:
     def reduced(self, damping: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The cameras' equations with the points eliminated (all but the first camera), and the points' inverses."""
         inverse = np.linalg.inv(self.pp * (1 + damping * np.eye(3)))
-        cp, count = self.cp[6:], len(self.cp) - 6
-        through = (cp.swapaxes(0, 1) @ inverse).swapaxes(0, 1).reshape(count, -1)
+        root, count = np.linalg.cholesky(inverse), len(self.cp) - 6
+        half = (self.cp[6:].swapaxes(0, 1) @ root).swapaxes(0, 1).reshape(count, -1)
         cc = self.cc[6:, 6:] + damping * np.diag(np.diag(self.cc[6:, 6:]))
-        return cc - through @ cp.reshape(count, -1).T, self.c[6:] - through @ self.p.ravel(), inverse
+        right = half @ np.einsum("pji,pj->pi", root, self.p).ravel()
+        return cc - half @ half.T, self.c[6:] - right, inverse  # a matrix by itself: half the products
 
     def step(self, damping: float) -> tuple[np.ndarray, np.ndarray]:
         matrix, right, inverse = self.reduced(damping)
