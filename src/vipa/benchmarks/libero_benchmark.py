@@ -19,6 +19,9 @@ RULES = {
 }
 """The protocol that reproduces published scores, with STEPS: what is not vla-eval's default stands in `params`."""
 
+NEVER = 1_000_000
+"""Steps from one picture to the next where nobody looks: cameras are covered, and nothing is filmed."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(HarnessSettings):
@@ -56,8 +59,9 @@ def run(settings: Settings) -> HarnessResult:
         raise ValueError(f"--look-every {settings.look_every}: --execute {settings.execute} is no multiple of it")
     expert = LiberoExpert() if settings.model == "expert" else None
     kind, more = "vla_eval.benchmarks.libero.benchmark:LIBEROBenchmark", {}
-    if settings.look_every > 1:
-        kind, more = "libero_worlds:LIBEROWorlds", {"truth": False, "look_every": settings.look_every}
+    every = NEVER if settings.blank and not settings.videos else settings.look_every
+    if every > 1:
+        kind, more = "libero_worlds:LIBEROWorlds", {"truth": False, "look_every": every}
     if expert:  # needs eyes for its films only
         kind, more = "libero_worlds:LIBEROWorlds", {"camera_size": RULES["camera_size"] if settings.videos else 0}
     entries = tuple(
