@@ -350,27 +350,6 @@ def test_nanos_encoder_is_refused_on_real_film(hand, tracked, tmp_path, capsys):
     assert "this encoder has seen the tabletop world only and is wrong on other pictures" in said
 
 
-def test_hands_placed_by_size_stay_on_their_pixels_under_another_field_of_view():
-    from dataclasses import replace
-
-    from vipa.clips.field_of_view import given
-    from vipa.geometry import project
-
-    clip = example_clip()
-    own = replace(clip, notes={"hands": "tracked by mediapipe"})
-    view = given(80.0)
-    seen, kept = stage_camera.with_view(own, view), stage_camera.with_view(clip, view)
-    longer = seen.intrinsics.fx / clip.intrinsics.fx
-    for before, after, same in zip(clip.hands, seen.hands, kept.hands):
-        np.testing.assert_allclose(
-            project(after.joints_camera, seen.intrinsics.matrix),
-            project(before.joints_camera, clip.intrinsics.matrix),
-            atol=1e-6,
-        )
-        np.testing.assert_allclose(after.joints_camera[:, 0, 2], longer * before.joints_camera[:, 0, 2])
-        np.testing.assert_array_equal(same.joints_camera, before.joints_camera)
-
-
 @needs_mediapipe
 def test_the_commands_of_the_page_are_run(hand, tracked, tmp_path, capsys, monkeypatch):
     text = DOC.read_text()

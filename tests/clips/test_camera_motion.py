@@ -188,12 +188,14 @@ def egodex(name: str) -> Clip:
 @pytest.mark.parametrize("name", ["add_remove_lid", "basic_pick_and_place", "insert_remove"])
 @pytest.mark.parametrize("known", [True, False])
 def test_a_real_head_camera_turns_as_its_own_tracking_says(name, known):
-    """The field of view given (105 degrees), and not."""
+    """The field of view given (105 degrees) and hands in the way; and not given, with hands left out as in annotation:
+    where arms fill the picture, both at once are too much."""
     if not (REAL / "egodex_sample").exists():
         pytest.skip("no EgoDex sample here")
     clip = egodex(name)
     view = given(105.0) if known else guessed((1920, 1080))
-    motion = measure_motion(replace(clip, intrinsics=view.intrinsics(1920, 1080), hands=()), view)
+    hands = () if known else clip.hands
+    motion = measure_motion(replace(clip, intrinsics=view.intrinsics(1920, 1080), hands=hands), view)
     found = errors(motion, clip.T_world_camera)
     assert motion.moving and np.isfinite(found).all()
     assert np.median(found[:, 0]) < 1.0 and np.quantile(found[:, 0], 0.95) < (2.0 if known else 4.0)
