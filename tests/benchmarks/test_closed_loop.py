@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from vipa.benchmarks.tabletop_benchmark import TabletopEvaluation, evaluate_tabletop, expert_scores
+from vipa.benchmarks.tabletop_benchmark import TabletopEvaluation, evaluate_tabletop, expert_scores, processes_for
 from vipa.robots.known.tabletop import tabletop_contract
 from vipa.robots.policy import BlankImages
 from vipa.worlds.robot_env import TabletopEnv
@@ -64,6 +64,10 @@ def test_the_number_of_environments_at_once_changes_nothing(tmp_path):
     one = evaluate_tabletop(Seer(), run(tmp_path / "one", batch=1, videos=0))
     many = evaluate_tabletop(Seer(), run(tmp_path / "many", batch=3, videos=0))
     assert one.outcomes == many.outcomes
+
+
+def test_a_gpu_is_not_shared_by_processes():
+    assert processes_for("cuda") == 1 <= processes_for("cpu") <= 4
 
 
 def test_the_number_of_processes_changes_nothing(tmp_path):

@@ -24,8 +24,8 @@ from vipa.worlds.tasks import STEP_LIMITS, TASKS
 
 Axis = Literal["camera_pose", "light", "textures", "distractors", "layout", "wording"]  # worlds.changes.CHANGES
 
-MANY = min(4, cores())
-"""Processes where nothing else is said: two threads of one policy are far from two policies of one thread each."""
+MOST = 4
+"""Processes where nothing else is said, at most."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ class Settings:
     execute: int = 4
     """Steps of a chunk before the next."""
     processes: int | None = None
-    """At once, each with the policy's copy; left out: as many as the processor has cores, but at most four."""
+    """At once, each with the policy's copy; left out: as many as the processor has cores, but at most four, and one
+    for a policy on a GPU."""
     ambiguity: float = 0.0
     """Of the scenes (docs/worlds.md)."""
     delay: int = 0
@@ -76,7 +77,7 @@ def run(settings: Settings) -> ClosedLoopResult:
         episodes=settings.episodes,
         videos=settings.videos,
         execute=settings.execute,
-        processes=settings.processes or MANY,
+        processes=settings.processes or processes_for(policy.model.device.type),
         ambiguity=settings.ambiguity,
         delay=settings.delay,
         switching=settings.switching,
@@ -84,6 +85,12 @@ def run(settings: Settings) -> ClosedLoopResult:
     )
     with counter("acting", "episodes") as count:
         return evaluate_tabletop(player, simulation, lambda done, total: count(done=done, total=total))
+
+
+def processes_for(device: str) -> int:
+    """At once, of a policy on this kind of device, where nothing else is said: on a CPU two threads of one policy are
+    far from two policies of one thread each; a GPU is not shared."""
+    return min(MOST, cores()) if device == "cpu" else 1
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from pathlib import Path
 from vipa.benchmarks.answering import ModelAnswerer, Motions, Questions
 from vipa.benchmarks.hand3d_benchmark import ConstantAnswerer, evaluate_hand3d
 from vipa.benchmarks.report.contenders import Arm, Column, Media, read_run
-from vipa.benchmarks.tabletop_benchmark import MANY, TabletopEvaluation, evaluate_tabletop
+from vipa.benchmarks.tabletop_benchmark import TabletopEvaluation, evaluate_tabletop, processes_for
 from vipa.benchmarks.trajectories_benchmark import BASELINES, codec_of, evaluate_trajectories
 from vipa.clips.drawing import TRUTH_COLOUR, Canvas, save_image
 from vipa.geometry import Intrinsics
@@ -124,7 +124,7 @@ def evaluate_robot(run: StagesEvaluation, progress: Progress) -> None:
             episodes=run.episodes,
             ambiguity=run.ambiguity,
             videos=run.videos if name == "policy" else 0,
-            processes=MANY,
+            processes=processes_for(policy.model.device.type),
             anew=True,  # as the questions and motions of other weights are
         )
         evaluate_tabletop(

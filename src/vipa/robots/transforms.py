@@ -140,9 +140,7 @@ class Normaliser:
 
     shift: tuple[float, ...]
     scale: tuple[float, ...]
-    still: tuple[str, ...] = field(
-        default=(), repr=False
-    )  # follows from the others: not part of a policy's identity
+    still: tuple[str, ...] = field(default=(), repr=False, compare=False)  # follows from the others
 
     @classmethod
     def of(

@@ -10,7 +10,7 @@ import torch
 
 from vipa.benchmarks.answering import ModelAnswerer, Motions, Questions
 from vipa.benchmarks.hand3d_benchmark import evaluate_hand3d
-from vipa.benchmarks.tabletop_benchmark import MANY, TabletopEvaluation, evaluate_tabletop
+from vipa.benchmarks.tabletop_benchmark import TabletopEvaluation, evaluate_tabletop, processes_for
 from vipa.benchmarks.trajectories_benchmark import evaluate_trajectories
 from vipa.clips.clip import Clip
 from vipa.data.spec import DataSpec
@@ -144,7 +144,7 @@ def tabletop(folder: Path, settings: Settings, needs: Needs, options: Settings) 
         split=settings["split"],
         episodes=settings["episodes"],
         videos=0,
-        processes=MANY if policy.model.device.type == "cpu" else 1,
+        processes=processes_for(policy.model.device.type),
         ambiguity=settings["ambiguity"],
     )
     evaluate_tabletop(policy, evaluation)
