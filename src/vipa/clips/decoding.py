@@ -24,6 +24,9 @@ KEYS_BACK = 4
 STAY_OPEN = 64
 """Files that stay open in a process, of those that are to be read in any order: opening one takes as long as a few
 frames of it."""
+ALONE = {"threads": 1} if int(av.__version__.partition(".")[0]) >= 17 else {}
+"""For PyAV's conversion of colours, which otherwise starts a thread a processor: of pictures read one by one, beside
+other processes that read, that takes longer than the conversion. Before 17 it knew no threads."""
 _idle: OrderedDict[Path, "_Decoder"] = OrderedDict()  # the last one used at the end
 _of_parent: list["_Decoder"] = []
 
@@ -200,25 +203,19 @@ class _Decoder:
         order: list[int | None] = []  # times of the packets so far
         keys: list[int] = []  # where in `order` the key frames are
         damaged: list[int] = []  # and the damaged ones
-        last, until, count = max(wanted), None, 0
+        last, left, count = max(wanted), set(wanted), 0
 
         def leads(time: int | None) -> bool:  # shown before the key frame, it may lean on what was before
             return None not in (start, time) and time < start
 
-        for packet in self.container.demux(stream):
-            if packet.is_keyframe and packet.size:
-                keys.append(len(order))
-            order.append(packet.pts if index.exact else None)
-            if index.exact and packet.pts == last:
-                until = max(t for t in order if t is not None)
-            unasked = index.exact and packet.size and packet.pts not in (None, *wanted)
-            if unasked and nothing_refers_to(packet, context):
-                continue
-            frames: list[av.VideoFrame] = []
+        def take(packet: av.Packet | None) -> bool:
+            """Frames out of the decoder (None: those it holds back to give them in order); whether the last is past."""
+            nonlocal count
+            frames, past = [], False
             try:
-                frames = packet.decode()  # type: ignore[assignment]
+                frames = context.decode(packet)
             except av.FFmpegError:
-                if not leads(packet.pts):
+                if packet is None or not leads(packet.pts):
                     damaged.append(len(order) - 1)
             for frame in frames:
                 shown = frame.pts if index.exact else index.pts[count] if count < len(index.pts) else None
@@ -227,8 +224,21 @@ class _Decoder:
                     damaged.append(order.index(shown) if shown in order else max(0, len(order) - 1))
                 if shown in wanted and not frame.is_corrupt and (index.exact or not damaged):
                     found[shown] = self.picture(frame)
-                if shown is not None and shown >= (last if until is None else until):
-                    return _undamaged(found, order, keys, damaged)
+                past |= shown is not None and shown >= last
+            return past
+
+        for packet in self.container.demux(stream):
+            if packet.is_keyframe and packet.size:
+                keys.append(len(order))
+            order.append(packet.pts if index.exact else None)
+            left.discard(packet.pts)
+            unasked = index.exact and packet.size and packet.pts not in (None, *wanted)
+            if unasked and nothing_refers_to(packet, context):
+                continue
+            if take(packet) or (index.exact and not left):
+                if packet.size:  # else it was the last, and gave all
+                    take(None)
+                break
         return _undamaged(found, order, keys, damaged)
 
     def picture(self, frame: av.VideoFrame) -> np.ndarray:
@@ -241,9 +251,8 @@ class _Decoder:
         if index.square != index.stored:
             way = "POINT" if self.pixels == "gray16le" else "BICUBIC"  # depths are not mixed
             frame = frame.reformat(*index.square, self.pixels, interpolation=way)
-        pixels = self._reformatter.reformat(
-            frame, format=self.pixels
-        ).to_ndarray()  # frame's own is made anew each time
+        alone = ALONE if self.stay_open else {}
+        pixels = self._reformatter.reformat(frame, format=self.pixels, **alone).to_ndarray()
         image = np.rot90(pixels, index.rotation // 90)
         return np.ascontiguousarray(image[:, ::-1] if index.mirrored else image)
 

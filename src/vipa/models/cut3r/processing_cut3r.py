@@ -9,7 +9,7 @@ from transformers import BatchFeature
 from transformers.image_processing_base import ImageProcessingMixin
 
 from vipa.geometry import Intrinsics
-from vipa.models.pixels import as_picture, spatial_pixels, stacked
+from vipa.models.pixels import as_picture, resized, spatial_pixels, stacked
 
 Picture = Image.Image | np.ndarray
 Mode = Literal["long", "short", "square"]
@@ -97,7 +97,9 @@ class Cut3rProcessor(ImageProcessingMixin):
     def apply(self, picture: Image.Image) -> Image.Image:
         """Lanczos when it shrinks, bicubic when it grows, as the released loaders; "square" always bicubic."""
         size, box = self.plan(*picture.size)
-        shrinks = self.mode != "square" and max(picture.size) > max(size)
+        if self.mode == "square":
+            return Image.fromarray(resized([picture], size)[0].numpy())
+        shrinks = max(picture.size) > max(size)
         return picture.resize(size, Image.Resampling.LANCZOS if shrinks else Image.Resampling.BICUBIC).crop(box)
 
     def adjust(self, camera: Intrinsics, sizes: set[tuple[int, int]] | None = None) -> Intrinsics:
