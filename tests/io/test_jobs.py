@@ -39,6 +39,14 @@ def functions(tmp_path, monkeypatch):
                 before = "".join((path / "text").read_text() for path in needs.values())
                 (folder / "text").write_text(before + settings["word"])
 
+            def count(folder, settings, needs, options):
+                import torch
+
+                from vipa.io.child_process import cores
+
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / "text").write_text(f"{cores()} {torch.get_num_threads()}")
+
             def fail(folder, settings, needs, options):
                 raise ValueError("clip 'a': this is wrong")
             '''
@@ -82,6 +90,13 @@ def test_two_devices_work_at_once(functions, tmp_path):
     pair = [job(a, options={"meet": str(job(b).folder(store) / "calls")}) for a, b in ("ab", "ba")]
     run_jobs(pair, store, ("cpu", "cpu:1"), say=lambda s: None)
     assert all(j.record(store) for j in pair)
+
+
+def test_a_job_on_one_core_computes_with_one_thread(functions, tmp_path, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    alone = Job("alone", f"{MADE}:count", {})
+    run_jobs([alone], tmp_path / "store", ("cpu:1",), say=lambda s: None)
+    assert (alone.folder(tmp_path / "store") / "text").read_text() == "1 1"
 
 
 def test_a_failed_job_says_what_it_said(functions, tmp_path):

@@ -86,7 +86,8 @@ def in_order(jobs: Sequence[Job]) -> list[Job]:
 
 
 def run_jobs(jobs: Sequence[Job], store: Path, devices: Sequence[str] = ("cpu",), say: Say = print) -> None:
-    """All of these jobs that are not done yet, as many at once as there are devices (`cpu`, `cuda:0`, ...).
+    """All of these jobs that are not done yet, as many at once as there are devices (`cpu`, `cpu:0` for one core of it,
+    `cuda:0`, ...).
 
     ValueError where a job fails (the others that run then end first), and where another command works in `store`.
     """
@@ -129,8 +130,12 @@ def _work(job: Job, store: Path, device: str, parent: int) -> None:
     log = os.open(store / f"{job.key}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    if device.startswith("cuda:"):
-        os.environ["CUDA_VISIBLE_DEVICES"] = device.removeprefix("cuda:")
+    kind, _, number = device.partition(":")
+    if kind == "cuda":
+        os.environ["CUDA_VISIBLE_DEVICES"] = number
+    elif kind == "cpu" and number and hasattr(os, "sched_setaffinity"):
+        available = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {available[int(number) % len(available)]})
     folder, partial = job.folder(store), store / f".{job.key}.seconds"
     with _alone(store, job.key):  # a process whose parent was killed may take a moment to end
         if not job.resumes:

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from transformers import AutoTokenizer
 
 from vipa.benchmarks.ablation.arms import find_arm
-from vipa.benchmarks.ablation.plan import Ablation, clips_job, demonstrations_job, stage_job
+from vipa.benchmarks.ablation.plan import AUTO, Ablation, clips_job, demonstrations_job, places, stage_job
 from vipa.benchmarks.ablation.work import WORK
 from vipa.io.files import atomic_write
 from vipa.io.jobs import Job, run_jobs
@@ -73,7 +73,7 @@ class NanoRecipe:
     scale: `full` (hours), `small` (minutes) or `tiny` (a test). ambiguity: of all scenes (0: the world of the first
     shipped weights). views: of the robot. seed: of every training. grounding: weight of the foundation's questions in
     stages 1 to 3, so that words stay tied to things (0: none). split: what is measured on, `test` once.
-    devices: each does one part at a time. pack: write the weights into the package when they are there.
+    devices: as of `Ablation`. pack: write the weights into the package when they are there.
     """
 
     out: Path
@@ -83,7 +83,7 @@ class NanoRecipe:
     seed: int = 0
     grounding: float = 0.0
     split: Literal["validation", "test"] = "validation"
-    devices: tuple[str, ...] = ("cpu",)
+    devices: tuple[str, ...] = AUTO
     pack: bool = False
 
     def train(self) -> str:
@@ -136,9 +136,9 @@ def recipe_jobs(run: NanoRecipe) -> dict[str, Job]:
 def make_nano(run: NanoRecipe) -> Path:
     """All parts that are not done yet; the folder of the results."""
     jobs, store = recipe_jobs(run), run.out / "store"
-    run_jobs(list(jobs.values()), store, run.devices, lambda said: print(said, flush=True))
-    places = {name: str(job.folder(store).relative_to(run.out)) for name, job in jobs.items()}
-    atomic_write(run.out / "parts.json", json.dumps(places, indent=1) + "\n")
+    run_jobs(list(jobs.values()), store, places(run.devices), lambda said: print(said, flush=True))
+    made = {name: str(job.folder(store).relative_to(run.out)) for name, job in jobs.items()}
+    atomic_write(run.out / "parts.json", json.dumps(made, indent=1) + "\n")
     if run.pack:
         pack({name: job.folder(store) for name, job in jobs.items()})
     return jobs["results"].folder(store)

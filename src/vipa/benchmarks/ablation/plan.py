@@ -1,5 +1,6 @@
 """From arms, seeds and a budget to jobs, and what they will cost."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -12,6 +13,7 @@ from tyro.conf import Suppress
 from vipa.benchmarks.ablation.arms import MAIN, Arm, Benchmark, Budget, find_arm
 from vipa.benchmarks.ablation.work import WORK, stage_run
 from vipa.data.spec import DataSpec
+from vipa.io.child_process import cores
 from vipa.io.jobs import Job, in_order
 from vipa.models.presets import preset_names
 from vipa.models.starts import start_hash
@@ -20,6 +22,8 @@ from vipa.training.record import HOW, data_hash
 from vipa.training.runs import start_of
 
 AUTO = ("auto",)
+JOB_GIGABYTES = 3
+"""Of memory, for each of nano's jobs at once."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +54,22 @@ class Ablation(Budget):
     robot_data: Path | None = None
     """A folder of robot demonstrations instead of the tabletop's own."""
     devices: tuple[str, ...] = AUTO
-    """Each does one job at a time: cpu, cuda:0, ...; auto: every GPU, or the CPU."""
+    """Each does one job at a time: cuda:0, cpu (with all its cores), cpu:0 (with one core), ...; auto: every GPU, or
+    every core."""
     threads: Suppress[int | None] = None
 
     def places(self) -> tuple[str, ...]:
         """The devices that jobs run on."""
-        if self.devices != AUTO:
-            return self.devices
-        return tuple(f"cuda:{i}" for i in range(torch.cuda.device_count())) or ("cpu",)
+        return places(self.devices)
+
+
+def places(devices: tuple[str, ...]) -> tuple[str, ...]:
+    """What AUTO stands for; other devices as they are. Two jobs of a core each do half as much again as one of two."""
+    if devices != AUTO:
+        return devices
+    gigabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    alone = [f"cpu:{i}" for i in range(min(cores(), max(1, int(gigabytes // JOB_GIGABYTES))))]
+    return tuple(f"cuda:{i}" for i in range(torch.cuda.device_count())) or tuple(alone)
 
 
 @dataclass(frozen=True)
