@@ -6,7 +6,7 @@ from dataclasses import asdict
 import tyro
 
 from vipa.benchmarks.ablation.arms import ARMS, BUDGETS
-from vipa.io.files import atomic_write
+from vipa.io.files import atomic_write, remove
 
 
 def main(args: list[str]) -> None:
@@ -29,6 +29,7 @@ def main(args: list[str]) -> None:
     from vipa.benchmarks.ablation.plan import Ablation, plan, plan_text
     from vipa.benchmarks.ablation.tables import costs, tables
     from vipa.io.jobs import run_jobs
+    from vipa.training.setup import TOKENS
 
     run = tyro.cli(Ablation, default=Ablation(**asdict(BUDGETS[budget])), args=rest, prog=f"vipa ablate {budget}")
     planned = plan(run)
@@ -38,6 +39,7 @@ def main(args: list[str]) -> None:
     run_jobs(
         [job for p in planned for job in p.jobs], run.out / "store", run.places(), lambda s: print(s, flush=True)
     )
+    remove(run.out / "store" / TOKENS)
     text, record = tables(run, planned)
     atomic_write(run.out / "ablation.json", json.dumps(record, indent=1) + "\n")
     atomic_write(run.out / "costs.json", json.dumps(costs(run, planned), indent=1) + "\n")

@@ -4,6 +4,7 @@ The encoders are frozen in all three stages (section 4). Pixels cost an encoder'
 tokens cost disk (some 100 kB an image for nano, 3 MB for the paper's sizes).
 """
 
+import fcntl
 import json
 import logging
 import zlib
@@ -115,21 +116,24 @@ class EncodedImages:
         fusion = model.config.spatial_fusion_config
         assert isinstance(fusion, FusionConfig)
         clips = fusion.reads_spatial and not views
-        if not (folder / "index.json").exists():
-            wanted = set(groups) if clips else {(key,) for group in groups for key in group}
-            units = sorted(wanted, key=lambda unit: (len(unit), unit))
-            shards = [units[i : i + UNITS] for i in range(0, len(units), UNITS)]
-            index: list[tuple[Group, tuple[int, int, int]]] = []
-            for number, some in enumerate(track(shards, "encoding images", disable=len(units) < 512)):
-                path = folder / f"shard-{number:05d}.safetensors"
-                some = [unit for unit in some if _can_be_read(unit, read)]
-                if some and not path.exists():
-                    atomic_write(path, save(_encode(model, processor, some, read)))
-                row = 0
-                for unit in some:
-                    index.append((unit, (number, row, len(unit))))
-                    row += len(unit)
-            atomic_write(folder / "index.json", json.dumps(index).encode())
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # another run that shares the cache may be at it
+            if not (folder / "index.json").exists():
+                wanted = set(groups) if clips else {(key,) for group in groups for key in group}
+                units = sorted(wanted, key=lambda unit: (len(unit), unit))
+                shards = [units[i : i + UNITS] for i in range(0, len(units), UNITS)]
+                index: list[tuple[Group, tuple[int, int, int]]] = []
+                for number, some in enumerate(track(shards, "encoding images", disable=len(units) < 512)):
+                    path = folder / f"shard-{number:05d}.safetensors"
+                    some = [unit for unit in some if _can_be_read(unit, read)]
+                    if some and not path.exists():
+                        atomic_write(path, save(_encode(model, processor, some, read)))
+                    row = 0
+                    for unit in some:
+                        index.append((unit, (number, row, len(unit))))
+                        row += len(unit)
+                atomic_write(folder / "index.json", json.dumps(index).encode())
         return cls(folder, clips)
 
     def read(self, group: Group) -> None:

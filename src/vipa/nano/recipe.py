@@ -21,7 +21,7 @@ from transformers import AutoTokenizer
 from vipa.benchmarks.ablation.arms import find_arm
 from vipa.benchmarks.ablation.plan import AUTO, Ablation, clips_job, demonstrations_job, places, stage_job
 from vipa.benchmarks.ablation.work import WORK
-from vipa.io.files import atomic_write
+from vipa.io.files import atomic_write, remove
 from vipa.io.jobs import Job, run_jobs
 from vipa.models import VipaForConditionalGeneration, selfcheck
 from vipa.models.cut3r import Cut3rModel
@@ -30,6 +30,7 @@ from vipa.nano.foundation.run import FoundationRun, train_foundation
 from vipa.nano.foundation.spatial import Cut3rTraining, train_cut3r
 from vipa.nano.shipped import CONVENTIONS, NANO, NANO_STAGES, beside, load_nano
 from vipa.training.known import TRAININGS
+from vipa.training.setup import TOKENS
 
 STAGE_NAMES = ("stage1", "stage2", "stage3")
 
@@ -137,6 +138,7 @@ def make_nano(run: NanoRecipe) -> Path:
     """All parts that are not done yet; the folder of the results."""
     jobs, store = recipe_jobs(run), run.out / "store"
     run_jobs(list(jobs.values()), store, places(run.devices), lambda said: print(said, flush=True))
+    remove(store / TOKENS)
     made = {name: str(job.folder(store).relative_to(run.out)) for name, job in jobs.items()}
     atomic_write(run.out / "parts.json", json.dumps(made, indent=1) + "\n")
     if run.pack:

@@ -27,6 +27,7 @@ from vipa.robots.policy import VipaPolicy
 from vipa.training.known import TRAININGS
 from vipa.training.loop import train
 from vipa.training.runs import TrainRun
+from vipa.training.setup import TOKENS
 from vipa.worlds.seeds import seeds_of
 
 WORK = "vipa.benchmarks.ablation.work"
@@ -104,12 +105,12 @@ def mixed_in(settings: Settings, needs: Needs) -> tuple[DataSpec, ...]:
 
 
 def stage(folder: Path, settings: Settings, needs: Needs, options: Settings) -> None:
-    """One stage of training; `<folder>/model` is the model."""
+    """One stage of training; `<folder>/model` is the model. Images are encoded once for all stages of the store."""
     before = needs["model"]
     begin = before / "model" if (before / "model").is_dir() else before
     run = stage_run(settings, needs["data"], folder, str(begin))
-    run = replace(run, data=(*run.data, *mixed_in(settings, needs)), **options)
-    print(train(run))
+    data = (*run.data, *mixed_in(settings, needs))
+    print(train(replace(run, data=data, cache=folder.parent / TOKENS, **options)))
 
 
 def _model(folder: Path) -> Path:
