@@ -126,7 +126,7 @@ def test_a_bundle_finds_rotations_from_rough_ones_and_knows_its_errors(rng):
         found = adjust(rough, seen, NOISE, 0.01)
         errors = [degrees(found.R[0].T @ found.R[k], turns[0].T @ turns[k]) for k in range(1, 12)]
         assert max(errors) < 0.2 < max(degrees(rough[k], turns[0].T @ turns[k]) for k in range(1, 12))
-        ratios += [np.radians(e) / found.deviation(0, k + 1) for k, e in enumerate(errors)]
+        ratios += [np.radians(e) / found.deviation[0, k + 1] for k, e in enumerate(errors)]
     assert 0.3 < np.sqrt(np.mean(np.square(ratios))) < 2
 
 

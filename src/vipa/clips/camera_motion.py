@@ -133,8 +133,7 @@ def solve_motion(
         start = min(tried, key=lambda bundle: bundle.cost).log_focal
     bundle, R, part = _solve(n, tracks, seen, camera, focal_error, start)
     joined = part[:, None] == part
-    deviation = np.array([[bundle.deviation(i, j) for j in range(n)] for i in range(n)])
-    error = 1.96 * np.hypot(INFLATED * deviation, FLOOR * (1 - np.eye(n)))
+    error = 1.96 * np.hypot(INFLATED * bundle.deviation, FLOOR * (1 - np.eye(n)))
     error = np.maximum(error, _differences(bundle.R, R))
     points = np.bincount(seen.frame, minlength=n)
     agree = np.bincount(seen.frame, bundle.misses < 3, minlength=n) / np.maximum(points, 1)

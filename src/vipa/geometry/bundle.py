@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.sparse import csr_array
 
 from vipa.geometry.rotations import matrix_from_axis_angle
 
@@ -17,6 +16,9 @@ MOVES = 1.0
 
 FREE = 0.01
 """Of a rotation: keeps the equations solvable where nothing joins two parts of the frames, and pulls nowhere."""
+
+NEAREST = 1e-3
+"""Least depth that a point is given: behind the camera is nowhere."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +46,13 @@ class Bundle:
     cost: float  # of all observations and priors
     misses: Float[np.ndarray, "m"]  # of the observations, in standard deviations
 
-    def deviation(self, i: int, j: int) -> float:
-        """Standard deviation of the angle by which R_i_j may err, radians."""
-        a, b, S = slice(6 * i, 6 * i + 3), slice(6 * j, 6 * j + 3), self.covariance
-        return float(np.sqrt(max(np.trace(S[a, a] + S[b, b] - S[a, b] - S[b, a]), 0.0)))
+    @property
+    def deviation(self) -> Float[np.ndarray, "n n"]:
+        """Standard deviations of the angles by which R_i_j may err, radians."""
+        n = len(self.R)
+        traces = np.einsum("iaja->ij", self.covariance[:-1, :-1].reshape(n, 6, n, 6)[:, :3, :, :3])
+        own = np.diag(traces)
+        return np.sqrt(np.maximum(own[:, None] + own - traces - traces.T, 0.0))
 
 
 def adjust(
@@ -98,7 +103,7 @@ def _descended(now: Bundle, seen: Observations, noise: float, prior: np.ndarray,
 
 
 def _with_covariance(now: Bundle, seen: Observations, noise: float, prior: np.ndarray) -> Bundle:
-    misses = np.linalg.norm(_project(now, seen)[0] - seen.place, axis=-1) / noise
+    misses = np.linalg.norm(_project(now, seen)[0] - seen.place.T, axis=0) / noise
     larger = max(float(np.median(misses)) / 1.177, 1.0)  # median length of two standard normal numbers
     S = np.zeros_like(now.covariance)
     S[6:, 6:] = np.linalg.inv(_System.of(now, seen, noise * larger, prior).reduced(0.0)[0])
@@ -106,105 +111,114 @@ def _with_covariance(now: Bundle, seen: Observations, noise: float, prior: np.nd
 
 
 def _project(b: Bundle, seen: Observations) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(places of the observed points, the vectors from camera to point in the world and in the camera)."""
-    h = b.points[seen.point]
-    away = h[:, :3] - h[:, 3:] * b.t[seen.frame]
-    y = np.einsum("mji,mj->mi", b.R[seen.frame], away)
-    z = np.where(y[:, 2:] > 1e-3, y[:, 2:], 1e-3)
-    return np.exp(b.log_focal) * y[:, :2] / z, away, y
+    """(places (2, m) of the observed points, the vectors (3, m) from camera to point in the world, in the camera)."""
+    h = _each(b.points, seen.point)
+    away = h[:3] - h[3] * _each(b.t, seen.frame)
+    y = np.einsum("jim,jm->im", _each(b.R, seen.frame), away)
+    return np.exp(b.log_focal) * y[:2] / np.maximum(y[2], NEAREST), away, y
 
 
 def _cost(b: Bundle, seen: Observations, noise: float, prior: np.ndarray) -> float:
-    misses = ((_project(b, seen)[0] - seen.place) ** 2).sum(-1) / (2 * noise) ** 2
-    at = np.concatenate([np.concatenate([0 * b.t, b.t], 1).ravel(), [b.log_focal]])
-    return float(2 * np.log1p(misses).sum() + 0.5 * (prior * at**2).sum())
+    misses = ((_project(b, seen)[0] - seen.place.T) ** 2).sum(0) / (2 * noise) ** 2
+    return float(2 * np.log1p(misses).sum() + 0.5 * (prior * _at(b) ** 2).sum())
+
+
+def _at(b: Bundle) -> Float[np.ndarray, "6*n+1"]:
+    """Of what the prior knows: no rotation, the cameras' places, the focal length."""
+    return np.append(np.concatenate([0 * b.t, b.t], 1), b.log_focal)
 
 
 @dataclass(frozen=True)
 class _System:
-    """Normal equations of one step: cameras and focal length (c), points (p)."""
+    """Normal equations of one step: cameras and focal length (c), points (p). Axes of observations and points are the
+    last ones: a sum over short axes is then a few operations on long ones."""
 
+    seen: Observations
     cc: np.ndarray
-    cp: np.ndarray  # (c, points, 3)
-    pp: np.ndarray  # (points, 3, 3)
+    op: np.ndarray  # (6, 3, m), of the observations' cameras and points
+    fp: np.ndarray  # (3, points), of the focal length and the points
+    pp: np.ndarray  # (3, 3, points)
     c: np.ndarray
-    p: np.ndarray
+    p: np.ndarray  # (3, points)
 
     @classmethod
     def of(cls, b: Bundle, seen: Observations, noise: float, prior: np.ndarray) -> "_System":
         place, away, y = _project(b, seen)
         n, count, m = len(b.R), len(b.points), len(seen.frame)
-        miss = place - seen.place
-        weight = 1 / (1 + (miss**2).sum(-1) / (2 * noise) ** 2) / noise**2
-        z = np.where(y[:, 2] > 1e-3, y[:, 2], 1e-3)
-        slope = np.zeros((m, 2, 3))  # of the place by the vector in the camera
-        slope[:, 0, 0] = slope[:, 1, 1] = np.exp(b.log_focal) / z
-        slope[:, :, 2] = -place / z[:, None]
-        world = slope @ b.R[seen.frame].mT
-        h = b.points[seen.point]
-        zero = np.zeros(m)
-        vx, vy, vz = away.T
-        skew = np.stack([zero, -vz, vy, vz, zero, -vx, -vy, vx, zero], -1).reshape(m, 3, 3)
-        camera = np.concatenate([world @ skew, -world * h[:, 3, None, None]], -1)  # (m, 2, 6)
-        by_point = (
-            np.concatenate([world, -(world @ b.t[seen.frame][..., None])], -1) @ _tangent(b.points)[seen.point]
-        )
-        weighted = camera * weight[:, None, None]
-        C = 6 * n + 1
-        cc, cp, c = np.diag(prior).astype(float), np.zeros((C, count, 3)), np.zeros(C)
-        at = np.concatenate([np.concatenate([0 * b.t, b.t], 1).ravel(), [b.log_focal]])
-        c += prior * at
-        blocks = _sums(seen.frame, n, weighted.mT @ camera)
+        miss = place - seen.place.T
+        weight = 1 / (1 + (miss**2).sum(0) / (2 * noise) ** 2) / noise**2
+        R = _each(b.R, seen.frame)
+        z = np.maximum(y[2], NEAREST)
+        # of the place by the vector in the world
+        world = (np.exp(b.log_focal) * R[:, :2] - R[:, 2:] * place).swapaxes(0, 1) / z
+        camera = np.empty((2, 6, m))
+        for i in range(3):
+            j, k = (i + 1) % 3, (i + 2) % 3
+            camera[:, i] = world[:, j] * away[k] - world[:, k] * away[j]
+        camera[:, 3:] = -world * b.points[:, 3][seen.point]
+        by_h = np.concatenate([world, -np.einsum("ijm,jm->im", world, _each(b.t, seen.frame))[:, None]], 1)
+        by_point = np.einsum("ihm,hjm->ijm", by_h, _each(_tangent(b.points), seen.point))
+        weighted, pw = camera * weight, by_point * weight
+        of_frame, of_point = (lambda values: _sums(seen.frame, n, values)), (lambda v: _sums(seen.point, count, v))
+        cc, c = np.diag(prior).astype(float), prior * _at(b)
+        blocks = of_frame(np.einsum("iam,ibm->abm", weighted, camera))
         for k in range(n):
-            cc[6 * k : 6 * k + 6, 6 * k : 6 * k + 6] += blocks[k]
-        c[:-1] += _sums(seen.frame, n, weighted.mT @ miss[..., None]).ravel()
-        focal = _sums(seen.frame, n, weighted.mT @ place[..., None])
-        cc[-1, :-1] += focal.ravel()
-        cc[:-1, -1] += focal.ravel()
-        cc[-1, -1] += (weight * (place**2).sum(-1)).sum()
-        c[-1] += (weight * (place * miss).sum(-1)).sum()
-        cross = weighted.mT @ by_point  # (m, 6, 3)
-        rows = 6 * seen.frame[:, None] + np.arange(6)
-        cp[rows, seen.point[:, None]] = cross
-        pw = by_point * weight[:, None, None]
-        cp[-1] = _sums(seen.point, count, pw.mT @ place[..., None])[..., 0]
-        pp = _sums(seen.point, count, pw.mT @ by_point)
-        p = _sums(seen.point, count, pw.mT @ miss[..., None])[..., 0]
-        return cls(cc, cp, pp + 1e-6 * np.eye(3) / noise**2, c, p)
+            cc[6 * k : 6 * k + 6, 6 * k : 6 * k + 6] += blocks[..., k]
+        c[:-1] += of_frame(np.einsum("iam,im->am", weighted, miss)).T.ravel()
+        cc[-1, :-1] = cc[:-1, -1] = of_frame(np.einsum("iam,im->am", weighted, place)).T.ravel()
+        cc[-1, -1] += (weight * (place**2).sum(0)).sum()
+        c[-1] += (weight * (place * miss).sum(0)).sum()
+        fp = of_point(np.einsum("iam,im->am", pw, place))
+        pp = of_point(np.einsum("iam,ibm->abm", pw, by_point)) + 1e-6 * np.eye(3)[..., None] / noise**2
+        p = of_point(np.einsum("iam,im->am", pw, miss))
+        return cls(seen, cc, np.einsum("iam,ibm->abm", weighted, by_point), fp, pp, c, p)
 
     def reduced(self, damping: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The cameras' equations with the points eliminated (all but the first camera), and the points' inverses."""
-        inverse = np.linalg.inv(self.pp * (1 + damping * np.eye(3)))
-        root, count = np.linalg.cholesky(inverse), len(self.cp) - 6
-        half = (self.cp[6:].swapaxes(0, 1) @ root).swapaxes(0, 1).reshape(count, -1)
+        inverse = np.linalg.inv((self.pp * (1 + damping * np.eye(3))[..., None]).transpose(2, 0, 1))
+        root = np.linalg.cholesky(inverse)
+        half = np.zeros((len(self.c), *self.p.shape))
+        rows = 6 * self.seen.frame + np.arange(6)[:, None]
+        half[rows[:, None], np.arange(3)[:, None], self.seen.point] = np.einsum(
+            "abm,bcm->acm", self.op, _each(root, self.seen.point)
+        )
+        half[-1] = np.einsum("bp,pbc->cp", self.fp, root)
+        half = half[6:].reshape(len(self.c) - 6, -1)
         cc = self.cc[6:, 6:] + damping * np.diag(np.diag(self.cc[6:, 6:]))
-        right = half @ np.einsum("pji,pj->pi", root, self.p).ravel()
+        right = half @ np.einsum("pji,jp->ip", root, self.p).ravel()
         return cc - half @ half.T, self.c[6:] - right, inverse  # a matrix by itself: half the products
 
     def step(self, damping: float) -> tuple[np.ndarray, np.ndarray]:
+        """Of the cameras (6 n + 1) and of the points (3, points)."""
         matrix, right, inverse = self.reduced(damping)
         c = np.zeros(len(self.c))
         c[6:] = -np.linalg.solve(matrix, right)
-        return c, -np.einsum("pij,pj->pi", inverse, self.p + np.einsum("cpi,c->pi", self.cp, c))
+        by_cameras = np.einsum("abm,am->bm", self.op, _each(c[:-1].reshape(-1, 6), self.seen.frame))
+        pull = self.p + _sums(self.seen.point, self.p.shape[1], by_cameras) + self.fp * c[-1]
+        return c, -np.einsum("pij,jp->ip", inverse, pull)
 
 
 def _sums(
-    owner: Int[np.ndarray, "m"], count: int, values: Float[np.ndarray, "m a b"]
-) -> Float[np.ndarray, "count a b"]:
+    owner: Int[np.ndarray, "m"], count: int, values: Float[np.ndarray, "*a m"]
+) -> Float[np.ndarray, "*a count"]:
     """Of the values of each owner."""
-    m = len(owner)
-    belongs = csr_array((np.ones(m), (owner, np.arange(m))), shape=(count, m))
-    return (belongs @ values.reshape(m, -1)).reshape(count, *values.shape[1:])
+    flat = values.reshape(-1, len(owner))
+    return np.stack([np.bincount(owner, row, count) for row in flat]).reshape(*values.shape[:-1], count)
 
 
 def _moved(b: Bundle, c: np.ndarray, p: np.ndarray) -> Bundle:
     cameras = c[:-1].reshape(-1, 6)
-    points = b.points + (_tangent(b.points) @ p[..., None])[..., 0]
+    points = b.points + np.einsum("phj,jp->ph", _tangent(b.points), p)
     points /= np.linalg.norm(points, axis=-1, keepdims=True)
     return replace(
         b, R=matrix_from_axis_angle(cameras[:, :3]) @ b.R, t=b.t + cameras[:, 3:], points=points,
         log_focal=b.log_focal + float(np.clip(c[-1], -0.3, 0.3)),
     )  # fmt: skip
+
+
+def _each(values: Float[np.ndarray, "n *a"], owner: Int[np.ndarray, "m"]) -> Float[np.ndarray, "*a m"]:
+    """The value of each one's owner."""
+    return np.ascontiguousarray(np.moveaxis(values, 0, -1)).take(owner, -1)
 
 
 def _tangent(points: Float[np.ndarray, "p 4"]) -> Float[np.ndarray, "p 4 3"]:
