@@ -1,5 +1,6 @@
 """Landmarks of videos: looked at in pieces, kept by content; real videos where MediaPipe is installed."""
 
+import os
 import shutil
 import sys
 import time
@@ -15,6 +16,7 @@ from vipa.clips.landmarks import LandmarkFinder
 from vipa.clips.sources import SourceOptions, read_source
 from vipa.geometry import project
 from vipa.hands.trackers.mediapipe import MODEL, Landmarks, LandmarkTracker, installed
+from vipa.io.workers import shared_workers
 from vipa.worlds.fixtures.writing import write_video
 
 EGODEX = Path(__file__).resolve().parents[2].parent / "shared" / "real" / "egodex_sample"
@@ -82,6 +84,22 @@ def test_alone_no_video_is_looked_at_before_it_is_asked_for(video, looked, tmp_p
     for asked, path in enumerate(videos, 1):
         find(path)
         assert len(looked) == 25 * asked
+
+
+def test_a_worker_that_ends_costs_its_video(video, tmp_path, monkeypatch):
+    videos = [video, *(Path(shutil.copyfile(video, tmp_path / f"{i}.mp4")) for i in range(2))]
+    held = shared_workers(2)
+    begin = held.submit
+
+    def submit(_, *words):
+        return begin(os._exit, 9) if words[2] == videos[1] else begin(landmarks._pack, [()] * 7)
+
+    monkeypatch.setattr(held, "submit", submit)
+    find = LandmarkFinder("mediapipe", MODEL, videos=videos, workers=2)
+    assert len(find(videos[0])) == 7
+    with pytest.raises(ValueError, match=r"0\.mp4: the process that looked for hands ended"):
+        find(videos[1])
+    assert len(find(videos[2])) == 7
 
 
 def test_without_mediapipe_one_line_says_how_to_get_it(video, capsys, monkeypatch):

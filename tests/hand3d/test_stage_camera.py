@@ -1,13 +1,19 @@
-"""What the stage `camera` makes of a clip whose field of view becomes known."""
+"""What the stage `camera` makes of a clip whose field of view becomes known, and who measures it."""
 
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pytest
 
 from vipa.clips.example import example_clip
 from vipa.clips.field_of_view import given
+from vipa.clips.sources import SourceOptions
 from vipa.geometry import project
-from vipa.hand3d.pipeline import stage_camera
+from vipa.hand3d.pipeline import ahead, stage_camera
+from vipa.hand3d.pipeline.annotate import annotate_source
+from vipa.worlds.fixtures.writing import write_video
 
 
 def test_hands_placed_by_size_stay_on_their_pixels_under_another_field_of_view():
@@ -24,3 +30,77 @@ def test_hands_placed_by_size_stay_on_their_pixels_under_another_field_of_view()
         )
         np.testing.assert_allclose(after.joints_camera[:, 0, 2], longer * before.joints_camera[:, 0, 2])
         np.testing.assert_array_equal(same.joints_camera, before.joints_camera)
+
+
+def film(path: Path) -> Path:
+    """Two seconds of random patches that move to the left ever faster, and no hands."""
+    rng = np.random.default_rng(0)
+    wall = rng.integers(0, 255, (30, 90, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+    frames = np.stack([wall[:, int(6 * k + k * k) :][:, :320] for k in range(16)])
+    return write_video(path, frames, 8)
+
+
+@pytest.fixture
+def videos(tmp_path) -> Path:
+    """Three of them, with the joints of a hand beside each."""
+    (tmp_path / "videos").mkdir()
+    for name in "abc":
+        film(tmp_path / "videos" / f"{name}.mp4")
+        joints = example_clip().hands[0].joints_camera[:16]
+        np.savez(tmp_path / "videos" / f"{name}.npz", right_joints_camera=joints)
+    return tmp_path / "videos"
+
+
+def annotated(videos: Path, out: Path, monkeypatch, size: int):
+    """Report and tables, with so many cores; nothing is kept in this process from before."""
+    monkeypatch.setattr(ahead, "cores", lambda: size)
+    report = annotate_source("folder", videos, out, options=SourceOptions(fov_degrees=70, cache=out / "cache"))
+    return report, {p.relative_to(out): p.read_bytes() for p in sorted(out.rglob("*.parquet"))}
+
+
+needs_opencv = pytest.mark.skipif(not stage_camera.installed(), reason="OpenCV is not installed")
+
+
+@needs_opencv
+def test_cameras_are_the_same_measured_here_and_by_workers(videos, tmp_path, monkeypatch):
+    here, tables = annotated(videos, tmp_path / "here", monkeypatch, 1)
+    begun = []
+    real = stage_camera.begin
+    monkeypatch.setattr(stage_camera, "begin", lambda clip, *rest: begun.append(clip.id) or real(clip, *rest))
+    beside, same = annotated(videos, tmp_path / "beside", monkeypatch, 2)
+    assert here.done == beside.done == 3
+    assert begun == ["a", "b", "c"]
+    for name in "abc":
+        files = [tmp_path / kind / "work" / "folder" / name / "camera.npz" for kind in ("here", "beside")]
+        a, b = (np.load(file) for file in files)
+        assert a.files == b.files
+        assert np.isfinite(a["error"]).all() and np.ptp(a["R_world_camera"], axis=0).max() > 0.01  # it moves
+        for array in set(a.files) - {"_"}:
+            np.testing.assert_allclose(a[array], b[array], rtol=1e-6, atol=1e-6)
+    assert tables.keys() == same.keys()
+    annotated(videos, tmp_path / "beside", monkeypatch, 2)
+    assert begun == ["a", "b", "c"]  # a second run measures none
+
+
+@needs_opencv
+def test_a_worker_that_ends_costs_its_clip_and_the_next_run_does_it(videos, tmp_path, monkeypatch):
+    real = stage_camera.begin
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            stage_camera, "begin",
+            lambda clip, *rest: rest[-1].submit(os._exit, 9) if clip.id == "b" else real(clip, *rest),
+        )  # fmt: skip
+        report, _ = annotated(videos, tmp_path / "out", patch, 2)
+    assert report.done == 2
+    assert report.refused == (
+        ("folder/b", "clip 'b': the process that measured its camera ended (out of memory?)"),
+    )
+    report, tables = annotated(videos, tmp_path / "out", monkeypatch, 2)
+    assert (report.done, report.refused) == (3, ())
+    assert tables == annotated(videos, tmp_path / "whole", monkeypatch, 2)[1]
+
+
+@needs_opencv
+def test_a_clip_alone_is_measured_here(videos, tmp_path, monkeypatch):
+    monkeypatch.setattr(ahead, "shared_workers", None)
+    assert annotated(videos / "a.mp4", tmp_path / "out", monkeypatch, 2)[0].done == 1

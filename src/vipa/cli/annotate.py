@@ -1,5 +1,6 @@
 """Human videos to a Hand3D data set: questions about space, and wrist motions."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ Positional = tyro.conf.Positional
 
 
 def main(args: list[str]) -> None:
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy: its threads spin (vipa.io.workers)
     from vipa.clips.sources import NO_OPTIONS, SourceOptions
     from vipa.hand3d.config import AnnotateConfig
 

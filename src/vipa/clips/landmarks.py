@@ -4,14 +4,9 @@ What is kept depends on no camera: another field of view finds it there. A run t
 were being looked at.
 """
 
-import os
-import signal
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Sequence
+from concurrent.futures import Future
 from contextlib import suppress
-from multiprocessing import get_context
-from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +15,10 @@ from vipa.clips.video import FrameSubset, VideoFrames
 from vipa.hands.skeleton import Side
 from vipa.hands.trackers import open_tracker, tracker_version
 from vipa.hands.trackers.mediapipe import Landmarks, LandmarkTracker
+from vipa.io.child_process import cores
 from vipa.io.hashing import content_of
 from vipa.io.store import ClipStore, StageOutput
+from vipa.io.workers import WorkerEnded, Workers, shared_workers
 
 VERSION = 1
 PIECE = 300
@@ -51,10 +48,9 @@ class LandmarkFinder:
     ):
         self.tracker, self.model, self.cache = tracker, model, cache
         self.videos = list(videos)
-        self.workers = workers or len(os.sched_getaffinity(0))
+        self.workers = workers or cores()
         self.jobs: dict[Path, list[Future[StageOutput] | StageOutput]] = {}
-        self.pool: ProcessPoolExecutor | None = None
-        self.stop: Event | None = None
+        self.pool: Workers | None = None
 
     def __call__(self, path: Path) -> Seen:
         """The hands in every frame of a video. ValueError where it, or the model, cannot be read."""
@@ -68,13 +64,12 @@ class LandmarkFinder:
                     with suppress(ValueError, OSError):  # said when it is asked for
                         self.jobs[ahead] = self._begin(ahead, alone=False)
             found = [piece if isinstance(piece, StageOutput) else piece.result() for piece in pieces]
-        except BrokenProcessPool:
-            self.pool, self.jobs = None, {}
+        except WorkerEnded:
             raise ValueError(f"{path}: the process that looked for hands ended (out of memory?)") from None
         except KeyboardInterrupt:
-            if self.pool is not None and self.stop is not None:
-                self.stop.set()
-                self.pool.shutdown(wait=False, cancel_futures=True)
+            if self.pool is not None:
+                self.pool.close()
+                self.pool, self.jobs = None, {}
             raise
         return [hands for piece in found for hands in _unpack(piece)]
 
@@ -93,31 +88,9 @@ class LandmarkFinder:
             pieces.append(kept or (_look(*words) if here else self._workers().submit(_look, *words)))
         return pieces
 
-    def _workers(self) -> ProcessPoolExecutor:
-        if self.pool is None:
-            context = get_context("spawn")
-            self.stop = context.Event()
-            self.pool = ProcessPoolExecutor(self.workers, context, _begin_worker, (self.stop,))
+    def _workers(self) -> Workers:
+        self.pool = shared_workers(self.workers)
         return self.pool
-
-
-_stop: Event | None = None
-
-
-def _begin_worker(stop: Event) -> None:
-    global _stop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process tells when to stop
-    _stop = stop
-
-
-class _Stoppable(FrameSubset):
-    """Frames that are read until the run is interrupted."""
-
-    def in_order(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
-        for picture in super().in_order(indices):
-            if _stop is not None and _stop.is_set():
-                raise InterruptedError("interrupted")
-            yield picture
 
 
 def _look(
@@ -128,7 +101,7 @@ def _look(
     assert isinstance(opened, LandmarkTracker)
     first = max(0, start - WARM)
     frames = range(first, stop)
-    seen = opened.detect(_Stoppable(video, tuple(frames)), video.timestamps[first:stop])
+    seen = opened.detect(FrameSubset(video, tuple(frames)), video.timestamps[first:stop])
     out = _pack(seen[start - first :])
     if folder is not None:
         ClipStore(folder).write(f"{start:08d}", key, out)

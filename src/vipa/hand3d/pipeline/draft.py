@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -19,6 +20,10 @@ from vipa.hand3d.estimators.pointmaps import AnyMaps
 from vipa.hand3d.measure.calibration import ScaleEstimate
 from vipa.hand3d.measure.relating import ClipGeometry
 from vipa.hands.trackers import distance_error
+from vipa.io.store import StageOutput
+
+Measured = Future[tuple[StageOutput, float]]
+"""A worker's: what the stage `camera` makes, and the processor seconds that it took."""
 
 KEPT = "template; "
 """Begins the `wording` of a question that was to be reworded and kept its template; the reason follows."""
@@ -41,6 +46,8 @@ class Draft:
     geometry: ClipGeometry | None = None
     relations: dict[str, Any] = field(default_factory=dict)
     motions: dict[str, Any] = field(default_factory=dict)
+    measured: Measured | None = None  # the camera, where a worker measures it
+    worker_seconds: float = 0.0  # of a processor, that workers took
 
     @property
     def clip_id(self) -> str:

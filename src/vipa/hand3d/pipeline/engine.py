@@ -16,6 +16,7 @@ from typing import Any
 from vipa.clips.clip import Clip, ClipError
 from vipa.hand3d.config import AnnotateConfig
 from vipa.hand3d.estimators.base import Elsewhere, Estimators, check_names, has_network
+from vipa.hand3d.pipeline.ahead import with_cameras
 from vipa.hand3d.pipeline.table import STAGES
 from vipa.hand3d.pipeline.work import ClipReport, annotate_clip, annotate_until, refuse
 from vipa.io.files import OutputError
@@ -37,10 +38,10 @@ START_SECONDS = 600.0
 
 
 def local(clips: Clips, out: Path, config: AnnotateConfig, workers: int) -> Iterator[ClipReport]:
-    """One clip after another in this process."""
+    """One clip after another in this process, but for the cameras of those that come next."""
     estimators = Estimators.of(config)
-    for clip in clips:
-        yield annotate_clip(clip, out, config, estimators)
+    for clip, camera in with_cameras(clips, out, config, estimators):
+        yield annotate_clip(clip, out, config, estimators, camera)
 
 
 def on_ray(clips: Clips, out: Path, config: AnnotateConfig, workers: int) -> Iterator[ClipReport]:

@@ -1,5 +1,7 @@
 """Stage `camera`: whether the camera of your own video moves, how it turns, and its field of view (docs/camera.md)."""
 
+import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from importlib.util import find_spec
 
@@ -11,8 +13,9 @@ from vipa.clips.field_of_view import FieldOfView
 from vipa.clips.focal_from_poses import view_from_poses
 from vipa.clips.raw_video import TRACKED
 from vipa.clips.sources import is_own_video
-from vipa.hand3d.pipeline.draft import Draft
+from vipa.hand3d.pipeline.draft import Draft, Measured
 from vipa.io.store import StageOutput
+from vipa.io.workers import WorkerEnded, Workers
 
 NO_OPENCV = (
     "not measured: OpenCV is missing; install it with `pip install opencv-contrib-python` (the extra `video`)"
@@ -36,9 +39,31 @@ def is_guessed(clip: Clip) -> bool:
     return clip.field_of_view is not None and clip.field_of_view.origin == "guessed"
 
 
+def begin(clip: Clip, frames: Sequence[int], workers: Workers) -> Measured:
+    """`measure` in a worker, before other tasks: who reads the clips ahead has seen this one."""
+    return workers.submit(_timed, clip, frames, urgent=True)
+
+
 def make(draft: Draft) -> StageOutput:
-    """The motion, or of a clip with poses the field of view alone; no values without OpenCV."""
-    clip = draft.clip
+    """`measure`, here, or what a worker has measured."""
+    if draft.measured is None:
+        return measure(draft.clip, draft.frames.tolist())
+    try:
+        output, seconds = draft.measured.result()
+    except WorkerEnded:
+        raise ClipError(draft.clip.id, "the process that measured its camera ended (out of memory?)") from None
+    draft.worker_seconds += seconds
+    return output
+
+
+def _timed(clip: Clip, frames: Sequence[int]) -> tuple[StageOutput, float]:
+    start = time.process_time()
+    return measure(clip, frames), time.process_time() - start
+
+
+def measure(clip: Clip, frames: Sequence[int]) -> StageOutput:
+    """The motion, with the sampled frames among its key frames, or of a clip with poses the field of view alone; no
+    values without OpenCV."""
     if not installed():
         return StageOutput(None)
     if clip.T_world_camera is not None:
@@ -47,7 +72,7 @@ def make(draft: Draft) -> StageOutput:
     view = clip.field_of_view or FieldOfView.from_focal(
         clip.intrinsics.fx, CALIBRATED, clip.intrinsics.width, "calibrated"
     )
-    motion = measure_motion(clip, view, draft.frames.tolist())
+    motion = measure_motion(clip, view, frames)
     arrays = {name: value for name, value in vars(motion).items() if isinstance(value, np.ndarray)}
     seen = None if motion.field_of_view is None else asdict(motion.field_of_view)
     return StageOutput({"moving": motion.moving, "field_of_view": seen}, arrays)

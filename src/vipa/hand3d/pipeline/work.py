@@ -15,7 +15,7 @@ from vipa.hand3d.dataset.tables import DONE
 from vipa.hand3d.estimators.base import Estimators
 from vipa.hand3d.measure.motion import MOTION_TASKS
 from vipa.hand3d.measure.relations import CATEGORIES
-from vipa.hand3d.pipeline.draft import Draft
+from vipa.hand3d.pipeline.draft import Draft, Measured
 from vipa.hand3d.pipeline.table import run_stages, stage_keys
 from vipa.io.files import OutputError, atomic_write
 from vipa.io.store import ClipStore
@@ -26,8 +26,8 @@ REFUSED = "refused.json"
 @dataclass(frozen=True)
 class ClipReport:
     """What became of one clip. reason: None where it is done. seconds: wall time by stage computed now; cpu_seconds:
-    of this process (waiting for a disk or an endpoint costs none). left_out: of relations and of motions, by reason.
-    inventory: of a user's own videos."""
+    of this process and its workers (waiting for a disk or an endpoint costs none). left_out: of relations and of
+    motions, by reason. inventory: of a user's own videos."""
 
     clip_id: str
     reason: str | None
@@ -45,28 +45,40 @@ def clip_folder(out: Path, clip: Clip) -> Path:
     return out / "work" / clip.source / clip.id
 
 
-def annotate_clip(clip: Clip | ClipError, out: Path, config: AnnotateConfig, estimators: Estimators) -> ClipReport:
-    """All stages of one clip. Whatever is wrong with the clip becomes the report's reason."""
-    report = annotate_until(None, clip, out, config, estimators)
+def annotate_clip(
+    clip: Clip | ClipError,
+    out: Path,
+    config: AnnotateConfig,
+    estimators: Estimators,
+    camera: Measured | None = None,
+) -> ClipReport:
+    """All stages of one clip. Whatever is wrong with the clip becomes the report's reason. camera: where a worker
+    measures it."""
+    report = annotate_until(None, clip, out, config, estimators, camera)
     assert report is not None
     return report
 
 
 def annotate_until(
-    last: str | None, clip: Clip | ClipError, out: Path, config: AnnotateConfig, estimators: Estimators
+    last: str | None,
+    clip: Clip | ClipError,
+    out: Path,
+    config: AnnotateConfig,
+    estimators: Estimators,
+    camera: Measured | None = None,
 ) -> ClipReport | None:
     """The stages of one clip up to `last`, left in their files, and None; or its report where that was the end of it:
     something was wrong, or all is done."""
     if isinstance(clip, ClipError):
         return refuse(clip, out, "")
-    folder, draft = clip_folder(out, clip), Draft(clip, config, estimators)
+    folder, draft = clip_folder(out, clip), Draft(clip, config, estimators, measured=camera)
     seconds: dict[str, float] = {}
     cpu: dict[str, float] = {}
     try:
         start, cpu_start = time.perf_counter(), time.process_time()
         keys = stage_keys(clip, config, estimators, last)
         for stage, computed in run_stages(draft, keys, ClipStore(folder)):
-            now, cpu_now = time.perf_counter(), time.process_time()
+            now, cpu_now = time.perf_counter(), time.process_time() + draft.worker_seconds
             if computed:
                 seconds[stage.name], cpu[stage.name] = now - start, cpu_now - cpu_start
             start, cpu_start = now, cpu_now
