@@ -19,6 +19,7 @@ from vipa.clips.example import example_clip
 from vipa.hand3d.config import AnnotateConfig, MixConfig
 from vipa.hand3d.dataset import tables as tables_module
 from vipa.hand3d.dataset.reader import Hand3D
+from vipa.hand3d.pipeline import stage_camera
 from vipa.hand3d.pipeline.annotate import annotate
 
 PROGRAM = """
@@ -59,6 +60,45 @@ def test_a_run_killed_twenty_times_ends_with_the_same_tables(tmp_path):
     assert run(tmp_path / "killed", 60, None)
     assert tables(tmp_path / "killed") == tables(tmp_path / "whole")
     assert not list((tmp_path / "killed").rglob("*.tmp"))
+
+
+@pytest.mark.skipif(not stage_camera.installed(), reason="OpenCV is not installed")
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.slow
+def test_a_run_of_videos_that_is_stopped_leaves_no_process_and_is_continued(videos, tmp_path, how):
+    """While workers measure cameras."""
+    source = Path(__file__).resolve().parents[2] / "src"
+    environment = {**os.environ, "PYTHONPATH": str(source), "VIPA_CACHE": str(tmp_path / "cache")}
+    words = [sys.executable, "-m", "vipa", "annotate", str(videos), "--fov-degrees", "70", "--out"]
+
+    def run(out: Path, seconds: float | None) -> None:
+        process = subprocess.Popen(
+            [*words, str(out)],
+            env=environment,
+            start_new_session=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.send_signal(how)
+        process.communicate()
+        for _ in range(100):
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, 0)
+                time.sleep(0.1)
+                continue
+            return
+        raise AssertionError("processes are left")
+
+    start = time.perf_counter()
+    run(tmp_path / "whole", None)
+    whole = time.perf_counter() - start
+    for part in np.linspace(0.3, 0.9, 4):
+        run(tmp_path / "stopped", part * whole)
+    run(tmp_path / "stopped", None)
+    assert tables(tmp_path / "stopped") == tables(tmp_path / "whole") != {}
 
 
 def test_half_written_files_do_not_count(tmp_path):

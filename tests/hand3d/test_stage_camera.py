@@ -13,7 +13,6 @@ from vipa.clips.sources import SourceOptions
 from vipa.geometry import project
 from vipa.hand3d.pipeline import ahead, stage_camera
 from vipa.hand3d.pipeline.annotate import annotate_source
-from vipa.worlds.fixtures.writing import write_video
 
 
 def test_hands_placed_by_size_stay_on_their_pixels_under_another_field_of_view():
@@ -30,25 +29,6 @@ def test_hands_placed_by_size_stay_on_their_pixels_under_another_field_of_view()
         )
         np.testing.assert_allclose(after.joints_camera[:, 0, 2], longer * before.joints_camera[:, 0, 2])
         np.testing.assert_array_equal(same.joints_camera, before.joints_camera)
-
-
-def film(path: Path) -> Path:
-    """Two seconds of random patches that move to the left ever faster, and no hands."""
-    rng = np.random.default_rng(0)
-    wall = rng.integers(0, 255, (30, 90, 3), np.uint8).repeat(8, 0).repeat(8, 1)
-    frames = np.stack([wall[:, int(6 * k + k * k) :][:, :320] for k in range(16)])
-    return write_video(path, frames, 8)
-
-
-@pytest.fixture
-def videos(tmp_path) -> Path:
-    """Three of them, with the joints of a hand beside each."""
-    (tmp_path / "videos").mkdir()
-    for name in "abc":
-        film(tmp_path / "videos" / f"{name}.mp4")
-        joints = example_clip().hands[0].joints_camera[:16]
-        np.savez(tmp_path / "videos" / f"{name}.npz", right_joints_camera=joints)
-    return tmp_path / "videos"
 
 
 def annotated(videos: Path, out: Path, monkeypatch, size: int):
