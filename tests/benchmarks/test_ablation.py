@@ -16,7 +16,7 @@ import pytest
 
 from vipa.benchmarks.ablation.arms import ARMS, BUDGETS
 from vipa.benchmarks.ablation.plan import Ablation, plan, plan_text
-from vipa.benchmarks.ablation.tables import Values, difference
+from vipa.benchmarks.ablation.tables import Values, difference, tables
 from vipa.cli import ablate, main
 from vipa.io.jobs import in_order
 
@@ -114,6 +114,27 @@ def test_seeds_are_averaged_record_by_record():
     values = Values({0: {"a": 1.0, "b": 3.0}, 1: {"a": 3.0, "b": 3.0}}, {"a": "x", "b": "y"})
     assert values.records == {"a": 2.0, "b": 3.0}
     assert values.between_seeds == pytest.approx(np.std([2.0, 3.0], ddof=1))
+
+
+def test_distances_are_told_by_kind_and_degrees_are_none(tmp_path):
+    run = ablation(arms=("full", "no-encoder"), seeds=(0,), benchmarks=("questions",), out=tmp_path)
+    planned = plan(run)
+    kinds = ("camera_rotation", "hand_movement", "spatial_relation")
+    for error, p in zip((0.1, 0.3), planned):
+        folder = p.evaluations["questions"][0].folder(tmp_path / "store")
+        folder.mkdir(parents=True)
+        rows = [
+            {"id": f"{clip}/{kind}", "clip_id": clip, "kind": kind, "direction_score": 3, "error": error * (1 + k)}
+            for clip in "abcd"
+            for k, kind in enumerate(kinds)
+        ]
+        (folder / "result_answers.jsonl").write_text("\n".join(json.dumps(row) for row in ({}, *rows)) + "\n")
+    text, record = tables(run, planned)
+    full, without = (record["arms"][name] for name in ("full", "no-encoder"))
+    assert full["distance"]["mean"]["value"] == pytest.approx(0.25)
+    assert {kind: cell["records"] for kind, cell in full["kinds"].items()} == dict.fromkeys(kinds[1:], 4)
+    assert without["kinds"]["spatial_relation"]["against"]["mean"]["value"] == pytest.approx(0.6)
+    assert "| arm | hand movement (4) | spatial relation (4) |" in text
 
 
 @pytest.mark.slow  # python -m pytest -m slow tests/benchmarks/test_ablation.py: 10 minutes of two cores

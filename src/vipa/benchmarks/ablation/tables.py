@@ -75,21 +75,31 @@ FIGURES: dict[str, tuple[Benchmark, str, str]] = {
 }
 """Name: the benchmark, the field of its rows, and what tables call it."""
 
+DEGREES = "camera_rotation"
+"""The kind of questions whose errors are no distances."""
 
-def read_values(store: Path, planned: Sequence[Planned], figure: str) -> Values | None:
-    """One figure of an arm, from the answers of all its seeds; None where it is not measured."""
+
+def read_values(store: Path, planned: Sequence[Planned], figure: str, kind: str | None = None) -> Values | None:
+    """One figure of an arm, from the answers of all its seeds; None where it is not measured. kind: of questions, those
+    alone."""
     benchmark, field, _ = FIGURES[figure]
     by_seed: dict[int, dict[str, float]] = {}
     clusters: dict[str, str] = {}
     for p in planned:
         for job in p.evaluations.get(benchmark, ()):
             for row in _rows(job.folder(store), benchmark):
-                if figure == "distance" and row["kind"] == "camera_rotation":
-                    continue  # degrees
+                if figure == "distance" and (row["kind"] == DEGREES or kind not in (None, row["kind"])):
+                    continue
                 name = row.get("id") or f"{row['task']}_{row['seed']}"
                 by_seed.setdefault(p.seed, {})[name] = float(row[field])
                 clusters[name] = row.get("clip_id", name)
     return Values(by_seed, clusters) if by_seed else None
+
+
+def _kinds(store: Path, planned: Sequence[Planned]) -> list[str]:
+    """Of the questions that were asked, those whose errors are distances."""
+    jobs = [job for p in planned for job in p.evaluations.get("questions", ())]
+    return sorted({row["kind"] for job in jobs for row in _rows(job.folder(store), "questions")} - {DEGREES})
 
 
 def _rows(folder: Path, benchmark: Benchmark) -> list[dict[str, Any]]:
@@ -115,8 +125,14 @@ def tables(run: Ablation, planned: Sequence[Planned]) -> tuple[str, dict[str, An
         for figure, v in values.items():
             if v is not None:
                 rows[figure] = _figure(figure, v, found[first][figure] if name != first else None)
+    for kind in _kinds(store, by_arm[first]):
+        values = {name: read_values(store, some, "distance", kind) for name, some in by_arm.items()}
+        for name, v in values.items():
+            if v is not None:
+                cell = _figure("distance", v, values[first] if name != first else None)
+                record["arms"][name].setdefault("kinds", {})[kind] = cell
     arms = {name: some[0].arm for name, some in by_arm.items()}
-    parts = [_intro(run, first), _questions(record, arms), _robot(record, arms, run), PUBLISHED]
+    parts = [_intro(run, first), _questions(record, arms), _by_kind(record), _robot(record, arms, run), PUBLISHED]
     return "\n\n".join(part for part in parts if part) + "\n", record
 
 
@@ -205,6 +221,22 @@ def _questions(record: dict[str, Any], arms: Mapping[str, Arm]) -> str:
             for cell in (_mean(row.get(f), 2 if f == "direction" else 3), _against(row.get(f)))
         ]
         lines.append(f"| {name}: {arms[name].what} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _by_kind(record: dict[str, Any]) -> str:
+    """Distance errors of each kind of question."""
+    kinds = next(iter(record["arms"].values())).get("kinds")
+    if not kinds:
+        return ""
+    heads = [f"{kind.replace('_', ' ')} ({cell['records']})" for kind, cell in kinds.items()]
+    lines = ["Distance errors by kind of question, m; below each what it is against the first arm.", ""]
+    lines += [f"| arm | {' | '.join(heads)} |", "|---" * (1 + len(heads)) + "|"]
+    for name, row in record["arms"].items():
+        cells = [row.get("kinds", {}).get(kind) for kind in kinds]
+        lines.append(f"| {name} | {' | '.join(_mean(cell) for cell in cells)} |")
+        if any(cell and "against" in cell for cell in cells):
+            lines.append(f"| | {' | '.join(_against(cell) for cell in cells)} |")
     return "\n".join(lines)
 
 
