@@ -20,11 +20,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import connection, get_context
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
+from vipa.io.child_process import end_with_parent
 from vipa.io.files import atomic_write, remove
 from vipa.io.hashing import digest
 
@@ -126,7 +127,7 @@ def run_jobs(jobs: Sequence[Job], store: Path, devices: Sequence[str] = ("cpu",)
 
 def _work(job: Job, store: Path, device: str, parent: int) -> None:
     """In the job's own process: it ends when the one that started it does, however that ended."""
-    _end_with_parent()
+    end_with_parent()
     log = os.open(store / f"{job.key}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -154,12 +155,6 @@ def _work(job: Job, store: Path, device: str, parent: int) -> None:
         record = job.identity | {"seconds": round(seconds, 1), "units": job.units, "device": device}
         atomic_write(store / f"{job.key}.json", json.dumps(record, indent=1) + "\n")
         partial.unlink(missing_ok=True)
-
-
-def _end_with_parent() -> None:
-    parent = parent_process()
-    assert parent is not None
-    Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
 def _clock(path: Path, before: float, start: float) -> None:
