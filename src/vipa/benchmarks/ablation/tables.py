@@ -181,15 +181,20 @@ def _plain(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _intro(run: Ablation, first: str) -> str:
-    return f"""\
-# Ablation
-
-Made by `vipa ablate`; {run.preset}, tabletop of ambiguity {run.ambiguity:g} (simulated, docs/worlds.md), split
-{run.split}, seeds {", ".join(map(str, run.seeds))}, {run.clips} training clips, {run.demonstrations} demonstrations
-with the views {", ".join(run.views)}; steps of stages 1, 2 and 3: {run.stage1_steps}, {run.stage2_steps},
-{run.stage3_steps}. Brackets: 95 % intervals, over clips (of records averaged over seeds) or Wilson's over the episodes
-of all seeds; "seeds": standard deviation between seeds; "against": minus the arm `{first}`, record by record, with p of
-signs flipped by clip; of episodes what only this arm and only `{first}` solved, with McNemar's exact p."""
+    robot = "tabletop" in run.benchmarks
+    asked = robot or "motions" in run.benchmarks
+    steps = [("1", True, run.stage1_steps), ("2", asked, run.stage2_steps), ("3", robot, run.stage3_steps)]
+    stages = ", ".join(f"{number} {count}" for number, there, count in steps if there)
+    shown = f", {run.demonstrations} demonstrations with the views {', '.join(run.views)}" if robot else ""
+    text = f"""\
+Made by `vipa ablate`; {run.preset}, tabletop of ambiguity {run.ambiguity:g} (simulated, docs/worlds.md), split {run.split},
+seeds {", ".join(map(str, run.seeds))}; {run.clips} training clips{shown}; steps of the stages: {stages}. Brackets: 95 %
+intervals, over clips (of records averaged over seeds){" or Wilson's over the episodes of all seeds" if robot else ""};
+"seeds": standard deviation between seeds; "against": minus the arm `{first}`, record by record, with p of signs flipped
+by clip."""
+    if robot:
+        text += f" Of episodes: what only this arm and only `{first}` solved, with McNemar's exact p."
+    return f"# Ablation\n\n{text}"
 
 
 def _mean(cell: dict[str, Any] | None, digits: int = 3) -> str:
