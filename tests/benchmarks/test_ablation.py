@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vipa.benchmarks.ablation.answers import Answers, Values
 from vipa.benchmarks.ablation.arms import ARMS, BUDGETS
 from vipa.benchmarks.ablation.plan import Ablation, plan, plan_text
-from vipa.benchmarks.ablation.tables import Values, difference, tables
+from vipa.benchmarks.ablation.tables import difference, tables
 from vipa.cli import ablate, main
 from vipa.io.jobs import in_order
 
@@ -116,25 +117,53 @@ def test_seeds_are_averaged_record_by_record():
     assert values.between_seeds == pytest.approx(np.std([2.0, 3.0], ddof=1))
 
 
-def test_distances_are_told_by_kind_and_degrees_are_none(tmp_path):
-    run = ablation(arms=("full", "no-encoder"), seeds=(0,), benchmarks=("questions",), out=tmp_path)
+KINDS = ("camera_rotation", "hand_movement", "spatial_relation")
+
+
+def answers(out, seeds=(0,), **changes) -> Answers:
+    """As if `full` had erred by 0.1, 0.2, 0.3 m in the questions of three kinds, and `no-encoder` by thrice that."""
+    run = ablation(arms=("full", "no-encoder"), seeds=seeds, benchmarks=("questions",), out=out, **changes)
     planned = plan(run)
-    kinds = ("camera_rotation", "hand_movement", "spatial_relation")
-    for error, p in zip((0.1, 0.3), planned):
-        folder = p.evaluations["questions"][0].folder(tmp_path / "store")
+    for p in planned:
+        folder = p.evaluations["questions"][0].folder(out / "store")
         folder.mkdir(parents=True)
+        error = 0.1 if p.arm.name == "full" else 0.3
         rows = [
             {"id": f"{clip}/{kind}", "clip_id": clip, "kind": kind, "direction_score": 3, "error": error * (1 + k)}
             for clip in "abcd"
-            for k, kind in enumerate(kinds)
+            for k, kind in enumerate(KINDS)
         ]
         (folder / "result_answers.jsonl").write_text("\n".join(json.dumps(row) for row in ({}, *rows)) + "\n")
-    text, record = tables(run, planned)
+    return Answers.of(run, planned)
+
+
+def test_distances_are_told_by_kind_and_degrees_are_none(tmp_path):
+    text, record = tables(answers(tmp_path))
     full, without = (record["arms"][name] for name in ("full", "no-encoder"))
     assert full["distance"]["mean"]["value"] == pytest.approx(0.25)
-    assert {kind: cell["records"] for kind, cell in full["kinds"].items()} == dict.fromkeys(kinds[1:], 4)
+    assert {kind: cell["records"] for kind, cell in full["kinds"].items()} == dict.fromkeys(KINDS[1:], 4)
     assert without["kinds"]["spatial_relation"]["against"]["mean"]["value"] == pytest.approx(0.6)
     assert "| arm | hand movement (4) | spatial relation (4) |" in text
+
+
+def test_answers_that_were_kept_give_the_same_tables_also_in_two_files(tmp_path, capsys):
+    whole = answers(tmp_path / "whole", seeds=(0, 1))
+    for seed in (0, 1):
+        answers(tmp_path / str(seed), seeds=(seed,)).write(tmp_path / f"{seed}.json")
+    main(["ablate", "tables", *(str(tmp_path / f"{seed}.json") for seed in (0, 1))])
+    assert capsys.readouterr().out.strip() == tables(whole)[0].strip()
+
+
+def test_answers_of_other_worlds_do_not_stand_in_one_table(tmp_path):
+    answers(tmp_path / "a").write(tmp_path / "a.json")
+    answers(tmp_path / "b", ambiguity=0.0).write(tmp_path / "b.json")
+    (tmp_path / "c.json").write_text('{"settings": {}, "records": []}')
+    for words, message in (
+        ("a b", r"b\.json: ambiguity not as in .*a\.json"),
+        ("c", r"c\.json: not the answers of"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Answers.merged({p: Answers.read(p) for p in (tmp_path / f"{name}.json" for name in words.split())})
 
 
 @pytest.mark.slow  # python -m pytest -m slow tests/benchmarks/test_ablation.py: 10 minutes of two cores
@@ -162,7 +191,7 @@ def test_a_run_killed_at_five_moments_ends_with_the_same_results(tmp_path):
             killed += 1
     assert killed >= 4, "it ended before it was killed often enough"
     subprocess.run(command(tmp_path / "killed"), check=True, **quiet)
-    for name in ("ablation.md", "ablation.json"):
+    for name in ("ablation.md", "ablation.json", "answers.json"):
         assert (tmp_path / "whole" / name).read_text() == (tmp_path / "killed" / name).read_text()
     stores = [tmp_path / run / "store" for run in ("whole", "killed")]
     for path in sorted(stores[0].glob("*/*.jsonl")) + sorted(stores[0].glob("*/model/model.safetensors")):

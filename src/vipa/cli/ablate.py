@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 
 import tyro
 
@@ -10,10 +11,13 @@ from vipa.io.files import atomic_write, remove
 
 
 def main(args: list[str]) -> None:
-    """`vipa ablate BUDGET [options]`: plan, train, measure, write the tables."""
+    """`vipa ablate BUDGET [options]`: plan, train, measure, write the tables; `vipa ablate tables ANSWERS ...`: the
+    tables of answers that were kept."""
     if not args or args[0] in ("-h", "--help"):
         print(
-            "usage: vipa ablate BUDGET [options] [--dry-run]      (vipa ablate BUDGET --help says more)\n\nbudgets:"
+            "usage: vipa ablate BUDGET [options] [--dry-run]      (vipa ablate BUDGET --help says more)\n"
+            "       vipa ablate tables ANSWERS [ANSWERS ...]      (the answers.json of runs that differ in arms and\n"
+            "                                                      seeds alone, whole or kept)\n\nbudgets:"
         )
         for name, budget in BUDGETS.items():
             print(
@@ -23,9 +27,13 @@ def main(args: list[str]) -> None:
         for arm in ARMS.values():
             print(f"  {arm.name:<16}{arm.what}")
         return
+    if args[0] == "tables":
+        print(_tables_of([Path(arg) for arg in args[1:]]))
+        return
     budget, rest = args[0], [arg for arg in args[1:] if arg != "--dry-run"]
     if budget not in BUDGETS:
         raise ValueError(f"budget {budget!r} is unknown; known: {', '.join(BUDGETS)}")
+    from vipa.benchmarks.ablation.answers import Answers
     from vipa.benchmarks.ablation.plan import Ablation, plan, plan_text
     from vipa.benchmarks.ablation.tables import costs, tables
     from vipa.io.jobs import run_jobs
@@ -40,12 +48,23 @@ def main(args: list[str]) -> None:
         [job for p in planned for job in p.jobs], run.out / "store", run.places(), lambda s: print(s, flush=True)
     )
     remove(run.out / "store" / TOKENS)
-    text, record = tables(run, planned)
+    answers = Answers.of(run, planned)
+    answers.write(run.out / "answers.json")
+    text, record = tables(answers)
     atomic_write(run.out / "ablation.json", json.dumps(record, indent=1) + "\n")
     atomic_write(run.out / "costs.json", json.dumps(costs(run, planned), indent=1) + "\n")
     atomic_write(run.out / "ablation.md", text)
     print(text)
-    print(f"written: {run.out / 'ablation.md'}, ablation.json")
+    print(f"written: {run.out / 'ablation.md'}, ablation.json, answers.json, costs.json")
+
+
+def _tables_of(paths: list[Path]) -> str:
+    if not paths:
+        raise ValueError("vipa ablate tables: name the answers.json of one run or several")
+    from vipa.benchmarks.ablation.answers import Answers
+    from vipa.benchmarks.ablation.tables import tables
+
+    return tables(Answers.merged({path: Answers.read(path) for path in paths}))[0]
 
 
 def _steps(budget: str) -> str:

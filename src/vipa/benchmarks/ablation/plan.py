@@ -152,9 +152,18 @@ def given(name: str, folder: Path, *kinds: str, splits: tuple[str, ...] = ("trai
 
 
 def _start(run: Ablation, arm: Arm, seed: int) -> Job:
-    start = run.start or start_of(run.preset, "foundation")  # type: ignore[arg-type]
-    settings = {"content": _content(start), "preset": run.preset, "fusion": dict(arm.fusion), "seed": seed}
+    start = _start_of(run)
+    settings = {"content": start_content(run), "preset": run.preset, "fusion": dict(arm.fusion), "seed": seed}
     return Job("start", f"{WORK}:start", settings, options={"start": start}, units=1)
+
+
+def _start_of(run: Ablation) -> str:
+    return run.start or start_of(run.preset, "foundation")  # type: ignore[arg-type]
+
+
+def start_content(run: Ablation) -> str:
+    """What the weights are that all arms begin with."""
+    return _content(_start_of(run))
 
 
 @cache

@@ -1,47 +1,20 @@
 """The tables of an ablation: figures with intervals, and every arm against the first, pair by pair."""
 
-import json
 from collections import defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vipa.benchmarks.ablation.arms import Arm, Benchmark
+from vipa.benchmarks.ablation.answers import FIGURES, Answers, Values
+from vipa.benchmarks.ablation.arms import find_arm
 from vipa.benchmarks.ablation.plan import Ablation, Planned
 from vipa.benchmarks.results import Mean
-from vipa.benchmarks.statistics import clustered_mean, paired_difference, paired_episodes, wilson_interval
+from vipa.benchmarks.statistics import paired_difference, paired_episodes, wilson_interval
 from vipa.io.jobs import in_order
 
 FLIPS = 10_000
-
-
-@dataclass(frozen=True)
-class Values:
-    """One figure of one arm: by seed, then by record; and the cluster (clip) of every record."""
-
-    by_seed: dict[int, dict[str, float]]
-    clusters: dict[str, str]
-
-    @property
-    def records(self) -> dict[str, float]:
-        """Averaged over seeds, of the records that every seed has."""
-        common = set.intersection(*(set(values) for values in self.by_seed.values()))
-        return {r: float(np.mean([v[r] for v in self.by_seed.values()])) for r in sorted(common)}
-
-    @property
-    def mean(self) -> Mean:
-        """Its interval is over clusters, with the seeds as they are."""
-        records = self.records
-        return clustered_mean(list(records.values()), [self.clusters[r] for r in records])
-
-    @property
-    def between_seeds(self) -> float | None:
-        """Standard deviation of the seeds' means; None for one seed."""
-        means = [np.mean(list(values.values())) for values in self.by_seed.values()]
-        return float(np.std(means, ddof=1)) if len(means) > 1 else None
 
 
 @dataclass(frozen=True)
@@ -66,73 +39,21 @@ def difference(arm: Values, first: Values) -> Difference:
     return Difference(mean, float((1 + more.sum()) / (1 + FLIPS)))
 
 
-FIGURES: dict[str, tuple[Benchmark, str, str]] = {
-    "distance": ("questions", "error", "distance error, m"),
-    "direction": ("questions", "direction_score", "direction, of 3"),
-    "average": ("motions", "average_error", "average, m"),
-    "final": ("motions", "final_error", "final, m"),
-    "success": ("tabletop", "success", "success"),
-}
-"""Name: the benchmark, the field of its rows, and what tables call it."""
-
-DEGREES = "camera_rotation"
-"""The kind of questions whose errors are no distances."""
-
-
-def read_values(store: Path, planned: Sequence[Planned], figure: str, kind: str | None = None) -> Values | None:
-    """One figure of an arm, from the answers of all its seeds; None where it is not measured. kind: of questions, those
-    alone."""
-    benchmark, field, _ = FIGURES[figure]
-    by_seed: dict[int, dict[str, float]] = {}
-    clusters: dict[str, str] = {}
-    for p in planned:
-        for job in p.evaluations.get(benchmark, ()):
-            for row in _rows(job.folder(store), benchmark):
-                if figure == "distance" and (row["kind"] == DEGREES or kind not in (None, row["kind"])):
-                    continue
-                name = row.get("id") or f"{row['task']}_{row['seed']}"
-                by_seed.setdefault(p.seed, {})[name] = float(row[field])
-                clusters[name] = row.get("clip_id", name)
-    return Values(by_seed, clusters) if by_seed else None
-
-
-def _kinds(store: Path, planned: Sequence[Planned]) -> list[str]:
-    """Of the questions that were asked, those whose errors are distances."""
-    jobs = [job for p in planned for job in p.evaluations.get("questions", ())]
-    return sorted({row["kind"] for job in jobs for row in _rows(job.folder(store), "questions")} - {DEGREES})
-
-
-def _rows(folder: Path, benchmark: Benchmark) -> list[dict[str, Any]]:
-    if benchmark == "tabletop":
-        return [json.loads(line) for line in (folder / "episodes.jsonl").read_text().splitlines()]
-    return [json.loads(line) for line in (folder / "result_answers.jsonl").read_text().splitlines()[1:]]
-
-
-def tables(run: Ablation, planned: Sequence[Planned]) -> tuple[str, dict[str, Any]]:
-    """Markdown, and the same as JSON values. Every job must be done."""
-    store = run.out / "store"
-    by_arm: dict[str, list[Planned]] = defaultdict(list)
-    for p in planned:
-        by_arm[p.arm.name].append(p)
-    first = next(iter(by_arm))
-    found: dict[str, dict[str, Any]] = {
-        name: {figure: read_values(store, some, figure) for figure in FIGURES} for name, some in by_arm.items()
-    }
-    record: dict[str, Any] = {"settings": _plain(asdict(run)), "against": first, "arms": {}}
-    for name, values in found.items():
-        rows: dict[str, Any] = {"what": by_arm[name][0].arm.what}
+def tables(answers: Answers) -> tuple[str, dict[str, Any]]:
+    """Markdown, and the same as JSON values."""
+    first, *_ = arms = answers.arms
+    record: dict[str, Any] = {"settings": answers.settings, "against": first, "arms": {}}
+    for name in arms:
+        rows: dict[str, Any] = {"what": find_arm(name).what}
         record["arms"][name] = rows
-        for figure, v in values.items():
-            if v is not None:
-                rows[figure] = _figure(figure, v, found[first][figure] if name != first else None)
-    for kind in _kinds(store, by_arm[first]):
-        values = {name: read_values(store, some, "distance", kind) for name, some in by_arm.items()}
-        for name, v in values.items():
-            if v is not None:
-                cell = _figure("distance", v, values[first] if name != first else None)
-                record["arms"][name].setdefault("kinds", {})[kind] = cell
-    arms = {name: some[0].arm for name, some in by_arm.items()}
-    parts = [_intro(run, first), _questions(record, arms), _by_kind(record), _robot(record, arms, run), PUBLISHED]
+        for figure in FIGURES:
+            if (values := answers.of_arm(name, figure)) is not None:
+                rows[figure] = _figure(figure, values, answers.of_arm(first, figure) if name != first else None)
+        for kind in answers.kinds:
+            if (values := answers.of_arm(name, "distance", kind)) is not None:
+                other = answers.of_arm(first, "distance", kind) if name != first else None
+                rows.setdefault("kinds", {})[kind] = _figure("distance", values, other)
+    parts = [_intro(answers, first), _questions(record), _by_kind(record), _robot(record), PUBLISHED]
     return "\n\n".join(part for part in parts if part) + "\n", record
 
 
@@ -174,24 +95,18 @@ def _by_task(values: Values) -> dict[str, list[int]]:
     return dict(tasks)
 
 
-def _plain(settings: dict[str, Any]) -> dict[str, Any]:
-    """Without where it was done."""
-    where = ("out", "devices", "threads", "hand3d", "robot_data", "save_every", "compile")
-    return json.loads(json.dumps({k: v for k, v in settings.items() if k not in where}, default=str))
-
-
-def _intro(run: Ablation, first: str) -> str:
-    robot = "tabletop" in run.benchmarks
-    asked = robot or "motions" in run.benchmarks
-    steps = [("1", True, run.stage1_steps), ("2", asked, run.stage2_steps), ("3", robot, run.stage3_steps)]
-    stages = ", ".join(f"{number} {count}" for number, there, count in steps if there)
-    shown = f", {run.demonstrations} demonstrations with the views {', '.join(run.views)}" if robot else ""
+def _intro(answers: Answers, first: str) -> str:
+    s, robot = answers.settings, "success" in answers.values
+    asked = robot or "average" in answers.values
+    steps = [("1", True), ("2", asked), ("3", robot)]
+    stages = ", ".join(f"{number} {s[f'stage{number}_steps']}" for number, there in steps if there)
+    shown = f", {s['demonstrations']} demonstrations with the views {', '.join(s['views'])}" if robot else ""
     text = f"""\
-Made by `vipa ablate`; {run.preset}, tabletop of ambiguity {run.ambiguity:g} (simulated, docs/worlds.md), split {run.split},
-seeds {", ".join(map(str, run.seeds))}; {run.clips} training clips{shown}; steps of the stages: {stages}. Brackets: 95 %
-intervals, over clips (of records averaged over seeds){" or Wilson's over the episodes of all seeds" if robot else ""};
+Made by `vipa ablate`; {s["preset"]}, tabletop of ambiguity {s["ambiguity"]:g} (simulated, docs/worlds.md), split {s["split"]},
+seeds {", ".join(map(str, answers.seeds))}; {s["clips"]} training clips{shown}; steps of the stages: {stages}. Brackets:
+95 % intervals, over clips (of records averaged over seeds){" or Wilson's over the episodes of all seeds" if robot else ""};
 "seeds": standard deviation between seeds; "against": minus the arm `{first}`, record by record, with p of signs flipped
-by clip."""
+by clip."""  # noqa: E501
     if robot:
         text += f" Of episodes: what only this arm and only `{first}` solved, with McNemar's exact p."
     return f"# Ablation\n\n{text}"
@@ -210,7 +125,7 @@ def _against(cell: dict[str, Any] | None) -> str:
     return f"{Mean(**cell['against']['mean']).text(3)}, p {cell['against']['p']:.3f}"
 
 
-def _questions(record: dict[str, Any], arms: Mapping[str, Arm]) -> str:
+def _questions(record: dict[str, Any]) -> str:
     """Beside the paper's table of Hand3D-test."""
     figures = [
         f for f in ("distance", "direction", "average", "final") if any(f in a for a in record["arms"].values())
@@ -225,7 +140,7 @@ def _questions(record: dict[str, Any], arms: Mapping[str, Arm]) -> str:
             for f in figures
             for cell in (_mean(row.get(f), 2 if f == "direction" else 3), _against(row.get(f)))
         ]
-        lines.append(f"| {name}: {arms[name].what} | {' | '.join(cells)} |")
+        lines.append(f"| {name}: {row['what']} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -245,23 +160,24 @@ def _by_kind(record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _robot(record: dict[str, Any], arms: Mapping[str, Arm], run: Ablation) -> str:
+def _robot(record: dict[str, Any]) -> str:
     """Beside the paper's ablation on LIBERO."""
     if not any("success" in a for a in record["arms"].values()):
         return ""
-    head = f"| arm | {' | '.join(run.tasks)} | all | against | the paper's on LIBERO |"
-    lines = ["## The robot, closed loop", "", head, "|---" * (4 + len(run.tasks)) + "|"]
+    tasks_played: Sequence[str] = record["settings"]["tasks"]
+    head = f"| arm | {' | '.join(tasks_played)} | all | against | the paper's on LIBERO |"
+    lines = ["## The robot, closed loop", "", head, "|---" * (4 + len(tasks_played)) + "|"]
     for name, row in record["arms"].items():
         if (cell := row.get("success")) is None:
             continue
-        tasks = [f"{won} of {all_}" for won, all_ in (cell["tasks"].get(task, (0, 0)) for task in run.tasks)]
+        tasks = [f"{won} of {all_}" for won, all_ in (cell["tasks"].get(task, (0, 0)) for task in tasks_played)]
         mean, (won, of) = cell["mean"], cell["of"]
         rate = f"{won} of {of}, {mean['value']:.2f} [{mean['low']:.2f}, {mean['high']:.2f}]"
         other = cell.get("against")
         against = f"{other['only_this']} : {other['only_first']}, p {other['p']:.3f}" if other else "-"
-        published = arms[name].published
+        published = find_arm(name).published
         shown = f"{published:g}" if published else "-"
-        lines.append(f"| {name}: {arms[name].what} | {' | '.join(tasks)} | {rate} | {against} | {shown} |")
+        lines.append(f"| {name}: {row['what']} | {' | '.join(tasks)} | {rate} | {against} | {shown} |")
     return "\n".join(lines)
 
 
