@@ -66,6 +66,10 @@ class Settings:
     """Processes that render."""
 
 
+WHERE = ("out", "data", "workers")
+"""Settings that say where and how."""
+
+
 @dataclass(frozen=True)
 class Scenes:
     """Pictures of scenes and what is true of the last frame of each; padded to MOST objects, kind -1."""
@@ -362,7 +366,8 @@ def run(settings: Settings) -> str:
     folders = {"nano": beside("nano:foundation", "spatial"), **{path.name: path for path in settings.encoders}}
     encoders = {name: load_model(Cut3rModel, path, expected="cut3r").eval() for name, path in folders.items()}
     rows = [row for a in settings.ambiguities for row in compare(settings, a, encoders)]
-    record = {"settings": asdict(settings), "rows": [asdict(row) for row in rows]}
+    done = {name: value for name, value in asdict(settings).items() if name not in WHERE}
+    record = {"settings": done | {"encoders": list(folders)}, "rows": [asdict(row) for row in rows]}
     atomic_write(settings.out.with_suffix(".json"), json.dumps(record, indent=1, default=str) + "\n")
     page = f"# Can the tabletop tell whether 3D helps?\n\n{protocol(settings)}\n\n{table(rows)}\n"
     atomic_write(settings.out, page)
