@@ -28,7 +28,7 @@ def main(args: list[str]) -> None:
             print(f"  {arm.name:<16}{arm.what}")
         return
     if args[0] == "tables":
-        print(_tables_of([Path(arg) for arg in args[1:]]))
+        tyro.cli(_show_tables, args=args[1:], prog="vipa ablate tables")
         return
     budget, rest = args[0], [arg for arg in args[1:] if arg != "--dry-run"]
     if budget not in BUDGETS:
@@ -58,13 +58,17 @@ def main(args: list[str]) -> None:
     print(f"written: {run.out / 'ablation.md'}, ablation.json, answers.json, costs.json")
 
 
-def _tables_of(paths: list[Path]) -> str:
-    if not paths:
+def _show_tables(answers: tyro.conf.Positional[tuple[Path, ...]]) -> None:
+    """The tables of runs that differ in arms and seeds alone.
+
+    answers: the answers.json of each.
+    """
+    if not answers:
         raise ValueError("vipa ablate tables: name the answers.json of one run or several")
     from vipa.benchmarks.ablation.answers import Answers
     from vipa.benchmarks.ablation.tables import tables
 
-    return tables(Answers.merged({path: Answers.read(path) for path in paths}))[0]
+    print(tables(Answers.merged({path: Answers.read(path) for path in answers}))[0])
 
 
 def _steps(budget: str) -> str:
