@@ -19,6 +19,7 @@ from vipa.benchmarks.ablation.arms import ARMS, BUDGETS
 from vipa.benchmarks.ablation.plan import Ablation, plan, plan_text
 from vipa.benchmarks.ablation.tables import difference, tables
 from vipa.cli import ablate, main
+from vipa.io.child_process import cores
 from vipa.io.jobs import in_order
 
 
@@ -152,6 +153,22 @@ def test_answers_that_were_kept_give_the_same_tables_also_in_two_files(tmp_path,
         answers(tmp_path / str(seed), seeds=(seed,)).write(tmp_path / f"{seed}.json")
     main(["ablate", "tables", *(str(tmp_path / f"{seed}.json") for seed in (0, 1))])
     assert capsys.readouterr().out.strip() == tables(whole)[0].strip()
+
+
+def test_two_kinds_of_answers_of_one_arm_and_seed_do_not_stand_in_one_table(tmp_path):
+    one = answers(tmp_path)
+    values = {f: {a: {s: {**rows, "a/spatial_relation": 9.0} for s, rows in seeds.items()} for a, seeds in arms.items()}
+              for f, arms in one.values.items()}  # fmt: skip
+    assert Answers.merged({Path("x"): one, Path("y"): one}).values == one.values
+    with pytest.raises(ValueError, match="y: arm full, seed 0 has other answers before"):
+        Answers.merged({Path("x"): one, Path("y"): Answers(one.settings, one.about, values)})
+
+
+def test_only_nano_has_a_job_on_every_core(monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    assert ablation(preset="vipa-2b").places() == ("cpu",)
+    assert set(ablation().places()) <= {f"cpu:{i}" for i in range(cores())}
+    assert ablation(devices=("cpu:3",)).places() == ("cpu:3",)
 
 
 def test_answers_of_other_worlds_do_not_stand_in_one_table(tmp_path):

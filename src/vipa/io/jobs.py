@@ -134,9 +134,11 @@ def _work(job: Job, store: Path, device: str, parent: int) -> None:
     kind, _, number = device.partition(":")
     if kind == "cuda":
         os.environ["CUDA_VISIBLE_DEVICES"] = number
-    elif kind == "cpu" and number and hasattr(os, "sched_setaffinity"):
-        available = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, {available[int(number) % len(available)]})
+    elif number:
+        os.environ["OMP_NUM_THREADS"] = "1"
+        if hasattr(os, "sched_setaffinity"):
+            available = sorted(os.sched_getaffinity(0))
+            os.sched_setaffinity(0, {available[int(number) % len(available)]})
     folder, partial = job.folder(store), store / f".{job.key}.seconds"
     with _alone(store, job.key):  # a process whose parent was killed may take a moment to end
         if not job.resumes:

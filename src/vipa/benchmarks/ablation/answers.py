@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from vipa.benchmarks.ablation.arms import Benchmark, find_arm
-from vipa.benchmarks.ablation.plan import Ablation, Planned, start_content
+from vipa.benchmarks.ablation.plan import Ablation, Planned, clips_job, demonstrations_job, start_content
 from vipa.benchmarks.results import Mean
 from vipa.benchmarks.statistics import clustered_mean
 from vipa.io.files import atomic_write
@@ -85,14 +85,21 @@ class Answers:
                     of_arm.setdefault(p.seed, {})[name] = round(float(row[field]), DIGITS)
         settings = {name: value for name, value in asdict(run).items() if name not in WHERE}
         settings["start"] = start_content(run)
+        for name, job in (("hand3d", clips_job), ("robot_data", demonstrations_job)):
+            if getattr(run, name) is not None:
+                settings[name] = job(run).settings["content"]
         return cls(json.loads(json.dumps(settings, default=str)), about, values)
 
     def write(self, path: Path) -> None:
         """As `read` takes it: the values of one figure, arm and seed are a list in the order of `records`."""
         record: dict[str, Any] = {"settings": self.settings, "records": {}, "values": {}}
+        asked: dict[str, set[str]] = {}
+        for figure, arms in self.values.items():
+            names = {name for seeds in arms.values() for values in seeds.values() for name in values}
+            asked.setdefault(FIGURES[figure][0], set()).update(names)
         for figure, arms in self.values.items():
             benchmark = FIGURES[figure][0]
-            names = sorted({name for seeds in arms.values() for values in seeds.values() for name in values})
+            names = sorted(asked[benchmark])
             record["records"][benchmark] = [[name, *self.about[name]] for name in names]
             record["values"][figure] = {
                 arm: {str(seed): [values.get(name) for name in names] for seed, values in seeds.items()}
@@ -124,7 +131,8 @@ class Answers:
 
     @classmethod
     def merged(cls, several: Mapping[Path, "Answers"]) -> "Answers":
-        """Of runs that differ in arms and seeds alone. ValueError where they differ in more."""
+        """Of runs that differ in arms and seeds alone. ValueError where they differ in more, or in the answers of one
+        arm with one seed."""
         (first_path, first), *others = several.items()
         about, values = dict(first.about), deepcopy(first.values)
         settings = dict(first.settings)
@@ -140,7 +148,12 @@ class Answers:
             about |= other.about
             for figure, arms in other.values.items():
                 for arm, seeds in arms.items():
-                    values.setdefault(figure, {}).setdefault(arm, {}).update(seeds)
+                    known = values.setdefault(figure, {}).setdefault(arm, {})
+                    for seed in seeds:
+                        if known.setdefault(seed, seeds[seed]) != seeds[seed]:
+                            raise ValueError(
+                                f"{path}: arm {arm}, seed {seed} has other answers before: leave one out"
+                            )
         return cls(settings, about, values)
 
     @property

@@ -55,21 +55,25 @@ class Ablation(Budget):
     """A folder of robot demonstrations instead of the tabletop's own."""
     devices: tuple[str, ...] = AUTO
     """Each does one job at a time: cuda:0, cpu (with all its cores), cpu:0 (with one core), ...; auto: every GPU, or
-    every core."""
+    every core, or of a larger preset than nano the CPU."""
     threads: Suppress[int | None] = None
 
     def places(self) -> tuple[str, ...]:
         """The devices that jobs run on."""
-        return places(self.devices)
+        return places(self.devices, self.preset)
 
 
-def places(devices: tuple[str, ...]) -> tuple[str, ...]:
-    """What AUTO stands for; other devices as they are. Two jobs of a core each do half as much again as one of two."""
+def places(devices: tuple[str, ...], preset: str = "nano") -> tuple[str, ...]:
+    """What AUTO stands for; other devices as they are. Of nano two jobs of a core each do half as much again as one of
+    two; larger presets have the whole CPU and its memory."""
     if devices != AUTO:
         return devices
+    if gpus := torch.cuda.device_count():
+        return tuple(f"cuda:{i}" for i in range(gpus))
+    if preset != "nano":
+        return ("cpu",)
     gigabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    alone = [f"cpu:{i}" for i in range(min(cores(), max(1, int(gigabytes // JOB_GIGABYTES))))]
-    return tuple(f"cuda:{i}" for i in range(torch.cuda.device_count())) or tuple(alone)
+    return tuple(f"cpu:{i}" for i in range(min(cores(), max(1, int(gigabytes // JOB_GIGABYTES)))))
 
 
 @dataclass(frozen=True)
