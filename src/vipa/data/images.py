@@ -121,19 +121,7 @@ class EncodedImages:
             fcntl.flock(lock, fcntl.LOCK_EX)  # another run that shares the cache may be at it
             if not (folder / "index.json").exists():
                 wanted = set(groups) if clips else {(key,) for group in groups for key in group}
-                units = sorted(wanted, key=lambda unit: (len(unit), unit))
-                shards = [units[i : i + UNITS] for i in range(0, len(units), UNITS)]
-                index: list[tuple[Group, tuple[int, int, int]]] = []
-                for number, some in enumerate(track(shards, "encoding images", disable=len(units) < 512)):
-                    path = folder / f"shard-{number:05d}.safetensors"
-                    some = [unit for unit in some if _can_be_read(unit, read)]
-                    if some and not path.exists():
-                        atomic_write(path, save(_encode(model, processor, some, read)))
-                    row = 0
-                    for unit in some:
-                        index.append((unit, (number, row, len(unit))))
-                        row += len(unit)
-                atomic_write(folder / "index.json", json.dumps(index).encode())
+                _encode_all(folder, model, processor, sorted(wanted, key=lambda unit: (len(unit), unit)), read)
         return cls(folder, clips)
 
     def read(self, group: Group) -> None:
@@ -155,6 +143,28 @@ class EncodedImages:
             self._open[shard] = safe_open(self.folder / f"shard-{shard:05d}.safetensors", "pt")
         file = self._open[shard]
         return {name: file.get_slice(name)[row : row + rows] for name in file.keys()}  # noqa: SIM118
+
+
+def _encode_all(
+    folder: Path,
+    model: VipaForConditionalGeneration,
+    processor: VipaProcessor,
+    units: Sequence[Group],
+    read: Callable[[Group], Sequence[np.ndarray]],
+) -> None:
+    """The shards that `folder` lacks, and then the index of all."""
+    shards = [units[i : i + UNITS] for i in range(0, len(units), UNITS)]
+    index: list[tuple[Group, tuple[int, int, int]]] = []
+    for number, some in enumerate(track(shards, "encoding images", disable=len(units) < 512)):
+        path = folder / f"shard-{number:05d}.safetensors"
+        some = [unit for unit in some if _can_be_read(unit, read)]
+        if some and not path.exists():
+            atomic_write(path, save(_encode(model, processor, some, read)))
+        row = 0
+        for unit in some:
+            index.append((unit, (number, row, len(unit))))
+            row += len(unit)
+    atomic_write(folder / "index.json", json.dumps(index).encode())
 
 
 def _can_be_read(unit: Group, read: Callable[[Group], Sequence[np.ndarray]]) -> bool:
