@@ -1,4 +1,4 @@
-"""Each encoder gets its pixels by one way: whoever asks, the values are equal to the bit; and PIL's to one level."""
+"""Each encoder gets its pixels by one way, to the bit, whoever asks: transformers' for InternVL, PIL's to one level."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
-from transformers import GotOcr2ImageProcessorPil
+from transformers import GotOcr2ImageProcessor, GotOcr2ImageProcessorPil
 from vipa_kit import tokenizer
 
 from vipa.clips.example import example_clip
@@ -37,6 +37,16 @@ def test_the_processor_s_pixels_are_those_of_internvl_s_image_processor(processo
     ):
         levels = 255 * spread * (pixels[name] - oracle(both, return_tensors="pt")["pixel_values"]).abs()
         assert levels.max() < 1.1, name
+
+
+@pytest.mark.parametrize("shape", [(56, 56), (120, 90), (31, 40), (1080, 1920)])
+def test_they_are_those_of_transformers_default_for_internvl(processor, shape):
+    """Its torch backend, on noise, where every difference shows; needs torchvision."""
+    pytest.importorskip("torchvision")
+    oracle = GotOcr2ImageProcessor(**image_processor(56).to_dict() | {"image_processor_type": None})
+    picture = np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(np.uint8)
+    expected = oracle([picture], return_tensors="pt")["pixel_values"]
+    torch.testing.assert_close(processor.pixels([picture])["pixel_values"], expected, atol=1e-6, rtol=1e-6)
 
 
 def test_every_value_of_a_pixel_is_scaled_as_cut3r_was_trained():

@@ -29,8 +29,8 @@ def spatial_pixels(rgb: UInt8[Tensor, "*b h w 3"]) -> Float[Tensor, "*b 3 h w"]:
 
 
 def resized(pictures: Sequence[Any], size: tuple[int, int]) -> UInt8[Tensor, "n h w 3"]:
-    """Whole pictures (see `as_array`) stretched to one size (width, height), bicubic: of photographs what PIL makes
-    to one level of 255, in a sixth of its time."""
+    """Whole pictures (see `as_array`) stretched to one size (width, height), bicubic: as transformers' own processor
+    of InternVL; of photographs what PIL makes to one level of 255, in a sixth of its time."""
     return torch.cat([_resized(as_array(picture, f"image {i}"), size) for i, picture in enumerate(pictures)])
 
 

@@ -1,4 +1,4 @@
-"""Pictures and words -> the model's input: PIL only (no torchvision), one tile per image, two encoders' pixels."""
+"""Pictures and words -> the model's input: without torchvision, one tile per image, two encoders' pixels."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
