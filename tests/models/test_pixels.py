@@ -13,7 +13,7 @@ from vipa_kit import tokenizer
 from vipa.clips.example import example_clip
 from vipa.models import VipaProcessor, image_processor
 from vipa.models.cut3r import Cut3rProcessor
-from vipa.models.pixels import resized, semantic_pixels, spatial_pixels
+from vipa.models.pixels import IMAGENET_MEAN, IMAGENET_STD, resized, semantic_pixels, spatial_pixels
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,10 @@ def test_the_processor_s_pixels_are_those_of_internvl_s_image_processor(processo
 def test_they_are_those_of_transformers_default_for_internvl(processor, shape):
     """Its torch backend, on noise, where every difference shows; needs torchvision."""
     pytest.importorskip("torchvision")
-    oracle = GotOcr2ImageProcessor(**image_processor(56).to_dict() | {"image_processor_type": None})
+    square = {"height": 56, "width": 56}
+    oracle = GotOcr2ImageProcessor(
+        size=square, image_mean=list(IMAGENET_MEAN), image_std=list(IMAGENET_STD), crop_to_patches=False
+    )
     picture = np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(np.uint8)
     expected = oracle([picture], return_tensors="pt")["pixel_values"]
     torch.testing.assert_close(processor.pixels([picture])["pixel_values"], expected, atol=1e-6, rtol=1e-6)
