@@ -18,6 +18,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 CARD, HOST = torch.device("cuda", 0), torch.device("cpu")
 INDEXING = ("aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_")
 """Their indices (the second argument) may be on the host."""
+STRICT = ("aten::_fused_adamw_",)
+"""Single numbers may not be on the host either: the kernel reads them."""
 ANSWERS = {"device": CARD, "is_cuda": True, "is_cpu": False}
 """What a tensor of the card says of itself."""
 
@@ -32,7 +34,7 @@ class PretendCuda(TorchFunctionMode):
         self._stack = contextlib.ExitStack()
         for place, name, value in (
             (torch.cuda, "current_stream", lambda: stream),
-            (torch.cuda, "Stream", lambda: stream),
+            (torch.cuda, "Stream", lambda *device: stream),
             (torch.cuda, "stream", contextlib.nullcontext),
             (torch.Tensor, "record_stream", lambda tensor, stream: None),
         ):
@@ -99,7 +101,11 @@ class _Watch(TorchDispatchMode):
         read = (args[:1], args[2:]) if name in INDEXING else (args, kwargs)
         on_card = [self.card.has(t) for t in _tensors((args, kwargs))]
         sizes = [(self.card.has(t), t.ndim) for t in _tensors(read)]
-        if any(on_card) and name not in ("aten::copy_", "aten::_to_copy") and any(n and not on for on, n in sizes):
+        if (
+            any(on_card)
+            and name not in ("aten::copy_", "aten::_to_copy")
+            and any((n or name in STRICT) and not on for on, n in sizes)
+        ):
             raise RuntimeError(f"{name}: expected all tensors to be on the same device, but found cuda:0 and cpu")
         result = function(*args, **kwargs)
         carries = self.card.has(args[0]) if name == "aten::copy_" else any(on_card)

@@ -46,7 +46,7 @@ def state_of(
     for name, parameter in learned.items():
         own = optimizer.state[parameter]
         if not own:
-            own["step"] = torch.tensor(0.0)
+            own["step"] = torch.zeros((), device=parameter.device)  # where `fused` wants it
             own["exp_avg"], own["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
         state[f"parameter/{name}"] = parameter.detach()
         state |= {f"{kind}/{name}": own[kind] for kind in ("exp_avg", "exp_avg_sq", "step")}
