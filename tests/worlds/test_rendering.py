@@ -9,6 +9,7 @@ import pytest
 from vipa.geometry import Intrinsics, invert, project, transform
 from vipa.worlds.rendering import Capsule, Renderer
 from vipa.worlds.scene import build_spec, look_at, sample_scene
+from vipa.worlds.stills import still
 
 CAMERA = look_at(np.array([0.1, -0.5, 0.4]), np.array([0.0, 0.0, 0.05]), roll=0.2)
 ODD = Intrinsics(90.0, 120.0, 50.0, 40.0, 120, 80, "calibrated")  # nothing centred or square
@@ -158,3 +159,22 @@ if __name__ == "__main__":
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert out.stdout.split() == ["True", "True"]
     assert out.stderr == ""  # nothing is complained about at the end either
+
+
+def test_a_picture_that_opengl_did_not_write_is_an_error(monkeypatch):
+    read, calls = mujoco.mjr_readPixels, []
+
+    def sometimes(rgb, depth, rectangle, context):
+        calls.append(1)
+        if len(calls) in missing:
+            return None
+        return read(rgb, depth, rectangle, context)
+
+    monkeypatch.setattr(mujoco, "mjr_readPixels", sometimes)
+    missing = {1}
+    still(7, size=56)
+    assert len(calls) == 3, "once more for the picture that was missing, and the segmentation"
+    calls.clear()
+    missing = {1, 2, 3}
+    with pytest.raises(OSError, match="no picture in 3 tries"):
+        still(7, size=56)

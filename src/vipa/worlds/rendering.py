@@ -19,6 +19,7 @@ from vipa.geometry import Intrinsics
 
 NEAR, FAR = 0.03, 12.0  # clipping planes, metres
 MAX_GEOMS = 512
+TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -80,19 +81,29 @@ class Renderer:
         _place_camera(scene, T_world_camera, intrinsics)
         context = _Graphics.of_process().context(self.model, self.width, self.height)
         rectangle = mujoco.MjrRect(0, 0, self.width, self.height)
-        rgb = np.empty((self.height, self.width, 3), np.uint8)
-        depth = np.empty((self.height, self.width), np.float32)
-        mujoco.mjr_render(rectangle, scene, context)
-        mujoco.mjr_readPixels(rgb, depth, rectangle, context)
+        rgb, depth = self._drawn(rectangle, context)
         bodies = self._bodies(rectangle, context) if segmentation else None
         return Image(rgb[::-1].copy(), _metres(depth[::-1]), bodies)
+
+    def _drawn(self, rectangle: mujoco.MjrRect, context: mujoco.MjrContext) -> tuple[np.ndarray, np.ndarray]:
+        """Colours and depth buffer, bottom row first. OSError where OpenGL wrote none, which it does not say
+        itself: a GPU that 48 processes drew on left numbers that no picture has."""
+        for _ in range(TRIES):
+            rgb = np.zeros((self.height, self.width, 3), np.uint8)
+            depth = np.full((self.height, self.width), np.nan, np.float32)
+            mujoco.mjr_render(rectangle, self._scene, context)
+            mujoco.mjr_readPixels(rgb, depth, rectangle, context)
+            if np.isfinite(depth).all():
+                return rgb, depth
+        raise OSError(
+            f"rendering: OpenGL returned no picture in {TRIES} tries; let fewer processes draw at once, or draw "
+            "on the CPU (MUJOCO_GL=osmesa)"
+        )
 
     def _bodies(self, rectangle: mujoco.MjrRect, context: mujoco.MjrContext) -> np.ndarray:
         scene, flags = self._scene, mujoco.mjtRndFlag
         scene.flags[flags.mjRND_SEGMENT] = scene.flags[flags.mjRND_IDCOLOR] = 1
-        colours = np.empty((self.height, self.width, 3), np.uint8)
-        mujoco.mjr_render(rectangle, scene, context)
-        mujoco.mjr_readPixels(colours, None, rectangle, context)
+        colours, _ = self._drawn(rectangle, context)
         scene.flags[flags.mjRND_SEGMENT] = scene.flags[flags.mjRND_IDCOLOR] = 0
         body_of = np.zeros(scene.ngeom + 1, np.int32)  # by drawing id + 1; 0 is where nothing was drawn
         for geom in scene.geoms[: scene.ngeom]:
