@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,12 @@ from vipa.models.configuration import VipaConfig
 from vipa.models.fusion import SpatialFusion
 from vipa.models.inputs import check_images, check_placeholders
 from vipa.models.packed_attention import mask_for
+
+
+@cache
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all calls: each stream keeps freed memory of its own."""
+    return torch.cuda.Stream(device)
 
 
 class VipaWeights:
@@ -100,7 +107,7 @@ class VipaModel(VipaWeights, InternVLModel):
                 spatial = self._spatial_tokens(spatial_pixel_values, clip_lengths)
             return semantic, spatial
         # Both encoders at once, each on its own stream.
-        main, side = torch.cuda.current_stream(), torch.cuda.Stream()
+        main, side = torch.cuda.current_stream(), _side_stream(pixel_values.device)
         side.wait_stream(main)
         with torch.cuda.stream(side):
             spatial = self._spatial_tokens(spatial_pixel_values, clip_lengths)

@@ -63,13 +63,19 @@ def processes(device: str) -> Iterator[Processes]:
 
 
 def device_of(name: str) -> torch.device:
-    """ValueError for one that this machine does not have. auto: a GPU where there is one."""
+    """ValueError for one that this machine does not have. auto: a GPU where there is one.
+
+    On a GPU cuDNN's attention is switched off: with masks its gradients are NaN at some lengths (torch 2.11 to 2.13,
+    H100 and H200, https://github.com/pytorch/pytorch/issues/196678)."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        return torch.zeros(1, device=name).device
+        device = torch.zeros(1, device=name).device
     except (RuntimeError, AssertionError) as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(
             f"device {name!r} cannot be used here ({reason}); `vipa doctor` says what this machine has"
         ) from None
+    if device.type == "cuda":
+        torch.backends.cuda.enable_cudnn_sdp(False)
+    return device
