@@ -92,6 +92,23 @@ def test_two_devices_work_at_once(functions, tmp_path):
     assert all(j.record(store) for j in pair)
 
 
+def test_a_device_that_is_named_twice_does_two_jobs_at_once(functions, tmp_path):
+    store = tmp_path / "store"
+    pair = [job(a, options={"meet": str(job(b).folder(store) / "calls")}) for a, b in ("ab", "ba")]
+    run_jobs(pair, store, ("cpu", "cpu"), say=lambda s: None)
+    assert all(j.record(store) for j in pair)
+
+
+def test_what_many_wait_for_comes_first(functions, tmp_path):
+    first, second = job("a"), job("b")
+    waiting = [job("c", second), job("d", job("e", second))]
+    said: list[str] = []
+    run_jobs([first, *waiting], tmp_path / "store", say=said.append)
+    begun = [line.split()[1] for line in said]
+    assert begun[:2] == [second.key, job("e", second).key]
+    assert begun.index(first.key) > 1
+
+
 def test_a_job_on_one_core_computes_with_one_thread(functions, tmp_path, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     alone = Job("alone", f"{MADE}:count", {})

@@ -8,7 +8,8 @@ import fcntl
 import json
 import logging
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ from rich.progress import track
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from vipa.data.augmentation import Change
 from vipa.data.component import Component, Group
@@ -28,6 +30,11 @@ log = logging.getLogger(__name__)
 
 UNITS = 256
 """Clips or images in a shard of the cache."""
+BATCH = 64
+"""Of them at once through the encoders."""
+
+Read = Callable[[Group], Sequence[np.ndarray]]
+"""The pictures of a group; ValueError, OSError or KeyError where they cannot be read."""
 
 
 Moment = tuple[int, int, int]
@@ -107,12 +114,14 @@ class EncodedImages:
         model: VipaForConditionalGeneration,
         processor: VipaProcessor,
         groups: Iterable[Group],
-        read: Callable[[Group], Sequence[np.ndarray]],
+        read: Read,
         *,
         views: bool = False,
+        workers: int = 0,
     ) -> "EncodedImages":
         """Encode what `folder` does not hold yet; images that cannot be read are left out. views: the images of a
-        group are views of one instant, not frames. The folder is for one model, one data set: its name says which."""
+        group are views of one instant, not frames. workers: processes that read ahead. The folder is for one model, one
+        data set: its name says which."""
         fusion = model.config.spatial_fusion_config
         assert isinstance(fusion, FusionConfig)
         clips = fusion.reads_spatial and not views
@@ -121,7 +130,7 @@ class EncodedImages:
             fcntl.flock(lock, fcntl.LOCK_EX)  # another run that shares the cache may be at it
             if not (folder / "index.json").exists():
                 wanted = set(groups) if clips else {(key,) for group in groups for key in group}
-                _encode_all(folder, model, processor, sorted(wanted, key=lambda unit: (len(unit), unit)), read)
+                _encode_all(folder, model, processor, _sorted(wanted), read, workers)
         return cls(folder, clips)
 
     def read(self, group: Group) -> None:
@@ -145,47 +154,91 @@ class EncodedImages:
         return {name: file.get_slice(name)[row : row + rows] for name in file.keys()}  # noqa: SIM118
 
 
+def _sorted(units: set[Group]) -> list[Group]:
+    """Alike ones beside each other, so that clips of one length are encoded together."""
+    return sorted(units, key=lambda unit: (len(unit), unit))
+
+
 def _encode_all(
     folder: Path,
     model: VipaForConditionalGeneration,
     processor: VipaProcessor,
     units: Sequence[Group],
-    read: Callable[[Group], Sequence[np.ndarray]],
+    read: Read,
+    workers: int,
 ) -> None:
     """The shards that `folder` lacks, and then the index of all."""
     shards = [units[i : i + UNITS] for i in range(0, len(units), UNITS)]
+    paths = [folder / f"shard-{number:05d}.safetensors" for number in range(len(shards))]
+    missing = [(path, shard) for path, shard in zip(paths, shards) if not path.exists()]
+    ahead = _pixels([shard for _, shard in missing], processor, read, workers)
+    for path, shard in track(missing, "encoding images", disable=len(units) < 512):
+        parts = [next(ahead) for _ in range(0, len(shard), BATCH)]
+        for why in (why for part in parts for why in part.unreadable):
+            log.warning("%s", why)
+        there = [unit for part in parts for unit in part.units]
+        tokens = _joined([_tokens_of(model, part) for part in parts if part.units])
+        atomic_write(path, save(tokens, {"units": json.dumps(there)}))
     index: list[tuple[Group, tuple[int, int, int]]] = []
-    for number, some in enumerate(track(shards, "encoding images", disable=len(units) < 512)):
-        path = folder / f"shard-{number:05d}.safetensors"
-        some = [unit for unit in some if _can_be_read(unit, read)]
-        if some and not path.exists():
-            atomic_write(path, save(_encode(model, processor, some, read)))
-        row = 0
-        for unit in some:
-            index.append((unit, (number, row, len(unit))))
-            row += len(unit)
+    for number, path in enumerate(paths):
+        with safe_open(path, "pt") as file:
+            there = json.loads(file.metadata()["units"])
+        ends = np.cumsum([len(unit) for unit in there]).tolist()
+        index += [(unit, (number, end - len(unit), len(unit))) for unit, end in zip(there, ends)]
     atomic_write(folder / "index.json", json.dumps(index).encode())
 
 
-def _can_be_read(unit: Group, read: Callable[[Group], Sequence[np.ndarray]]) -> bool:
-    try:
-        read(unit)
-    except (ValueError, OSError, KeyError) as error:
-        log.warning("%s: cannot be read and is left out (%s)", ", ".join(unit), error)
-        return False
-    return True
+@dataclass(frozen=True)
+class _Part:
+    """Some units as the encoders take them. unreadable: what was left out, and why."""
+
+    units: list[Group]
+    pixels: dict[str, Tensor]
+    unreadable: list[str]
+
+
+class _Parts(Dataset):
+    """What other processes read and resize: part of a shard after part."""
+
+    def __init__(self, parts: Sequence[Sequence[Group]], processor: VipaProcessor, read: Read):
+        self.parts, self.processor, self.read = parts, processor, read
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __getitem__(self, number: int) -> _Part:
+        units, images, unreadable = [], [], []
+        for unit in self.parts[number]:
+            try:
+                images += self.read(unit)
+                units.append(unit)
+            except (ValueError, OSError, KeyError) as error:
+                unreadable.append(f"{', '.join(unit)}: cannot be read and is left out ({error})")
+        return _Part(units, self.processor.pixels(images) if units else {}, unreadable)
+
+
+def _pixels(
+    shards: Sequence[Sequence[Group]], processor: VipaProcessor, read: Read, workers: int
+) -> Iterator[_Part]:
+    """Of every shard its parts of BATCH units, in order. workers: processes that make them ahead (0: this one)."""
+    parts = [shard[i : i + BATCH] for shard in shards for i in range(0, len(shard), BATCH)]
+    made = _Parts(parts, processor, read)
+    return iter(DataLoader(made, batch_size=None, num_workers=workers, collate_fn=_as_it_is))
+
+
+def _as_it_is(part: Any) -> Any:
+    return part
 
 
 def encoded(
-    model: VipaForConditionalGeneration,
-    processor: VipaProcessor,
-    groups: Sequence[Group],
-    read: Callable[[Group], Sequence[np.ndarray]],
+    model: VipaForConditionalGeneration, processor: VipaProcessor, groups: Sequence[Group], read: Read
 ) -> dict[str, Tensor]:
     """The tokens of the frames of clips, as the model's inputs, in order and on its device; equal groups are encoded
-    once."""
-    units = sorted(set(groups), key=lambda unit: (len(unit), unit))
-    features = _encode(model, processor, units, read)
+    once. Errors of `read` are the caller's."""
+    units = _sorted(set(groups))
+    parts = [units[i : i + BATCH] for i in range(0, len(units), BATCH)]
+    pixels = ((part, processor.pixels([image for unit in part for image in read(unit)])) for part in parts)
+    features = _joined([_tokens_of(model, _Part(list(part), values, [])) for part, values in pixels])
     ends = np.cumsum([len(unit) for unit in units])
     places = {unit: torch.arange(end - len(unit), end) for unit, end in zip(units, ends)}
     rows = torch.cat([places[group] for group in groups])
@@ -193,24 +246,15 @@ def encoded(
 
 
 @torch.no_grad()
-def _encode(
-    model: VipaForConditionalGeneration,
-    processor: VipaProcessor,
-    units: Sequence[Group],
-    read: Callable[[Group], Sequence[np.ndarray]],
-    batch: int = 64,
-) -> dict[str, Tensor]:
+def _tokens_of(model: VipaForConditionalGeneration, part: _Part) -> dict[str, Tensor]:
     """The model's `semantic_features` and `spatial_features` of units, in order."""
-    semantic, spatial = [], []
-    for start in range(0, len(units), batch):
-        some = units[start : start + batch]
-        pixels = processor.pixels([image for unit in some for image in read(unit)])
-        tokens = model.model.encode_images(
-            **{name: value.to(model.device) for name, value in pixels.items()},
-            clip_lengths=[len(unit) for unit in some],
-        )
-        semantic.append(tokens[0].cpu())
-        if tokens[1] is not None:
-            spatial.append(tokens[1].cpu())
-    features = {"semantic_features": torch.cat(semantic)}
-    return features | ({"spatial_features": torch.cat(spatial)} if spatial else {})
+    semantic, spatial = model.model.encode_images(
+        **{name: value.to(model.device) for name, value in part.pixels.items()},
+        clip_lengths=[len(unit) for unit in part.units],
+    )
+    features = {"semantic_features": semantic.cpu()}
+    return features | ({"spatial_features": spatial.cpu()} if spatial is not None else {})
+
+
+def _joined(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.cat([part[name] for part in parts]) for name in (parts[0] if parts else ())}

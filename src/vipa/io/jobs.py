@@ -16,6 +16,7 @@ import json
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -86,16 +87,22 @@ def in_order(jobs: Sequence[Job]) -> list[Job]:
     return list(found.values())
 
 
+def _most_needed_first(jobs: Sequence[Job]) -> list[Job]:
+    """By how many of these jobs wait for each, so that what many wait for does not wait itself."""
+    waiting = Counter(need.key for job in jobs for need in in_order([job]) if need.key != job.key)
+    return sorted(jobs, key=lambda job: -waiting[job.key])
+
+
 def run_jobs(jobs: Sequence[Job], store: Path, devices: Sequence[str] = ("cpu",), say: Say = print) -> None:
     """All of these jobs that are not done yet, as many at once as there are devices (`cpu`, `cpu:0` for one core of it,
-    `cuda:0`, ...).
+    `cuda:0`, ...); a device that is named twice does two.
 
     ValueError where a job fails (the others that run then end first), and where another command works in `store`.
     """
     store.mkdir(parents=True, exist_ok=True)
     with _alone(store):
-        todo = [job for job in in_order(jobs) if job.record(store) is None]
-        total, free = len(todo), list(dict.fromkeys(devices))
+        todo = _most_needed_first([job for job in in_order(jobs) if job.record(store) is None])
+        total, free = len(todo), list(devices)
         running: dict[int, tuple[Job, str, Any]] = {}
         failed: list[Job] = []
         try:
