@@ -1,5 +1,6 @@
 """Foundation questions are about the image and nothing else; the tokenizer gives any text back."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from transformers import InternVLVisionModel
 
+from pretend_cuda import PretendCuda
 from vipa.data.spec import DataSpec
 from vipa.hands.motion_codec import MotionCodec
 from vipa.models.packing import IGNORE, Packer
@@ -15,7 +17,7 @@ from vipa.nano.foundation.picture_questions import NOMINAL_DEPTH, Picture, Seen,
 from vipa.nano.foundation.picture_set import PAINTS, THINGS
 from vipa.nano.foundation.questions_data import FoundationQuestions, _distance
 from vipa.nano.foundation.start import new_language_model
-from vipa.nano.foundation.vision import _mirrored
+from vipa.nano.foundation.vision import VisionTraining, _mirrored, train_vision
 from vipa.nano.sizes import nano_processor, nano_vlm_config
 from vipa.training.schedule import warmup_cosine
 
@@ -122,3 +124,18 @@ def test_a_mirrored_picture_shows_its_things_where_its_targets_say(pictures):
     again = _mirrored(turned, torch.ones(len(data), dtype=torch.bool))
     assert all(torch.equal(again[name], batch[name]) for name in ("rgb", "thing", "paint"))
     assert (again["box"] - batch["box"])[batch["thing"] > 0].abs().max() < 1e-3
+
+
+def test_the_image_encoder_trains_on_the_device_as_on_the_cpu_and_from_weights(pictures, tokenizer, tmp_path):
+    _, data = pictures
+    config = nano_vlm_config(tokenizer).vision_config
+    run = VisionTraining(tmp_path / "cpu", steps=2, batch=4, save_every=1, device="cpu")
+    here = InternVLVisionModel.from_pretrained(train_vision(run, config, data, data)).state_dict()
+    with PretendCuda():
+        path = train_vision(replace(run, out=tmp_path / "cuda", device="cuda"), config, data, data)
+    there = InternVLVisionModel.from_pretrained(path).state_dict()
+    for name, value in here.items():  # bfloat16 on the card
+        torch.testing.assert_close(value, there[name], rtol=0.1, atol=3e-3)
+    still = replace(run, out=tmp_path / "still", learning_rate=0.0)
+    same = InternVLVisionModel.from_pretrained(train_vision(still, config, data, data, here)).state_dict()
+    assert all(torch.equal(value, same[name]) for name, value in here.items())

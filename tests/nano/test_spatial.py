@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from pretend_cuda import PretendCuda
 from vipa.benchmarks.cut3r_benchmark import MEASURES
 from vipa.benchmarks.cut3r_errors import errors, evaluate_cut3r, rotation_angle
 from vipa.cli import main
@@ -85,14 +86,16 @@ def test_right_answers_have_no_loss(sequences):
 
 
 def test_a_stopped_training_continues_exactly(sequences, tmp_path, monkeypatch):
-    run = Cut3rTraining(tmp_path / "whole", sequences=8, steps=6, images_per_step=8, save_every=2, bf16=False)
+    run = Cut3rTraining(
+        tmp_path / "whole", sequences=8, steps=6, images_per_step=8, save_every=2, precision="fp32"
+    )
     whole = train_cut3r(run, SMALL, sequences)
     stopped, sample = replace(run, out=tmp_path / "stopped"), cut3r._sample
 
-    def interrupted(data, run, step):
+    def interrupted(data, run, step, device):
         if step == 5:
             raise KeyboardInterrupt
-        return sample(data, run, step)
+        return sample(data, run, step, device)
 
     monkeypatch.setattr(cut3r, "_sample", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -105,8 +108,20 @@ def test_a_stopped_training_continues_exactly(sequences, tmp_path, monkeypatch):
     assert all(torch.equal(value, second[name]) for name, value in first.items())
 
 
+def test_it_trains_on_the_device_as_on_the_cpu(sequences, tmp_path):
+    run = Cut3rTraining(
+        tmp_path / "cpu", sequences=8, steps=2, images_per_step=8, save_every=1, precision="fp32", device="cpu"
+    )
+    here = train_cut3r(run, SMALL, sequences)
+    with PretendCuda():
+        there = train_cut3r(replace(run, out=tmp_path / "cuda", device="cuda"), SMALL, sequences)
+    first, second = (Cut3rModel.from_pretrained(folder).state_dict() for folder in (here, there))
+    for name, value in first.items():
+        torch.testing.assert_close(value, second[name], rtol=1e-3, atol=1e-5)
+
+
 def test_training_starts_from_weights(sequences, tmp_path):
-    run = Cut3rTraining(tmp_path / "first", sequences=8, steps=1, images_per_step=8, bf16=False)
+    run = Cut3rTraining(tmp_path / "first", sequences=8, steps=1, images_per_step=8, precision="fp32")
     first = train_cut3r(run, SMALL, sequences)
     second = train_cut3r(replace(run, out=tmp_path / "second", start=first, learning_rate=0.0), data=sequences)
     old, new = (Cut3rModel.from_pretrained(folder).state_dict() for folder in (first, second))

@@ -69,7 +69,7 @@ def test_what_decides_the_result_is_refused_by_name(stopped):
         ({"steps": 7}, "steps was 6, is 7"),
         ({"betas": (0.9, 0.999)}, r"betas\[1\] was 0.98, is 0.999"),
         ({"gradient_clip": 0.5}, "gradient_clip was 1.0, is 0.5"),
-        ({"precision": "fp32"}, "precision was bf16, is fp32"),
+        ({"precision": "fp32"}, "precision was auto, is fp32"),
         ({"data": (replace(stopped.data[0], turns=2),)}, r"data\[0\].turns was 3, is 2"),
     ):
         with pytest.raises(ValueError, match=said):

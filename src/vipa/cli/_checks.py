@@ -115,7 +115,14 @@ def check_gpu() -> Iterator[Finding]:
     import torch
 
     if not torch.cuda.is_available():
+        from vipa.training.parts import multiplies_bf16
+
         yield Finding("GPU", "optional", "none: preset nano is made for the CPU; vipa-2b wants a GPU")
+        has = multiplies_bf16()
+        found = (
+            "the processor multiplies in it" if has else "no instructions for it: nano computes in float32 here"
+        )
+        yield Finding("bfloat16", "ok" if has else "optional", found)
         return
     for i in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(i)

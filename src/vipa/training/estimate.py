@@ -122,7 +122,7 @@ def estimate(run: TrainRun, world: int | None = None) -> Estimate:
     learned = [p for p in model.parameters() if p.requires_grad]
     own = sum(share_of(p, shared) for p in learned)
     frozen = sum(p.nbytes for p in model.parameters() if not p.requires_grad)
-    working = 2 * sum(p.numel() for p in learned if p.ndim > 1) if run.precision == "bf16" else 0
+    working = 2 * sum(p.numel() for p in learned if p.ndim > 1) if run.precision != "fp32" else 0
     if world > 1:  # buckets of DDP; of FSDP2 two layers' gathered weights and gradients
         largest = max(sum(p.nbytes for p in la.parameters()) for la in model.model.language_model.layers)
         trains = any(p.requires_grad for p in model.model.language_model.layers.parameters())

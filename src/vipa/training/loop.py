@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from vipa.data.loader import steps_of
-from vipa.data.mixture import Batch, Mixture
+from vipa.data.mixture import Batch
 from vipa.io.json_log import JsonLog
 from vipa.io.progress import training_progress
 from vipa.models import VipaForConditionalGeneration
@@ -139,10 +139,10 @@ def _learn(
             tokens = sum(int(b.inputs["input_ids"].numel()) for batches in parts for b in batches)
             if step == start and not run.compile:  # apart, for what counts operations changes their rounding
                 of_one = sum(int(b.inputs["input_ids"].numel()) for b in parts[0])
-                with meters.counting_operations(of_one, DTYPES[run.precision]):
-                    _gradients(run, called, built.mixture, parts[:1], team, step, False)
+                with meters.counting_operations(of_one, DTYPES[built.precision]):
+                    _gradients(run, called, built, parts[:1], team, step, False)
                 optimizer.zero_grad(set_to_none=True)
-            loss, terms, samples, stop = _gradients(run, called, built.mixture, parts, team, step, asked())
+            loss, terms, samples, stop = _gradients(run, called, built, parts, team, step, asked())
             norm = clip(learned.values(), run.gradient_clip)
             if not math.isfinite(loss) or not math.isfinite(norm):
                 raise ValueError(_ended(run, f"loss {loss} and gradient norm {norm} at step {step + 1}"))
@@ -163,7 +163,7 @@ def _learn(
                 track(line)
                 meters.start()
             if run.validate_every and built.validation and (done % run.validate_every == 0 or last):
-                figures = validate(called, built, team, run.precision, watch)
+                figures = validate(called, built, team, watch)
                 write({"step": done, **figures})
                 track({"step": done, **figures})
                 meters.start()
@@ -186,7 +186,7 @@ def _learn(
 def _gradients(
     run: TrainRun,
     called: nn.Module,
-    mixture: Mixture,
+    built: Built,
     parts: list[list[Batch]],
     team: Processes,
     step: int,
@@ -204,13 +204,14 @@ def _gradients(
     items: dict[int, dict[str, float]] = {}
     for (number, term), total in zip(names, totals):
         items.setdefault(number, {})[term] = max(total, 1.0)
+    mixture = built.mixture
     losses = [0.0] * len(mixture.components)
     samples = 0
     for micro, batches in enumerate(parts):
         for batch in batches:
             stay = not (micro == len(parts) - 1 and batch is batches[-1])
             with gradients_stay(called, stay):
-                with torch.autocast(team.device.type, torch.bfloat16, enabled=run.precision == "bf16"):
+                with torch.autocast(team.device.type, torch.bfloat16, enabled=built.precision == "bf16"):
                     loss = called(batch.number, batch.inputs, items[batch.number])
                 weight = mixture.components[batch.number][0].spec.weight
                 (loss * (weight * team.world)).backward()  # gradients are averaged over processes

@@ -3,7 +3,7 @@
 All of it is applied to a model from outside.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -11,9 +11,27 @@ from transformers.utils import is_flash_attn_2_available
 
 from vipa.models import VipaForConditionalGeneration
 from vipa.models.packed_attention import PACKED_TURNS
-from vipa.training.runs import Attention, Lora
+from vipa.training.runs import Attention, Lora, Precision
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def arithmetic(
+    precision: Precision, device: torch.device, weights: torch.dtype = torch.float32
+) -> Literal["fp32", "bf16"]:
+    """auto: bf16, but for float32 weights fp32 on a processor without instructions for it, where products in bf16 take
+    seventy times as long (most laptops; AVX-512 or AMX has them). ValueError for fp32 of other weights."""
+    if precision == "auto":
+        slow = device.type == "cpu" and not multiplies_bf16()
+        return "fp32" if slow and weights == torch.float32 else "bf16"
+    if precision == "fp32" and weights != torch.float32:
+        raise ValueError(f"precision fp32: the start's weights are {weights}; take bf16, or a start in float32")
+    return precision
+
+
+def multiplies_bf16() -> bool:
+    """Whether this processor has instructions that oneDNN multiplies bfloat16 matrices with."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def freeze_all_but(model: VipaForConditionalGeneration, parts: tuple[str, ...]) -> list[nn.Parameter]:

@@ -11,7 +11,7 @@ from typing import Literal
 from vipa.data.spec import DataSpec
 
 Preset = Literal["nano", "vipa-1b", "vipa-2b"]
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16"]
 Attention = Literal["sdpa", "flash_attention_2", "flex_attention", "eager"]
 
 
@@ -34,10 +34,10 @@ class TrainRun:
     start: `nano:foundation`, `nano:stage1`, `nano:stage2`, or a folder with a model. trained: parts of the model
     (`VipaForConditionalGeneration.parts`); everything else is frozen. steps: optimiser steps. warmup: fraction of
     the steps. betas, eps: of AdamW; only matrices decay (`training.optimiser`). gradient_clip: largest norm of the
-    gradient. precision: of the language model's and the heads' arithmetic; weights learn in fp32, and the encoders'
-    precision is the start's (`VipaConfig.encoder_precision`). frozen: how frozen parts are held; `start`: as the start
-    stores them. lora: adapters instead of the language model's own weights. average: decay of a moving average of what
-    learns, which becomes the model (0: none).
+    gradient. precision: of the language model's and the heads' arithmetic; auto: `parts.arithmetic`. Weights learn in
+    fp32, and the encoders' precision is the start's (`VipaConfig.encoder_precision`). frozen: how frozen parts are
+    held; `start`: as the start stores them. lora: adapters instead of the language model's own weights. average: decay
+    of a moving average of what learns, which becomes the model (0: none).
 
     How it is computed, which changes rounding at most: accumulate: micro-batches of a step in each process. images:
     `pixels` are encoded in every step, `tokens` once, below `cache` (None: below `out`, until the run ends). workers:
@@ -63,7 +63,7 @@ class TrainRun:
     betas: tuple[float, float] = (0.9, 0.98)
     eps: float = 1e-8
     gradient_clip: float = 1.0
-    precision: Precision = "bf16"
+    precision: Precision = "auto"
     frozen: Literal["start", "fp32", "bf16"] = "start"
     lora: Lora = NO_LORA
     average: float = 0.0

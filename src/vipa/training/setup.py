@@ -4,7 +4,7 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -14,6 +14,7 @@ from vipa.data.images import EncodedImages, Images, Pixels
 from vipa.data.kinds import open_component
 from vipa.data.mixture import Mixture, Share
 from vipa.hands.conventions import Conventions
+from vipa.io.child_process import cores
 from vipa.io.hashing import network_content
 from vipa.models import FusionConfig, VipaForConditionalGeneration, VipaProcessor
 from vipa.models.fit import Embodiment, fit_action_head
@@ -23,6 +24,7 @@ from vipa.robots.contract import CONTRACT, ActionContract, Scheme, Statistics, c
 from vipa.training.masters import masters_of, take_masters
 from vipa.training.parts import (
     add_lora,
+    arithmetic,
     attend_by,
     cast,
     compile_regions,
@@ -44,7 +46,8 @@ TOKENS = "encoder_tokens"
 @dataclass(frozen=True)
 class Built:
     """Model on the run's device, processor, mixtures, and the JSON files that are saved with the model. adapters: what
-    `merge_lora` takes, or None. dtype: of the start's weights."""
+    `merge_lora` takes, or None. dtype: of the start's weights. precision: of the
+    arithmetic."""
 
     model: VipaForConditionalGeneration
     processor: VipaProcessor
@@ -53,6 +56,7 @@ class Built:
     extras: dict[str, Any]
     adapters: Any
     dtype: torch.dtype
+    precision: Literal["fp32", "bf16"]
     embodiments: tuple[Embodiment, ...] = ()
 
 
@@ -81,7 +85,8 @@ def build(run: TrainRun, team: Processes) -> Built:
     for robot, contract in contracts.items():
         extras[contract_name(robot, list(contracts))] = json.loads(contract.to_json())
     adapters = _prepare(run, model, team.device)
-    attend_by(model, run.attention, run.precision, team.device)
+    precision = arithmetic(run.precision, team.device, dtype)
+    attend_by(model, run.attention, precision, team.device)
     if run.recompute:
         recompute(model)
     if run.compile:
@@ -90,7 +95,7 @@ def build(run: TrainRun, team: Processes) -> Built:
     learned, held_out = fed[: len(run.data)], fed[len(run.data) :]
     mixture = Mixture(learned, run.seed, Share(team.rank, team.world, run.accumulate))
     validation = Mixture(held_out, run.seed, Share(team.rank, team.world)) if held_out else None
-    return Built(model, processor, mixture, validation, extras, adapters, dtype, embodiments)
+    return Built(model, processor, mixture, validation, extras, adapters, dtype, precision, embodiments)
 
 
 def _start(run: TrainRun) -> tuple[VipaForConditionalGeneration, VipaProcessor]:
@@ -155,9 +160,11 @@ def _images(
     made_by = "-".join(network_content(tower)[:8] for tower in encoders)
     folder = cache / f"{spec.kind}-{spec.split}-{data_hash(spec)}-{made_by}-{model.config.encoder_precision}"
 
+    workers = cores() if team.device.type == "cuda" else run.workers  # all of them feed a GPU, nothing else runs
+
     def encoded() -> EncodedImages:
         return EncodedImages.of(
-            folder, model, processor, component.groups(), component.read, views=component.views
+            folder, model, processor, component.groups(), component.read, views=component.views, workers=workers
         )
 
     if team.first:

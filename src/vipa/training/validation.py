@@ -9,7 +9,6 @@ from torch.distributed.fsdp import FSDPModule
 
 from vipa.models import VipaForConditionalGeneration, VipaProcessor
 from vipa.training.processes import Processes
-from vipa.training.runs import Precision
 from vipa.training.setup import Built
 
 STEPS = 16
@@ -19,9 +18,7 @@ Watch = Callable[[VipaForConditionalGeneration, VipaProcessor], dict[str, float]
 
 
 @torch.no_grad()
-def validate(
-    called: nn.Module, built: Built, team: Processes, precision: Precision, watch: Watch | None
-) -> dict[str, Any]:
+def validate(called: nn.Module, built: Built, team: Processes, watch: Watch | None) -> dict[str, Any]:
     """Losses of the held-out mixture by kind, over its first rows, and what `watch` (in the first process) finds; it is
     not called where the model is shared out.
 
@@ -29,7 +26,7 @@ def validate(
     assert built.validation is not None
     built.model.eval()
     figures: dict[str, Any] = {}
-    with torch.autocast(team.device.type, torch.bfloat16, enabled=precision == "bf16"):
+    with torch.autocast(team.device.type, torch.bfloat16, enabled=built.precision == "bf16"):
         for number, (component, _) in enumerate(built.validation.components):
             total = count = 0.0
             for step in range(max(1, min(STEPS, len(component) // component.spec.batch))):

@@ -78,14 +78,16 @@ def _render(seeds: range, frames: int, size: int, ambiguity: float) -> dict[str,
     }
 
 
-def batch_of(data: Sequences, rows: np.ndarray, order: np.ndarray | None = None) -> SequenceBatch:
+def batch_of(
+    data: Sequences, rows: np.ndarray, order: np.ndarray | None = None, device: torch.device | str = "cpu"
+) -> SequenceBatch:
     """The batch of these rows; order: frame indices in the order to show them (the first is the world)."""
     order = np.arange(data.rgb.shape[1]) if order is None else order
-    images = spatial_pixels(torch.from_numpy(data.rgb[rows][:, order]))
-    depth = torch.from_numpy(data.depth[rows][:, order].astype(np.float32)) * DEPTH_UNIT
+    images = spatial_pixels(torch.from_numpy(data.rgb[rows[:, None], order]).to(device))
+    depth = torch.from_numpy(data.depth[rows[:, None], order].astype(np.int32)).to(device) * DEPTH_UNIT
     poses = data.T_world_camera[rows][:, order]
-    T = torch.from_numpy((invert(poses[:, :1]) @ poses).astype(np.float32))
-    K = torch.from_numpy(data.K[rows].astype(np.float32))
+    T = torch.from_numpy((invert(poses[:, :1]) @ poses).astype(np.float32)).to(device)
+    K = torch.from_numpy(data.K[rows].astype(np.float32)).to(device)
     points = _unproject(depth, K)
     world = torch.einsum("bfij,bfhwj->bfhwi", T[..., :3, :3], points) + T[..., None, None, :3, 3]
     return SequenceBatch(images, points, world, T, depth > 0, K)
@@ -93,7 +95,9 @@ def batch_of(data: Sequences, rows: np.ndarray, order: np.ndarray | None = None)
 
 def _unproject(depth: Float[Tensor, "b f h w"], K: Float[Tensor, "b 3 3"]) -> Float[Tensor, "b f h w 3"]:
     height, width = depth.shape[-2:]
-    v, u = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    v, u = torch.meshgrid(
+        torch.arange(height, device=depth.device), torch.arange(width, device=depth.device), indexing="ij"
+    )
     x = (u - K[:, 0, 2, None, None]) / K[:, 0, 0, None, None]
     y = (v - K[:, 1, 2, None, None]) / K[:, 1, 1, None, None]
     return torch.stack([x, y, torch.ones_like(x)], -1)[:, None] * depth[..., None]

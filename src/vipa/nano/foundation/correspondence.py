@@ -49,8 +49,7 @@ def shifts(
     depth = points[..., 2]
     homogeneous = torch.einsum("bij,bfhwj->bfhwi", batch.K, points)
     pixels = homogeneous[..., :2] / depth[..., None].clamp_min(1e-3)
-    rows, columns = points.shape[2:4]
-    y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    y, x = torch.meshgrid(*(torch.arange(n, device=points.device) for n in points.shape[2:4]), indexing="ij")
     shift = (pixels - (torch.stack([x, y], -1) * patch_size + patch_size // 2)) / patch_size
     known = valid & (depth > 1e-3) & (shift.abs() < FARTHEST).all(-1)
     return torch.where(known[..., None], shift, 0.0), known

@@ -12,7 +12,11 @@ from vipa.data.spec import DataSpec
 from vipa.hand3d.words.motion_wordings import MOTION_WORDINGS
 from vipa.hand3d.words.visual_wordings import VISUAL_WORDINGS
 from vipa.hands.motion_codec import MotionCodec
+from vipa.io.child_process import cores
 from vipa.io.files import atomic_write, whole_folder
+from vipa.models import VipaForConditionalGeneration
+from vipa.models.loading import load_model, load_tokenizer
+from vipa.models.starts import start_hash
 from vipa.nano.foundation.picture_questions import sample_turns
 from vipa.nano.foundation.picture_set import Pictures, render_pictures
 from vipa.nano.foundation.start import new_language_model
@@ -29,8 +33,10 @@ from vipa.worlds.seeds import FOUNDATION
 class FoundationRun:
     """The vision-language half of nano's foundation (the 3D half: `foundation.spatial`).
 
-    sequences, frames: how many foundation scenes, and frames of each. ambiguity: of the scenes. vision_steps,
-    language_steps: of the two trainings. seed: of both. compile: see `TrainRun`, of the language training.
+    sequences, frames: how many foundation scenes, and frames of each. ambiguity: of the scenes. vision_*,
+    language_*: of the two trainings (batches of pictures, learning rates). seed: of both. workers: processes that
+    render and, on a GPU, load data (None: one a core). compile: see `TrainRun`, of the language training.
+    start: a vision-language model of nano's to go on from, instead of random numbers.
     """
 
     out: Path
@@ -39,11 +45,16 @@ class FoundationRun:
     held_out: int = 500
     ambiguity: float = 0.0
     vision_steps: int = 6_000
+    vision_batch: int = 64
+    vision_rate: float = 1e-3
     language_steps: int = 8_800
+    language_batch: int = 6
+    language_rate: float = 1e-3
     seed: int = 0
-    workers: int = 2
+    workers: int | None = None
     threads: int | None = None
     compile: bool = False
+    start: Path | None = None
 
     def train(self) -> str:
         return f"the vision-language model is at {train_foundation(self)}"
@@ -59,16 +70,17 @@ def language_run(run: FoundationRun, pictures: Path, out: Path, start: Path) -> 
         name="foundation",
         start=str(start),
         out=out,
-        data=(DataSpec("foundation", pictures, batch=6, turns=12),),
+        data=(DataSpec("foundation", pictures, batch=run.language_batch, turns=12),),
         trained=FOUNDATION_PARTS,
         steps=run.language_steps,
-        learning_rate=1e-3,
+        learning_rate=run.language_rate,
         weight_decay=0.01,
         warmup=0.05,
         seed=run.seed,
         save_every=100,
         threads=run.threads,
         compile=run.compile,
+        workers=(run.workers or cores()) - 1 if torch.cuda.is_available() else 0,
     )
     return as_nano(language)
 
@@ -83,25 +95,39 @@ def train_foundation(run: FoundationRun) -> Path:
     _claim(run)
     first = FOUNDATION.start
     pictures = run.out / "pictures"
+    workers = run.workers or cores()
     data = render_pictures(
-        pictures, range(first, first + run.sequences), run.frames, workers=run.workers, ambiguity=run.ambiguity
+        pictures, range(first, first + run.sequences), run.frames, workers=workers, ambiguity=run.ambiguity
     )
     middle = (FOUNDATION.start + FOUNDATION.stop) // 2
     held = render_pictures(
-        run.out / "held_out", range(middle, middle + run.held_out), run.frames, ambiguity=run.ambiguity
+        run.out / "held_out",
+        range(middle, middle + run.held_out),
+        run.frames,
+        workers=workers,
+        ambiguity=run.ambiguity,
     )
-    tokenizer = _tokenizer(run.out / "tokenizer", data)
+    before = None if run.start is None else load_model(VipaForConditionalGeneration, run.start).float()
+    tokenizer = load_tokenizer(run.start) if run.start else _tokenizer(run.out / "tokenizer", data)
     config = nano_vlm_config(tokenizer)
     vision = run.out / "vision"
     assert isinstance(config.vision_config, InternVLVisionConfig)
     if not (vision / "config.json").exists():
         train_vision(
-            VisionTraining(vision, steps=run.vision_steps, seed=run.seed), config.vision_config, data, held
+            VisionTraining(vision, run.vision_steps, run.vision_batch, run.vision_rate, seed=run.seed),
+            config.vision_config,
+            data,
+            held,
+            before.model.vision_tower.state_dict() if before else None,
         )
     start = run.out / "start"
     if not (start / "config.json").exists():
         encoder = InternVLVisionModel.from_pretrained(vision)
-        model = new_language_model(tokenizer, encoder, data, run.seed)
+        if before is None:
+            model = new_language_model(tokenizer, encoder, data, run.seed)
+        else:
+            model = before
+            model.model.vision_tower.load_state_dict(encoder.state_dict())
         with whole_folder(start) as beside:
             model.save_pretrained(beside)
             nano_processor(tokenizer).save_pretrained(beside)
@@ -113,6 +139,7 @@ def _claim(run: FoundationRun) -> None:
     path = run.out / "foundation.json"
     how = ("out", "workers", "threads", "compile")
     settings = {name: value for name, value in asdict(run).items() if name not in how}
+    settings["start"] = run.start and start_hash(run.start)
     if path.exists():
         require_equal(path, json.loads(path.read_text()), settings)
     atomic_write(path, json.dumps(settings, indent=1))

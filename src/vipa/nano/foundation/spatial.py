@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vipa.io.child_process import cores
 from vipa.io.files import atomic_write
 from vipa.io.json_log import JsonLog
 from vipa.io.progress import training_progress
@@ -21,7 +22,9 @@ from vipa.nano.foundation.correspondence import Correspondence
 from vipa.nano.sizes import nano_cut3r_config
 from vipa.training.checkpoints import State, last_step, load_progress, save_progress, state_of
 from vipa.training.optimiser import make_optimiser
-from vipa.training.processes import Processes
+from vipa.training.parts import arithmetic
+from vipa.training.processes import Processes, device_of
+from vipa.training.runs import Precision
 from vipa.training.schedule import warmup_cosine
 from vipa.worlds.sequences import FIRST_SEED, SequenceBatch, Sequences, batch_of, render_sequences
 
@@ -46,10 +49,11 @@ class Cut3rTraining:
     pose_weight: float = 5.0  # on the translation and rotation terms, small beside the points'
     correspondence_weight: float = 1.0
     seed: int = 0
-    bf16: bool = True
+    precision: Precision = "auto"
     start: Path | None = None  # weights to begin with instead of random ones
     save_every: int = 1_000
-    workers: int = 2  # processes that render what the cache lacks
+    device: str = "auto"
+    workers: int | None = None  # processes that render what the cache lacks; one a core
     max_minutes: float | None = None  # a limit on the training itself; the schedule then follows the clock
 
     def seeds(self) -> range:
@@ -75,14 +79,17 @@ def train_cut3r(run: Cut3rTraining, config: Cut3rConfig | None = None, data: Seq
     """
     run.out.mkdir(parents=True, exist_ok=True)
     if data is None:
-        data = render_sequences(run.out / "data", run.seeds(), run.frames, run.size, run.workers, run.ambiguity)
+        data = render_sequences(
+            run.out / "data", run.seeds(), run.frames, run.size, run.workers or cores(), run.ambiguity
+        )
+    device = device_of(run.device)
     torch.manual_seed(run.seed)
     if run.start is None:
         model = Cut3rModel(config or nano_cut3r_config())
     else:
         model = load_model(Cut3rModel, run.start, expected="cut3r")
     correspondence = Correspondence(model.config.decoder_width, model.config.patch_size)
-    learner = nn.ModuleDict({"model": model.train(), "correspondence": correspondence})
+    learner = nn.ModuleDict({"model": model.train(), "correspondence": correspondence}).to(device)
     optimizer = make_optimiser(
         learner, learning_rate=run.learning_rate, weight_decay=run.weight_decay, betas=run.betas, eps=run.eps
     )
@@ -94,7 +101,7 @@ def train_cut3r(run: Cut3rTraining, config: Cut3rConfig | None = None, data: Seq
             raise ValueError(
                 f"{run.out / 'progress'} is another run's: give its settings again, or choose another folder"
             )
-    alone, clock = Processes(0, 1, torch.device("cpu")), torch.tensor(0.0, dtype=torch.float64)
+    alone, clock = Processes(0, 1, device), torch.tensor(0.0, dtype=torch.float64)
     learned = dict(learner.named_parameters())
 
     def state() -> State:
@@ -116,8 +123,8 @@ def train_cut3r(run: Cut3rTraining, config: Cut3rConfig | None = None, data: Seq
             rate = warmup_cosine(round(fraction * 10_000), 10_000, run.warmup)
             for group in optimizer.param_groups:
                 group["lr"] = run.learning_rate * rate
-            batch = _sample(data, run, step)
-            terms = _losses(model, correspondence, batch, run.bf16)
+            batch = _sample(data, run, step, device)
+            terms = _losses(model, correspondence, batch, run.precision)
             optimizer.zero_grad(set_to_none=True)
             loss = sum(weight * terms[name] for name, weight in run.weights().items())
             assert isinstance(loss, Tensor)
@@ -145,25 +152,27 @@ def train_cut3r(run: Cut3rTraining, config: Cut3rConfig | None = None, data: Seq
 
 def _deciding(settings: dict) -> dict:
     """What the weights follow from, as JSON has it."""
-    how = ("out", "save_every", "workers", "start")
+    how = ("out", "save_every", "workers", "start", "device")
     return json.loads(json.dumps({name: value for name, value in settings.items() if name not in how}))
 
 
-def _sample(data: Sequences, run: Cut3rTraining, step: int) -> SequenceBatch:
+def _sample(data: Sequences, run: Cut3rTraining, step: int, device: torch.device) -> SequenceBatch:
     """Random clips of random length, frames in random order, with brightness and contrast of their own."""
     rng = np.random.default_rng([run.seed, step])
     frames = int(rng.integers(2, run.frames + 1))
     rows = rng.choice(len(data), min(max(run.images_per_step // frames, 1), len(data)), replace=False)
-    batch = batch_of(data, rows, rng.permutation(run.frames)[:frames])
-    gain, shift = (torch.from_numpy(rng.normal(size=(len(rows), 1, 1, 1, 1)).astype(np.float32)) for _ in range(2))
+    batch = batch_of(data, rows, rng.permutation(run.frames)[:frames], device)
+    drawn = rng.normal(size=(2, len(rows), 1, 1, 1, 1)).astype(np.float32)
+    gain, shift = torch.from_numpy(drawn).to(device)
     return replace(batch, images=(batch.images * (1 + 0.1 * gain) + 0.1 * shift).clamp(-1, 1))
 
 
 def _losses(
-    model: Cut3rModel, correspondence: Correspondence, batch: SequenceBatch, bf16: bool
+    model: Cut3rModel, correspondence: Correspondence, batch: SequenceBatch, precision: Precision
 ) -> dict[str, Tensor]:
     """The terms by name."""
-    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+    device = batch.images.device
+    with torch.autocast(device.type, torch.bfloat16, enabled=arithmetic(precision, device) == "bf16"):
         output: Cut3rOutput = model(batch.images)
     T = batch.T_world_camera
     pose = torch.cat([T[..., :3, 3], quaternion_wxyz(T[..., :3, :3])], -1)
