@@ -18,7 +18,9 @@ from vipa.benchmarks.ablation.answers import Answers, Values
 from vipa.benchmarks.ablation.arms import ARMS, BUDGETS
 from vipa.benchmarks.ablation.plan import Ablation, plan, plan_text
 from vipa.benchmarks.ablation.tables import difference, tables
+from vipa.benchmarks.ablation.work import clips, stage_run
 from vipa.cli import ablate, main
+from vipa.hand3d.dataset.reader import Hand3D
 from vipa.io.child_process import cores
 from vipa.io.jobs import in_order
 
@@ -70,6 +72,26 @@ def test_where_and_how_it_runs_changes_no_key(tmp_path):
     longer = plan(ablation(seeds=(0,), stage2_steps=99))
     other = {job.key for p in longer for job in p.jobs if job.name == "stage1"}
     assert other < keys
+
+
+def test_larger_batches_come_with_a_larger_learning_rate(tmp_path):
+    plain, larger = (jobs_of("full", batch_factor=n)["stage1"] for n in (1, 4))
+    runs = [stage_run(dict(job.settings), tmp_path, tmp_path / "out", "start") for job in (plain, larger)]
+    assert runs[1].data[0].batch == 4 * runs[0].data[0].batch
+    assert runs[1].learning_rate == pytest.approx(2 * runs[0].learning_rate)
+    assert plain.key != larger.key
+
+
+def test_clips_are_the_same_on_one_core_and_on_several(tmp_path, monkeypatch):
+    settings = {"train": 3, "held": 2, "split": "validation", "ambiguity": 1.0}
+    for count in (1, 2):
+        monkeypatch.setattr("vipa.benchmarks.ablation.work.cores", lambda count=count: count)
+        clips(tmp_path / str(count), settings, {}, {})
+    one, two = (Hand3D(tmp_path / name) for name in "12")
+    for split, count in (("train", 3), ("validation", 2)):
+        assert len({r.clip_id for r in one.visual(split)}) == count
+        assert list(one.visual(split)) == list(two.visual(split))
+        assert list(one.action(split)) == list(two.action(split))
 
 
 def test_every_arm_is_planned_and_the_sum_counts_shared_parts_once():

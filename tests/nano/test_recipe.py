@@ -25,6 +25,21 @@ def test_parts_follow_from_what_they_need(tmp_path):
     grounded = keys(tmp_path, grounding=0.3)
     assert {name for name in plain if plain[name] != grounded[name]} == {*STAGE_NAMES, "results"}
     assert plain == keys(tmp_path / "elsewhere", devices=("cuda:0",))
+    going_on = keys(tmp_path, start="nano:foundation")
+    data = {"clips", "demonstrations"}
+    assert {name for name in plain if plain[name] == going_on[name]} == data
+
+
+def test_parts_on_gpus_share_the_cores_that_load_data(tmp_path, monkeypatch):
+    monkeypatch.setattr("vipa.benchmarks.ablation.plan.cores", lambda: 16)
+    for devices, workers in (
+        (("cuda:0",), 15),
+        (("cuda:0",) * 4, 3),
+        (("cuda:0",) * 20, 1),
+        (("cpu:0", "cpu:1"), 0),
+    ):
+        jobs = recipe_jobs(NanoRecipe(out=tmp_path, scale="gpu", devices=devices))
+        assert [jobs[name].options["workers"] for name in STAGE_NAMES] == [workers] * 3
 
 
 @pytest.mark.slow  # python -m pytest -m slow tests/nano/test_recipe.py: 4 minutes of two cores

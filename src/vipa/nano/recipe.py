@@ -10,7 +10,7 @@ Every part is a job of its own (`io.jobs`), done once for its settings: `store/`
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,13 +18,14 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoTokenizer
 
-from vipa.benchmarks.ablation.arms import find_arm
+from vipa.benchmarks.ablation.arms import BUDGETS, find_arm
 from vipa.benchmarks.ablation.plan import AUTO, Ablation, clips_job, demonstrations_job, places, stage_job
-from vipa.benchmarks.ablation.work import WORK
+from vipa.benchmarks.ablation.work import WORK, parts_of
 from vipa.io.files import atomic_write, remove
 from vipa.io.jobs import Job, run_jobs
 from vipa.models import VipaForConditionalGeneration, selfcheck
 from vipa.models.cut3r import Cut3rModel
+from vipa.models.starts import start_hash
 from vipa.nano.evaluation import StagesEvaluation, copy_logs, evaluate_stages
 from vipa.nano.foundation.run import FoundationRun, train_foundation
 from vipa.nano.foundation.spatial import Cut3rTraining, train_cut3r
@@ -45,40 +46,55 @@ of all clips within 5 % (the median: 9, 9)."""
 
 @dataclass(frozen=True)
 class Scale:
-    """How long everything is: the foundation's scenes and steps, the 3D encoder's sequences and steps, and the rest as
-    of `Ablation`."""
+    """How long everything is: fields of `FoundationRun` and of `Cut3rTraining`, and the rest as of `Ablation`."""
 
-    pictures: int
-    held_out: int
-    vision_steps: int
-    language_steps: int
-    sequences: int
-    spatial_steps: int
+    foundation: dict[str, Any]
+    spatial: dict[str, Any]
     stages: Ablation
 
 
 SCALES: dict[str, Scale] = {
-    "tiny": Scale(6, 3, 2, 2, 6, 2, Ablation(6, 4, 3, 2, 2, 2, 6, 4, 1, tasks=("touch",), save_every=1)),
-    "small": Scale(400, 60, 120, 120, 300, 120, Ablation(60, 30, 60, 80, 80, 120, 100, 60, 4)),
+    "tiny": Scale(
+        {"sequences": 6, "held_out": 3, "vision_steps": 2, "language_steps": 2},
+        {"sequences": 6, "steps": 2},
+        Ablation(6, 4, 3, 2, 2, 2, 6, 4, 1, tasks=("touch",), save_every=1),
+    ),
+    "small": Scale(
+        {"sequences": 400, "held_out": 60, "vision_steps": 120, "language_steps": 120},
+        {"sequences": 300, "steps": 120},
+        Ablation(60, 30, 60, 80, 80, 120, 100, 60, 4),
+    ),
     "full": Scale(
-        12_000, 500, 6_000, 8_800, 10_000, 16_000,
+        {"sequences": 12_000, "held_out": 500, "vision_steps": 6_000, "language_steps": 8_800},
+        {"sequences": 10_000, "steps": 16_000},
         Ablation(2_000, 150, 2_000, 2_400, 2_800, 6_000, 1_000, None, 50, compile=True),
     ),
-}  # fmt: skip
+    "gpu": Scale(
+        {"sequences": 12_000, "held_out": 500, "vision_steps": 4_000, "vision_batch": 256, "vision_rate": 1e-3}
+        | {"language_steps": 6_000, "language_batch": 32, "language_rate": 1e-3},
+        {"sequences": 10_000, "steps": 6_000, "images_per_step": 192, "precision": "fp32"},
+        Ablation(**asdict(BUDGETS["gpu"])),
+    ),
+}
+"""`gpu`: fewer and larger steps than `full`, whose steps a GPU does no faster."""
 
 
 @dataclass(frozen=True)
 class NanoRecipe:
     """Everything that makes nano's weights. May be stopped at any moment; the same command goes on.
 
-    scale: `full` (hours), `small` (minutes) or `tiny` (a test). ambiguity: of all scenes (0: the world of the first
-    shipped weights). views: of the robot. seed: of every training. grounding: weight of the foundation's questions in
-    stages 1 to 3, so that words stay tied to things (0: none). split: what is measured on, `test` once.
+    start: nano:foundation or a folder with `vlm` and `spatial`, from which the foundation goes on instead of from
+    random numbers.
+    scale: `full` (hours of a CPU), `gpu` (fewer and larger steps), `small` (minutes) or `tiny` (a test).
+    ambiguity: of all scenes (0: the world of the first shipped weights). views: of the robot. seed: of every training.
+    grounding: weight of the foundation's questions in stages 1 to 3, so that words stay tied to things (0: none).
+    split: what is measured on, `test` once.
     devices: as of `Ablation`. pack: write the weights into the package when they are there.
     """
 
     out: Path
-    scale: Literal["tiny", "small", "full"] = "full"
+    start: str | None = None
+    scale: Literal["tiny", "small", "full", "gpu"] = "full"
     ambiguity: float = 1.0
     views: tuple[str, ...] = ("agent", "wrist")
     seed: int = 0
@@ -100,19 +116,28 @@ GROUNDING_BATCH = 4
 def recipe_jobs(run: NanoRecipe) -> dict[str, Job]:
     """Every part by name, in order."""
     scale = SCALES[run.scale]
-    whole = replace(scale.stages, ambiguity=run.ambiguity, views=run.views, split=run.split)
-    common = {"ambiguity": run.ambiguity, "seed": run.seed}
-    steps = {"vision_steps": scale.vision_steps, "language_steps": scale.language_steps}
+    whole = replace(scale.stages, ambiguity=run.ambiguity, views=run.views, split=run.split, devices=run.devices)
+    common: dict[str, Any] = {"ambiguity": run.ambiguity, "seed": run.seed}
+    begin: dict[str, dict[str, str]] = {"vlm": {}, "spatial": {}}
+    if run.start is not None:
+        vlm, encoder = parts_of(run.start)
+        common |= {"start": start_hash(vlm)[:8] + start_hash(encoder)[:8]}
+        begin = {"vlm": {"start": str(vlm)}, "spatial": {"start": str(encoder)}}
     jobs: dict[str, Job] = {}
     jobs["foundation"] = Job(
         "foundation",
         f"{HERE}:foundation",
-        common | steps | {"sequences": scale.pictures, "held_out": scale.held_out},
-        options={"compile": whole.compile},
-        units=scale.vision_steps + scale.language_steps,
+        common | scale.foundation,
+        options={"compile": whole.compile} | begin["vlm"],
+        units=scale.foundation["vision_steps"] + scale.foundation["language_steps"],
     )
-    spatial = common | {"sequences": scale.sequences, "steps": scale.spatial_steps}
-    jobs["spatial"] = Job("spatial", f"{HERE}:spatial", spatial, units=scale.spatial_steps)
+    jobs["spatial"] = Job(
+        "spatial",
+        f"{HERE}:spatial",
+        common | scale.spatial,
+        options=begin["spatial"],
+        units=scale.spatial["steps"],
+    )
     parts = {"vlm": jobs["foundation"], "spatial": jobs["spatial"]}
     jobs["parts"] = Job("parts", f"{WORK}:joined", {"vlm": "language/model", "spatial": "final"}, parts, units=0)
     settings = {"preset": "nano", "fusion": {}, "seed": run.seed}
@@ -151,12 +176,17 @@ def make_nano(run: NanoRecipe) -> Path:
 
 def foundation(folder: Path, settings: dict[str, Any], needs: Mapping[str, Path], options: dict[str, Any]) -> None:
     """The vision-language half."""
-    train_foundation(FoundationRun(folder, **settings, **options))
+    train_foundation(FoundationRun(folder, **settings | _begun(options)))
 
 
 def spatial(folder: Path, settings: dict[str, Any], needs: Mapping[str, Path], options: dict[str, Any]) -> None:
     """The 3D half."""
-    train_cut3r(Cut3rTraining(folder, learning_rate=1e-3, save_every=100, **settings, **options))
+    train_cut3r(Cut3rTraining(folder, save_every=100, **settings | _begun(options)))
+
+
+def _begun(options: dict[str, Any]) -> dict[str, Any]:
+    """Options whose start is a path; of the settings it is the content."""
+    return options | {"start": Path(options["start"]) if "start" in options else None}
 
 
 def results(folder: Path, settings: dict[str, Any], needs: Mapping[str, Path], options: dict[str, Any]) -> None:

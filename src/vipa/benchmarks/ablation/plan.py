@@ -54,8 +54,9 @@ class Ablation(Budget):
     robot_data: Path | None = None
     """A folder of robot demonstrations instead of the tabletop's own."""
     devices: tuple[str, ...] = AUTO
-    """Each does one job at a time: cuda:0, cpu (with all its cores), cpu:0 (with one core), ...; auto: every GPU, or
-    every core, or of a larger preset than nano the CPU."""
+    """Each does one job at a time: cuda:0, cpu (with all its cores), cpu:0 (with one core), ...; a GPU that is named
+    several times does as many at once, and nano leaves it room. auto: every GPU, or every core, or of a larger preset
+    than nano the CPU."""
     threads: Suppress[int | None] = None
 
     def places(self) -> tuple[str, ...]:
@@ -74,6 +75,11 @@ def places(devices: tuple[str, ...], preset: str = "nano") -> tuple[str, ...]:
         return ("cpu",)
     gigabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     return tuple(f"cpu:{i}" for i in range(min(cores(), max(1, int(gigabytes // JOB_GIGABYTES)))))
+
+
+def loaders(places: tuple[str, ...]) -> int:
+    """Processes that load data for each training on these devices: for those on GPUs an equal share of the cores."""
+    return max(1, cores() // len(places) - 1) if places[0].startswith("cuda") else 0
 
 
 @dataclass(frozen=True)
@@ -185,6 +191,7 @@ def stage_job(run: Ablation, arm: Arm, seed: int, stage: str, model: Job, data: 
         "preset": run.preset,
         "data": {"augment": arm.augment} if arm.augment and stage == "stage3" else {},
         "trained": (),
+        **({"batch_factor": run.batch_factor} if run.batch_factor != 1 else {}),
         "run": {"steps": number, "seed": seed} | ({"images": "pixels"} if arm.augment else {}),
     }
     plain = stage_run(changes, Path("data"), Path("out"), "start")
@@ -199,6 +206,7 @@ def stage_job(run: Ablation, arm: Arm, seed: int, stage: str, model: Job, data: 
     decides["data"] = [{k: v for k, v in asdict(spec).items() if k != "path"} for spec in plain.data]
     options = {"save_every": run.save_every, "compile": run.compile}
     options |= {"threads": run.threads} if run.threads else {}
+    options |= {"workers": loaders(run.places())}
     settings = changes | {"preset's": decides}
     needs = {"model": model, "data": data}
     return Job(stage, f"{WORK}:stage", settings, needs, options, units=number)

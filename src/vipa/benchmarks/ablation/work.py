@@ -1,8 +1,12 @@
 """What the jobs of an ablation do; each is called in a process of its own (`io.jobs`)."""
 
 import json
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +16,12 @@ from vipa.benchmarks.answering import ModelAnswerer, Motions, Questions
 from vipa.benchmarks.hand3d_benchmark import evaluate_hand3d
 from vipa.benchmarks.tabletop_benchmark import TabletopEvaluation, evaluate_tabletop, processes_for
 from vipa.benchmarks.trajectories_benchmark import evaluate_trajectories
-from vipa.clips.clip import Clip
 from vipa.data.spec import DataSpec
-from vipa.hand3d.pipeline.annotate import annotate
+from vipa.hand3d.config import AnnotateConfig
+from vipa.hand3d.estimators.base import Estimators
+from vipa.hand3d.pipeline.annotate import finish, prepare
+from vipa.hand3d.pipeline.work import ClipReport, annotate_clip
+from vipa.io.child_process import begin_worker, cores
 from vipa.io.files import atomic_write, whole_folder
 from vipa.models.configuration import ActionHeadConfig
 from vipa.models.loading import load_tokenizer
@@ -37,22 +44,31 @@ Needs = Mapping[str, Path]
 
 def clips(folder: Path, settings: Settings, needs: Needs, options: Settings) -> None:
     """A Hand3D data set of the tabletop world: `train` clips, and `held` of the split that is measured."""
+    began, config, ambiguity = time.perf_counter(), AnnotateConfig(), settings["ambiguity"]
+    out = prepare(folder, config)
+    counts = {"train": settings["train"], settings["split"]: settings["held"]}
+    asked = [(split, seed, ambiguity) for split, count in counts.items() for seed in seeds_of(split)[:count]]
+    if (workers := cores()) == 1:
+        reports = [annotate_tabletop(out, config, *one) for one in asked]
+    else:
+        with ProcessPoolExecutor(workers, get_context("spawn"), begin_worker) as pool:
+            reports = list(pool.map(partial(annotate_tabletop, out, config), *zip(*asked), chunksize=4))
+    print(finish(out, config, reports, began).summary())
+
+
+def annotate_tabletop(out: Path, config: AnnotateConfig, split: str, seed: int, ambiguity: float) -> ClipReport:
+    """One clip of the world, filmed and annotated."""
     from vipa.worlds.film import film_clip
 
-    def filmed() -> Iterator[Clip]:
-        for split, count in (("train", settings["train"]), (settings["split"], settings["held"])):
-            for seed in seeds_of(split)[:count]:
-                yield replace(film_clip(seed, ambiguity=settings["ambiguity"]), split=split)
-
-    report = annotate(filmed(), folder)
-    print(report.summary())
+    clip = replace(film_clip(seed, ambiguity=ambiguity), split=split)
+    return annotate_clip(clip, out, config, Estimators.of(config))
 
 
 def demonstrations(folder: Path, settings: Settings, needs: Needs, options: Settings) -> None:
     """Of the robot's experts; a failed one is left out."""
     seeds = seeds_of("train")[: settings["count"]]
     tasks = dict.fromkeys(settings["tasks"], 1.0)
-    done = collect(folder, seeds, tasks, views=settings["views"], ambiguity=settings["ambiguity"])
+    done = collect(folder, seeds, tasks, views=settings["views"], ambiguity=settings["ambiguity"], workers=cores())
     print(f"{len(done.written) + len(done.found)} demonstrations, {len(done.failed)} failed")
 
 
@@ -92,8 +108,10 @@ def parts_of(name: str) -> tuple[Path, Path]:
 def stage_run(settings: Settings, data: Path, out: Path, start: str) -> TrainRun:
     """The training of a stage: the preset's, with what the settings change."""
     run = TRAININGS.load(settings["stage"]).make(data, out, preset=settings["preset"], start=start)
-    specs = tuple(replace(spec, **settings["data"]) for spec in run.data)
-    return replace(run, data=specs, trained=tuple(settings["trained"]), **settings["run"])
+    times = settings.get("batch_factor", 1)
+    specs = tuple(replace(spec, batch=times * spec.batch, **settings["data"]) for spec in run.data)
+    rate = run.learning_rate * times**0.5
+    return replace(run, data=specs, trained=tuple(settings["trained"]), learning_rate=rate, **settings["run"])
 
 
 def mixed_in(settings: Settings, needs: Needs) -> tuple[DataSpec, ...]:
