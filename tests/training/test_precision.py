@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from vipa.data.images import UNITS, EncodedImages, encoded
 from vipa.models.starts import load_start
@@ -113,3 +114,15 @@ def test_images_that_other_processes_read_are_encoded_the_same_and_bad_ones_left
     again = encode()
     assert len(reads.read_text()) == count - UNITS, "only the shard that was missing"
     assert again.places == cached.places
+    (tmp_path / "tokens" / "index.json").unlink()
+    save_file({"old": torch.zeros(1)}, tmp_path / "tokens" / "shard-00001.safetensors")
+    assert encode().places == cached.places, "a shard of before, which does not say what it holds, is made again"
+
+
+def test_a_shard_of_nothing_but_unreadable_images_is_empty(start, tmp_path):
+    model, processor = load_start(start)
+
+    def read(group):
+        raise OSError("its file is broken")
+
+    assert EncodedImages.of(tmp_path / "tokens", model, processor, [("1",)], read).places == {}

@@ -170,7 +170,7 @@ def _encode_all(
     """The shards that `folder` lacks, and then the index of all."""
     shards = [units[i : i + UNITS] for i in range(0, len(units), UNITS)]
     paths = [folder / f"shard-{number:05d}.safetensors" for number in range(len(shards))]
-    missing = [(path, shard) for path, shard in zip(paths, shards) if not path.exists()]
+    missing = [(path, shard) for path, shard in zip(paths, shards) if _units_in(path) is None]
     ahead = _pixels([shard for _, shard in missing], processor, read, workers)
     for path, shard in track(missing, "encoding images", disable=len(units) < 512):
         parts = [next(ahead) for _ in range(0, len(shard), BATCH)]
@@ -181,11 +181,19 @@ def _encode_all(
         atomic_write(path, save(tokens, {"units": json.dumps(there)}))
     index: list[tuple[Group, tuple[int, int, int]]] = []
     for number, path in enumerate(paths):
-        with safe_open(path, "pt") as file:
-            there = json.loads(file.metadata()["units"])
+        there = _units_in(path) or []
         ends = np.cumsum([len(unit) for unit in there]).tolist()
         index += [(unit, (number, end - len(unit), len(unit))) for unit, end in zip(there, ends)]
     atomic_write(folder / "index.json", json.dumps(index).encode())
+
+
+def _units_in(path: Path) -> list[Group] | None:
+    """What a shard says that it holds; None where there is none, or one of a version whose shards did not say."""
+    if not path.exists():
+        return None
+    with safe_open(path, "pt") as file:
+        said = (file.metadata() or {}).get("units")
+    return None if said is None else [tuple(unit) for unit in json.loads(said)]
 
 
 @dataclass(frozen=True)
