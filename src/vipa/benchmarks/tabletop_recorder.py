@@ -40,6 +40,8 @@ class Settings:
     """Pixels of the square images."""
     views: tuple[str, ...] = ("agent",)
     """Of the expert's recordings; a policy has its own."""
+    ambiguity: float = 0.0
+    """Of the scenes (docs/worlds.md)."""
     noise: bool = True
     """Whether the expert's arm is disturbed, which the recorded actions do not show."""
     execute: int = 4
@@ -57,19 +59,26 @@ def run(settings: Settings) -> Recorded:
         raise ValueError(f"{settings.episodes} episodes from seed {settings.seed} do not fit in {settings.split}")
     if settings.policy == "expert":
         noise = Noise() if settings.noise else None
-        make = partial(tabletop.demonstration, size=settings.size, views=settings.views, noise=noise)
-        contract, said = (
-            tabletop.tabletop_contract(settings.views),
-            tabletop.settings("expert", settings.size, noise),
+        make = partial(
+            tabletop.demonstration,
+            size=settings.size,
+            views=settings.views,
+            noise=noise,
+            ambiguity=settings.ambiguity,
         )
+        contract = tabletop.tabletop_contract(settings.views)
+        said = tabletop.settings("expert", settings.size, noise, settings.ambiguity)
     else:
         from vipa.robots.policy import VipaPolicy
 
         policy = VipaPolicy.from_pretrained(settings.policy)
         contract = tabletop.tabletop_contract(policy.contract.views, policy.contract.horizon)
         policy.contract.check(contract)
-        make = partial(act, policy=policy, size=settings.size, execute=settings.execute)
-        said = tabletop.settings({**policy.identity, "execute": settings.execute}, settings.size)
+        make = partial(
+            act, policy=policy, size=settings.size, execute=settings.execute, ambiguity=settings.ambiguity
+        )
+        acts = {**policy.identity, "execute": settings.execute}
+        said = tabletop.settings(acts, settings.size, ambiguity=settings.ambiguity)
     mixture = dict.fromkeys(settings.tasks, 1.0)
     with counter("recording", "episodes", settings.episodes) as count:
         return record(
@@ -85,8 +94,8 @@ def run(settings: Settings) -> Recorded:
         )
 
 
-def act(task: str, seed: int, policy: Policy, size: int, execute: int) -> Episode:
+def act(task: str, seed: int, policy: Policy, size: int, execute: int, ambiguity: float = 0.0) -> Episode:
     """The policy's episode of a task and a seed, the one that an evaluation sees."""
-    environment = TabletopEpisode(task, seed, size=size, views=policy.contract.views)
+    environment = TabletopEpisode(task, seed, size=size, views=policy.contract.views, ambiguity=ambiguity)
     notes = {"split": tabletop.split_of(seed), "policy": policy.identity}
     return play(policy, environment, execute, id=f"{task}_{seed}", task=task, seed=seed, notes=notes)
