@@ -5,16 +5,21 @@ from dataclasses import replace
 
 import pytest
 
+from small_robots import small_contract, write_demonstrations
 from vipa.benchmarks.answering import ModelAnswerer, Motions, Questions
 from vipa.benchmarks.hand3d_benchmark import evaluate_hand3d
+from vipa.benchmarks.report.curves import Curve, read_curve
 from vipa.benchmarks.trajectories_benchmark import evaluate_trajectories
 from vipa.benchmarks.watching import watch_of
 from vipa.cli import main
 from vipa.hand3d.pipeline.annotate import annotate
+from vipa.robots.known.tabletop import collect
 from vipa.training import loop
 from vipa.training.checkpoints import save_progress
 from vipa.training.known import TRAININGS
 from vipa.training.loop import train
+from vipa.training.processes import processes
+from vipa.training.setup import build
 from vipa.worlds.film import film_clip
 from vipa.worlds.seeds import TRAIN, VALIDATION
 
@@ -96,3 +101,31 @@ def test_the_command_validates_on_the_validation_split_and_never_on_the_test_spl
         with pytest.raises(SystemExit):
             main(["train", "stage1", *more, "--out", str(tmp_path / "wrong"), *fields])
         assert said in capsys.readouterr().err
+
+
+def test_demonstrations_that_are_held_out_are_read_as_those_that_are_learned_from(tmp_path):
+    collect(tmp_path / "data", TRAIN[:2], {"touch": 1.0}, size=32)
+    collect(tmp_path / "held", VALIDATION[:1], {"push": 1.0}, size=32)
+    run = TRAININGS.load("stage3").make(tmp_path / "data", tmp_path / "run", held_out=tmp_path / "held")
+    run = replace(run, steps=2, log_every=1, threads=1, data=(replace(run.data[0], batch=4),))
+    assert run.validate_every == 2_200
+    with processes("cpu") as team:
+        built = build(replace(run, out=tmp_path / "built"), team)
+    (learned, _), (held, _) = built.mixture.components[0], built.validation.components[0]
+    assert held.spec.path == tmp_path / "held" and held.contract == learned.contract
+    train(run)
+    curve = read_curve(run.out / "log.jsonl")
+    assert [step for step, _ in curve.learned] == [1, 2] and [step for step, _ in curve.held_out] == [2]
+    assert 0 < curve.held_out[0][1] < 10
+
+    arm = write_demonstrations(tmp_path / "arm", small_contract("arm", 4, 3), 1)
+    other = replace(run, validation=(replace(run.validation[0], path=arm),), out=tmp_path / "other")
+    with pytest.raises(ValueError, match=r"held out .*arm: of 'arm', learned from are tabletop gripper"):
+        train(other)
+
+
+def test_a_curve_of_a_mixture_is_of_what_is_held_out(tmp_path):
+    learned = {"step": 10, "loss": 3.0, "loss_episodes": 1.0, "loss_foundation": 9.0}
+    rows = (learned, {"step": 10, "validation_episodes": 1.5, "validation_distance_error": 0.1})
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert read_curve(tmp_path / "log.jsonl") == Curve(((10, 1.0),), ((10, 1.5),))

@@ -43,22 +43,26 @@ class Demonstrations:
     def __init__(self, spec: DataSpec, packer: Packer):
         opened = find(spec.robot).read(spec.path) if spec.robot else open_robot_data(spec.path)
         self.spec, self.packer = spec, packer
-        self.contract = normalised(opened, spec.normalisation, spec.statistics)
         self._episodes: dict[str, Episode] = {episode.id: episode for episode in opened}
         self._keys = list(self._episodes)
         self._ends = np.cumsum([len(episode) for episode in self._episodes.values()])
-        before = pipeline_of(self.contract)
-        normalise = Normalise.of(self.contract, before)
-        self.still = normalise.still
-        self._pipeline = Pipeline((*before.transforms, normalise))
-        state, action = before.dimensions(self.contract)
-        horizon = self.contract.horizon
-        self.embodiment = Embodiment(self.contract.robot, len(state), len(action), horizon, spec.max_delay)
-        if spec.max_delay >= horizon:
+        self.normalise(normalised(opened, spec.normalisation, spec.statistics))
+        if spec.max_delay >= (horizon := self.contract.horizon):
             raise ValueError(
                 f"data {spec.path}: max_delay {spec.max_delay} leaves nothing to learn of a chunk of {horizon}"
             )
         self._open_views()
+
+    def normalise(self, contract: ActionContract) -> None:
+        """By this contract's statistics from now on: held-out episodes by those of what is learned from."""
+        before = pipeline_of(contract)
+        normalise = Normalise.of(contract, before)
+        state, action = before.dimensions(contract)
+        self.contract, self.still = contract, normalise.still
+        self._pipeline = Pipeline((*before.transforms, normalise))
+        self.embodiment = Embodiment(
+            contract.robot, len(state), len(action), contract.horizon, self.spec.max_delay
+        )
 
     def _open_views(self) -> None:
         # Copies: images that are read of a file are forgotten with them. Of a video only the frames' numbers stay.

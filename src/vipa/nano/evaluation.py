@@ -19,6 +19,7 @@ from pathlib import Path
 from vipa.benchmarks.answering import ModelAnswerer, Motions, Questions
 from vipa.benchmarks.hand3d_benchmark import ConstantAnswerer, evaluate_hand3d
 from vipa.benchmarks.report.contenders import Arm, Column, Media, read_run
+from vipa.benchmarks.report.curves import read_curve
 from vipa.benchmarks.tabletop_benchmark import TabletopEvaluation, evaluate_tabletop, processes_for
 from vipa.benchmarks.trajectories_benchmark import BASELINES, codec_of, evaluate_trajectories
 from vipa.clips.drawing import TRUTH_COLOUR, Canvas, save_image
@@ -182,10 +183,8 @@ POLICIES = {"policy": "policy", "blank": "blank image"}
 def read_column(results: Path, name: str, tone: str, note: str = "", logs: Path | None = None) -> Column:
     """Whatever of the results is there; of a benchmark nothing where the trained model has none. logs: where the
     training logs are, by default among the results."""
-    losses = {}
-    for path in sorted((logs or results / "logs").glob("stage*.jsonl")):
-        rows = [json.loads(line) for line in path.read_text().splitlines()]
-        losses[path.stem] = [(int(row["step"]), float(row["loss"])) for row in rows]
+    found = sorted((logs or results / "logs").glob("stage*.jsonl"))
+    losses = {path.stem: read_curve(path) for path in found}
 
     def arms(names: dict[str, str], file: str) -> tuple[Arm, ...]:
         paths = {key: results / file.format(key) for key in names}

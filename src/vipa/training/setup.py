@@ -77,6 +77,7 @@ def build(run: TrainRun, team: Processes) -> Built:
             said = "%s: hardly any spread, so normalised by a shift only: %s"
             log.warning(said, component.spec.path, ", ".join(component.still))
     contracts = _contracts(demonstrations)
+    _normalise_held_out(components[len(run.data) :], contracts)
     _require_learned(run.start, contracts)
     embodiments = tuple(component.embodiment for component in demonstrations)
     if embodiments:
@@ -199,6 +200,20 @@ def _contracts(components: Sequence[Demonstrations]) -> dict[str, ActionContract
                 "set before it; put their episodes into one folder, or give them two names"
             )
     return found
+
+
+def _normalise_held_out(components: Sequence[Component], contracts: dict[str, ActionContract]) -> None:
+    """Demonstrations as those are that are learned from. ValueError where none is of their robot and meaning."""
+    for component in components:
+        if isinstance(component, Demonstrations):
+            own, path = component.contract, component.spec.path
+            if (learned := contracts.get(own.robot)) is None:
+                raise ValueError(f"held out {path}: of {own.robot!r}, learned from are {', '.join(contracts)}")
+            if lines := own.mismatches(learned):
+                raise ValueError(
+                    f"held out {path}: another contract than what is learned from: {'; '.join(lines)}"
+                )
+            component.normalise(learned)
 
 
 def _require_learned(start: str, contracts: dict[str, ActionContract]) -> None:

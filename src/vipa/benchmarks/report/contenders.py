@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from vipa.benchmarks.report.curves import Curve
 from vipa.benchmarks.results import Hand3DResult, Mean, TrajectoryResult, TranslationResult
 from vipa.benchmarks.statistics import clustered_mean, wilson_interval
 from vipa.io.json_files import read_json
@@ -184,13 +185,13 @@ class Arm:
 
 @dataclass(frozen=True)
 class Column:
-    """Arms that may be compared, of each benchmark those that are there, the one that matters first. losses: stage ->
-    [(step, loss)]; drawings: predicted motions."""
+    """Arms that may be compared, of each benchmark those that are there, the one that matters first. losses: by
+    stage; drawings: predicted motions."""
 
     name: str
     tone: str = "now"
     note: str = ""
-    losses: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    losses: dict[str, Curve] = field(default_factory=dict)
     hand3d: tuple[Arm, ...] = ()
     trajectories: tuple[Arm, ...] = ()
     translations: tuple[Arm, ...] = ()

@@ -31,6 +31,7 @@ from vipa.benchmarks.report.contenders import (
     Media,
     differences,
 )
+from vipa.benchmarks.report.curves import Curve
 from vipa.benchmarks.report.published import published_tables
 from vipa.io.pages import render_page
 
@@ -64,9 +65,10 @@ class Report:
     reload_after: int | None = None
 
 
-def loss_series(column: Column, points: Sequence[tuple[int, float]]) -> list[Series]:
-    """Loss over steps."""
-    return [Series(column.name, column.tone, [step for step, _ in points], [loss for _, loss in points])]
+def loss_series(column: Column, curve: Curve) -> list[Series]:
+    """Losses over steps: learned, and held out where that is known."""
+    drawn = ((column.name, column.tone, curve.learned), ("held out", "ink", curve.held_out))
+    return [Series(name, tone, *zip(*points)) for name, tone, points in drawn if points]
 
 
 def score_shares(arms: Sequence[Arm]) -> list[Series]:

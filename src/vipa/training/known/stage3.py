@@ -14,12 +14,15 @@ def make(
     preset: Preset = "nano",
     start: str | None = None,
     robot: tuple[str, ...] = (),
+    held_out: Path | None = None,
     max_delay: int = 0,
 ) -> TrainRun:
     """The run of a preset. data: robot demonstrations, of one robot or several; folders, or names on the hub. robot:
     whose files read them, one for each folder (`vipa robots list`); left out, the folders say themselves what their
-    numbers mean. start: as of `TrainRun`; left out, nano after stage 2. The action head is fitted to the robots.
-    max_delay: as of `DataSpec`, for policies that are played in real time (docs/serving.md)."""
+    numbers mean. held_out: a folder of the first of these robots, which is looked at (at the end, and after every
+    `--validate-every` steps) and not learned from. start: as of `TrainRun`; left out, nano after stage 2. The action
+    head is fitted to the robots. max_delay: as of `DataSpec`, for policies that are played in real time
+    (docs/serving.md)."""
     folders = tuple(map(local_folder, (data,) if isinstance(data, Path) else data))
     robots = (robot,) if isinstance(robot, str) else tuple(robot)
     if robots and len(robots) != len(folders):
@@ -53,4 +56,7 @@ def make(
     )
     if preset == "nano":
         run = replace(as_nano(run), data=specs(32, 8), steps=2_200, learning_rate=5e-4)
+    if held_out is not None:
+        seen = replace(run.data[0], path=local_folder(held_out), weight=1.0)
+        run = replace(run, validation=(seen,), validate_every=run.steps)
     return on_gpus(run, preset)
