@@ -23,6 +23,7 @@ from serving import MODEL, Client, message, own_answer, server
 
 from vipa.io.files import atomic_write
 from vipa.robots.policy import VipaPolicy
+from vipa.worlds.robot_env import VIEWS
 
 Work = Callable[[], object]
 
@@ -105,7 +106,11 @@ def inside_lerobot(folder: Path) -> tuple[Any, dict[str, Any]]:
         to_lerobot(MODEL, folder, size=112)
     sent = message()
     seen = {
-        "observation.images.agent": torch.from_numpy(sent["observation/agent"]).permute(2, 0, 1)[None] / 255,
+        **{
+            f"observation.images.{view}": torch.from_numpy(sent[f"observation/{view}"]).permute(2, 0, 1)[None]
+            / 255
+            for view in VIEWS
+        },
         "observation.state": torch.from_numpy(sent["observation/state"])[None].float(),
         "task": [sent["prompt"]],
     }

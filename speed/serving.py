@@ -33,6 +33,7 @@ from vipa.benchmarks.tabletop_benchmark import TabletopEvaluation, evaluate_tabl
 from vipa.robots.contract import ActionContract
 from vipa.robots.policy import Observation, VipaPolicy
 from vipa.robots.serving.arrays import pack, unpack
+from vipa.worlds.robot_env import VIEWS
 
 MODEL = "nano:stage3"
 OUT = Path("docs/results/serving.json")
@@ -101,7 +102,7 @@ def message(number: int = 0, size: int = 112, **changes: Any) -> dict[str, Any]:
     """A client's own observation: its picture, state, words and noise tell its answer from every other's."""
     rng = np.random.default_rng(number)
     start = {
-        "observation/agent": rng.integers(0, 256, (size, size, 3)).astype(np.uint8),
+        **{f"observation/{view}": rng.integers(0, 256, (size, size, 3)).astype(np.uint8) for view in VIEWS},
         "observation/state": np.array([0.1 * rng.normal(), 0, 0.3, 0, 0, 0, 0.04, -0.04]),
         "prompt": TEXTS[number % 4],
         "noise_key": [number, 0],
@@ -110,7 +111,7 @@ def message(number: int = 0, size: int = 112, **changes: Any) -> dict[str, Any]:
 
 
 def observation(sent: dict[str, Any]) -> Observation:
-    images = {"agent": sent["observation/agent"]}
+    images = {view: sent[f"observation/{view}"] for view in VIEWS}
     return Observation(images, sent["observation/state"], sent["prompt"], tuple(sent["noise_key"]))
 
 

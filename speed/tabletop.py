@@ -38,7 +38,8 @@ def theirs(policy: VipaPolicy, episodes: int) -> int:
     from vipa.robots.serving.vla_eval_server import PolicyModelServer
 
     set_image_format("raw")
-    entry = {"benchmark": BENCHMARK, "episodes_per_task": episodes, "params": {"split": "validation"}}
+    params = {"split": "validation", "send_wrist_image": True}
+    entry = {"benchmark": BENCHMARK, "episodes_per_task": episodes, "params": params}
     server = PolicyModelServer(policy, 4, {"agent": "agentview"})
     with tempfile.TemporaryDirectory() as out:
         config = {"output_dir": out, "benchmarks": [entry]}

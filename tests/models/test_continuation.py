@@ -76,11 +76,11 @@ def test_conditioned_it_keeps_what_was_sent_and_the_rest_is_drawn_given_it():
 def test_the_shipped_policy_goes_on_with_a_smaller_jump():
     """In the tabletop world, three steps into a chunk, of which two more will have been played."""
     from vipa.robots.policy import Observation, VipaPolicy
-    from vipa.worlds.robot_env import TabletopEnv
+    from vipa.worlds.robot_env import VIEWS, TabletopEnv
 
     policy, jumps, naive = VipaPolicy.from_pretrained("nano:stage3", device="cpu"), [], []
     for seed in range(100, 105):
-        env = TabletopEnv("push", seed)
+        env = TabletopEnv("push", seed, views=VIEWS)
         seen = env.reset()
         old = policy.infer(Observation(seen.images, seen.state, env.text, (seed, 0)))
         for action in old[:3]:

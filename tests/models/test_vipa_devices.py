@@ -113,7 +113,8 @@ def pictures(count: int) -> list[np.ndarray]:
 
 def test_the_shipped_policy_acts_on_the_device():
     state = np.linspace(-0.1, 0.4, 8)
-    seen = [Observation({"agent": image}, state, "touch the red cup", (5, 0)) for image in pictures(2)]
+    views = [{"agent": a, "wrist": b} for a, b in zip(pictures(4)[:2], pictures(4)[2:])]
+    seen = [Observation(images, state, "touch the red cup", (5, 0)) for images in views]
     policy = VipaPolicy.from_pretrained("nano:stage3", device="cpu")
     expected = policy(seen)
     with PretendCuda():

@@ -11,6 +11,7 @@ from vipa.robots.known.tabletop import collect
 from vipa.robots.lerobot_data import open_robot_data
 from vipa.robots.policy import VipaPolicy
 from vipa.robots.predictions import look_at, predict
+from vipa.worlds.robot_env import VIEWS
 from vipa.worlds.seeds import VALIDATION
 
 
@@ -22,7 +23,7 @@ def arm(tmp_path):
 @pytest.fixture(scope="module")
 def held_out(tmp_path_factory):
     folder = tmp_path_factory.mktemp("held") / "out"
-    collect(folder, VALIDATION[:1], {"touch": 1.0})
+    collect(folder, VALIDATION[:1], {"touch": 1.0}, views=VIEWS)
     return folder
 
 

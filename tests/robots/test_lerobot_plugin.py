@@ -24,7 +24,7 @@ from lerobot_policy_vipa.modeling_vipa import LeRobotVipaPolicy  # noqa: E402
 
 from vipa.robots.known.tabletop import collect  # noqa: E402
 from vipa.robots.policy import Observation, VipaPolicy  # noqa: E402
-from vipa.worlds.robot_env import TabletopEnv  # noqa: E402
+from vipa.worlds.robot_env import VIEWS, TabletopEnv  # noqa: E402
 from vipa.worlds.seeds import TRAIN  # noqa: E402
 
 pytestmark = pytest.mark.slow
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.slow
 def data(tmp_path_factory) -> Path:
     """Six demonstrations of the tabletop, as LeRobot v3."""
     root = tmp_path_factory.mktemp("data")
-    collect(root / "v3", TRAIN[:6])
+    collect(root / "v3", TRAIN[:6], views=VIEWS)
     return root / "v3"
 
 
@@ -60,9 +60,9 @@ def train(data: Path, out: Path, *options: str) -> Path:
 
 def seen(step: int = 0) -> tuple[dict, Observation]:
     """The same moment as LeRobot's environments give it, and as ours do."""
-    env = TabletopEnv("touch", TRAIN[100])
+    env = TabletopEnv("touch", TRAIN[100], views=VIEWS)
     view = env.reset()
-    given = preprocess_observation({"pixels": {"agent": view.images["agent"]}, "agent_pos": view.state})
+    given = preprocess_observation({"pixels": dict(view.images), "agent_pos": view.state})
     state = view.state.astype(np.float32).astype(np.float64)
     return given | {"task": [env.text]}, Observation(view.images, state, env.text, (0, step))
 

@@ -10,6 +10,7 @@ import torch
 from vipa.models.selfcheck import FILE, record
 from vipa.robots.contract import CONTRACT
 from vipa.robots.policy import Observation, VipaPolicy
+from vipa.worlds.robot_env import VIEWS
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 112, 112, 3)).astype(np.uint8)
 
@@ -30,7 +31,7 @@ def folder(nano, tmp_path_factory):
 
 
 def look(text="touch the red cup", **images):
-    return Observation(images or {"agent": IMAGES[0]}, np.zeros(8), text, (1, 2))
+    return Observation(images or dict(zip(VIEWS, IMAGES)), np.zeros(8), text, (1, 2))
 
 
 def test_a_folder_is_the_same_policy_as_what_was_saved(nano, folder):
@@ -110,7 +111,7 @@ def test_warming_up_changes_nothing(nano):
 
 @pytest.fixture(scope="module")
 def two(nano):
-    contract = replace(nano.contract, views=("agent", "wrist"))
+    contract = replace(nano.contract, views=VIEWS)
     return VipaPolicy(nano.model, nano.processor, contract, missing_views="mask")
 
 

@@ -11,14 +11,15 @@ from websockets.sync.client import connect
 from vipa.robots.known.tabletop import tabletop_contract
 from vipa.robots.serving.arrays import pack, unpack
 from vipa.robots.serving.server import PolicyServer
+from vipa.worlds.robot_env import VIEWS
 
-IMAGE = np.random.default_rng(0).integers(0, 256, (112, 112, 3)).astype(np.uint8)
+IMAGE, WRIST = np.random.default_rng(0).integers(0, 256, (2, 112, 112, 3)).astype(np.uint8)
 
 
 class Echo:
     """Answers each observation with its own state and noise key, in every row; takes `seconds` a batch."""
 
-    contract = tabletop_contract()
+    contract = tabletop_contract(VIEWS)
     identity: ClassVar[dict] = {"weights": "none"}
 
     def __init__(self, seconds: float = 0.0):
@@ -88,9 +89,14 @@ class Raw:
         self.socket.close()
 
 
+def images(message):
+    return {view: message[f"observation/{view}"] for view in VIEWS}
+
+
 def request(state=0.0, **changes):
     message = {
         "observation/agent": IMAGE,
+        "observation/wrist": WRIST,
         "observation/state": np.full(8, state, np.float32),
         "prompt": "touch the red cup",
     }

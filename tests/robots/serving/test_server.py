@@ -17,7 +17,7 @@ import pytest
 
 pytest.importorskip("websockets", reason="the extra `serve` is not installed")
 
-from serving_kit import Echo, Raw, request, serving
+from serving_kit import Echo, Raw, images, request, serving
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from vipa.robots.policy import Observation
@@ -63,7 +63,7 @@ def test_a_served_chunk_is_the_policy_s_own(nano, served):
     message = request(noise_key=[3, 5])
     with Raw(served) as client:
         answer = client.ask(message)
-    own = nano.infer(Observation({"agent": message["observation/agent"]}, np.zeros(8), message["prompt"], (3, 5)))
+    own = nano.infer(Observation(images(message), np.zeros(8), message["prompt"], (3, 5)))
     assert answer["actions"].shape == (8, 7)
     np.testing.assert_allclose(answer["actions"], own, rtol=0, atol=1e-5)
 
@@ -75,10 +75,10 @@ def test_openpi_client_works_unchanged(nano, served):
     assert told["observation"]["observation/state"] == {"shape": [8], "dtype": "float32"}
     assert told["action_contract"]["robot"] == "tabletop gripper" and told["actions"]["shape"] == [8, 7]
     message = request(noise_key=[1, 2])
-    own = nano.infer(Observation({"agent": message["observation/agent"]}, np.zeros(8), message["prompt"], (1, 2)))
+    own = nano.infer(Observation(images(message), np.zeros(8), message["prompt"], (1, 2)))
     np.testing.assert_allclose(client.infer(message)["actions"], own, rtol=0, atol=1e-5)
     with pytest.raises(RuntimeError, match="observation/state: missing"):
-        client.infer({"prompt": "go", "observation/agent": message["observation/agent"]})
+        client.infer({key: value for key, value in message.items() if key != "observation/state"})
     assert client.infer(message)["actions"].shape == (8, 7)  # an error is not the end
 
 

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("vla_eval", reason="the extra `vla-eval` is not installed")
 
 from anyio.from_thread import start_blocking_portal
-from serving_kit import IMAGE
+from serving_kit import IMAGE, WRIST
 from vla_eval.model_servers.serve import serve_async
 from vla_eval.protocol.messages import Message, MessageType, pack_message, unpack_message
 from vla_eval.specs import GRIPPER_CLOSE_POS, POSITION_DELTA, ROTATION_AA
@@ -42,19 +42,20 @@ class Client:
 
 
 def seen(**changes):
-    start = {"images": {"agentview": IMAGE, "wrist": IMAGE}, "states": np.zeros(8), "task_description": "touch it"}
+    start = {"images": {"agentview": IMAGE, "wrist": WRIST}, "states": np.zeros(8), "task_description": "touch it"}
     return start | changes
 
 
 def test_an_episode_plays_the_policy_s_chunks(port, nano):
     client = Client(port)
     told = client.ask(MessageType.HELLO, {}).payload
-    assert told["observation_params"] == {"send_state": True, "send_wrist_image": False}
+    assert told["observation_params"] == {"send_state": True, "send_wrist_image": True}
     client.send(MessageType.EPISODE_START, {"task": TASK})
     actions = [client.ask(MessageType.OBSERVATION, seen()).payload["actions"] for _ in range(4)]
     episode = zlib.crc32(b'{"name": "touch"}') >> 1
     chunks = [
-        nano.infer(Observation({"agent": IMAGE}, np.zeros(8), "touch it", (episode, step))) for step in (0, 3)
+        nano.infer(Observation({"agent": IMAGE, "wrist": WRIST}, np.zeros(8), "touch it", (episode, step)))
+        for step in (0, 3)
     ]
     np.testing.assert_allclose(actions, [*chunks[0][:3], chunks[1][0]], rtol=0, atol=1e-5)
     client.socket.close()

@@ -10,7 +10,7 @@ from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.envs.configs import EnvConfig
 
 from vipa.worlds.robot import RATE
-from vipa.worlds.robot_env import RobotView, TabletopEnv
+from vipa.worlds.robot_env import VIEWS, RobotView, TabletopEnv
 from vipa.worlds.seeds import seeds_of
 from vipa.worlds.tasks import STEP_LIMITS, TASKS
 
@@ -27,7 +27,7 @@ class TabletopGym(gym.Env):
         picture = gym.spaces.Box(0, 255, (size, size, 3), np.uint8)
         state = gym.spaces.Box(-np.inf, np.inf, (8,), np.float64)
         self.observation_space = gym.spaces.Dict(
-            {"pixels": gym.spaces.Dict({"agent": picture}), "agent_pos": state}
+            {"pixels": gym.spaces.Dict(dict.fromkeys(VIEWS, picture)), "agent_pos": state}
         )
         self.action_space = gym.spaces.Box(-np.inf, np.inf, (7,), np.float32)
 
@@ -38,7 +38,7 @@ class TabletopGym(gym.Env):
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[dict, dict]:
         super().reset(seed=seed)
         self._number = self._number + 1 if seed is None else seed
-        self._env = TabletopEnv(self.task, seeds_of(self.split)[self._number], size=self.size)
+        self._env = TabletopEnv(self.task, seeds_of(self.split)[self._number], size=self.size, views=VIEWS)
         return self._seen(self._env.reset()), {"is_success": False}
 
     def step(self, action: np.ndarray) -> tuple[dict, float, bool, bool, dict]:
@@ -52,7 +52,7 @@ class TabletopGym(gym.Env):
 
     @staticmethod
     def _seen(view: RobotView) -> dict[str, Any]:
-        return {"pixels": {"agent": view.images["agent"]}, "agent_pos": np.asarray(view.state, dtype=np.float64)}
+        return {"pixels": dict(view.images), "agent_pos": np.asarray(view.state, dtype=np.float64)}
 
 
 @EnvConfig.register_subclass("vipa_tabletop")
@@ -68,14 +68,14 @@ class TabletopEnvConfig(EnvConfig):
         default_factory=lambda: {
             "action": PolicyFeature(FeatureType.ACTION, (7,)),
             "agent_pos": PolicyFeature(FeatureType.STATE, (8,)),
-            "pixels/agent": PolicyFeature(FeatureType.VISUAL, (112, 112, 3)),
+            **{f"pixels/{view}": PolicyFeature(FeatureType.VISUAL, (112, 112, 3)) for view in VIEWS},
         }
     )
     features_map: dict[str, str] = field(
         default_factory=lambda: {
             "action": "action",
             "agent_pos": "observation.state",
-            "pixels/agent": "observation.images.agent",
+            **{f"pixels/{view}": f"observation.images.{view}" for view in VIEWS},
         }
     )
 
