@@ -85,3 +85,16 @@ def test_images_that_cannot_be_read_are_reported_replaced_and_counted_and_too_ma
     many = replace(spec, path=with_broken_images(hand3d_path, tmp_path / "many", 0.5))
     with pytest.raises(ValueError, match=r"\d+ of \d+ rows could not be read: .*many: row \d+"):
         train(replace(run, data=(many,), out=tmp_path / "ended"))
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ("questions", "expected kind=folder"),
+        ("episodes=x", "expected kind=folder"),
+        ("poems=x", "data of kind 'poems'"),
+    ],
+)
+def test_what_stage_3_also_learns_from_is_a_kind_and_a_folder(said, words, tmp_path):
+    with pytest.raises(ValueError, match=words):
+        stage3.make(tmp_path, tmp_path / "out", also=(said,))

@@ -103,12 +103,15 @@ def test_the_command_validates_on_the_validation_split_and_never_on_the_test_spl
         assert said in capsys.readouterr().err
 
 
-def test_demonstrations_that_are_held_out_are_read_as_those_that_are_learned_from(tmp_path):
+def test_demonstrations_that_are_held_out_are_read_as_those_that_are_learned_from(data, tmp_path):
+    """Beside questions, which stage 3 may also learn from."""
     collect(tmp_path / "data", TRAIN[:2], {"touch": 1.0}, size=32)
     collect(tmp_path / "held", VALIDATION[:1], {"push": 1.0}, size=32)
-    run = TRAININGS.load("stage3").make(tmp_path / "data", tmp_path / "run", held_out=tmp_path / "held")
-    run = replace(run, steps=2, log_every=1, threads=1, data=(replace(run.data[0], batch=4),))
+    also = (f"hand3d_visual={data}",)
+    run = TRAININGS.load("stage3").make(tmp_path / "data", tmp_path / "run", held_out=tmp_path / "held", also=also)
+    assert [(spec.path, spec.batch) for spec in run.data] == [(tmp_path / "data", 32), (data, 2)]
     assert run.validate_every == 2_200
+    run = replace(run, steps=2, log_every=1, threads=1, data=(replace(run.data[0], batch=4), run.data[1]))
     with processes("cpu") as team:
         built = build(replace(run, out=tmp_path / "built"), team)
     (learned, _), (held, _) = built.mixture.components[0], built.validation.components[0]
@@ -117,6 +120,9 @@ def test_demonstrations_that_are_held_out_are_read_as_those_that_are_learned_fro
     curve = read_curve(run.out / "log.jsonl")
     assert [step for step, _ in curve.learned] == [1, 2] and [step for step, _ in curve.held_out] == [2]
     assert 0 < curve.held_out[0][1] < 10
+    assert (
+        curve.learned[0][1] == lines(run.out)[0]["loss_episodes"] and lines(run.out)[0]["loss_hand3d_visual"] > 0
+    )
 
     arm = write_demonstrations(tmp_path / "arm", small_contract("arm", 4, 3), 1)
     other = replace(run, validation=(replace(run.validation[0], path=arm),), out=tmp_path / "other")
