@@ -1,5 +1,6 @@
 """The instrument's own measures: boxes and points are the world's, and its regressor finds what is to be found."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,17 @@ import pytest
 import torch
 
 from vipa.benchmarks import instrument_benchmark as instrument
-from vipa.benchmarks.instrument_benchmark import Settings, Table, depth_points, point_features, regress
+from vipa.benchmarks.instrument_benchmark import (
+    Settings,
+    Table,
+    depth_points,
+    point_features,
+    regress,
+    shape_points,
+)
 from vipa.geometry import project
 from vipa.worlds.objects import KINDS
+from vipa.worlds.seeds import TRAIN
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +32,7 @@ def settings(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def scenes(settings):
-    return instrument.read_scenes(settings, "train", 10, 1.0)
+    return instrument.read_scenes(settings, TRAIN[:10], 1.0)
 
 
 def test_true_depth_lies_on_the_objects_and_boxes_hold_their_centres(scenes):
@@ -40,9 +49,23 @@ def test_true_depth_lies_on_the_objects_and_boxes_hold_their_centres(scenes):
 
 def test_points_of_a_plane_have_its_depth(scenes):
     flat = np.broadcast_to(np.array([0.0, 0.0, 0.5]), (*scenes.depth.shape, 3))
-    found = point_features(scenes, flat)[scenes.kind >= 0]
+    found = point_features(instrument.object_boxes(scenes), flat)[scenes.kind >= 0]
     np.testing.assert_allclose(found[:, 2], 0.5)
     np.testing.assert_allclose(found[:, 3:8], np.log(0.5))
+
+
+def test_a_shape_is_the_true_points_but_for_a_factor(scenes):
+    ratio = np.where(scenes.depth[..., None] > 0, depth_points(scenes) / shape_points(scenes), np.nan)
+    lowest, highest = np.nanmin(ratio, (1, 2, 3)), np.nanmax(ratio, (1, 2, 3))
+    np.testing.assert_allclose(lowest, highest)
+    assert 0.2 < lowest.min() < highest.max() < 2
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_no_scene_is_both_measured_and_learned_from(settings, split):
+    parts = instrument.seeds_for(replace(settings, split=split))
+    assert {part: len(seeds) for part, seeds in parts.items()} == {"held": 6, "train": 10, "choose": 2}
+    assert len(set().union(*parts.values())) == 18
 
 
 def test_boxes_on_the_ray_plane_do_not_know_the_picture_s_size(scenes):
@@ -72,7 +95,8 @@ def test_the_regressor_finds_depths_that_are_there_and_not_those_that_are_not():
 @pytest.mark.slow  # python -m pytest -m slow tests/benchmarks/test_instrument.py: 10 seconds
 def test_a_run_writes_its_table_and_continues(settings):
     page = instrument.run(settings)
-    for row in ("its box, kind and lens", "all boxes and kinds", "3D encoder (nano)", "true depth"):
+    shape = ("true shape without its scale", "that of all boxes and hands")
+    for row in ("its box, kind and lens", "all boxes and kinds", "3D encoder (nano)", *shape, "true depth"):
         assert f"| 1 | {row} |" in page
     stamps = {path: path.stat().st_mtime_ns for path in settings.data.iterdir()}
     assert instrument.run(settings) == page

@@ -66,6 +66,8 @@ class Settings:
     """Processes that render."""
 
 
+VERSION = 2
+"""Of what is kept in `data`."""
 WHERE = ("out", "data", "workers")
 """Settings that say where and how."""
 
@@ -84,11 +86,22 @@ class Scenes:
     hands: np.ndarray  # (n, 2, 4) boxes of the joints of left and right hand; NaN where there is none
 
 
-def read_scenes(settings: Settings, split: str, count: int, ambiguity: float) -> Scenes:
-    """The first scenes of a split, rendered where `settings.data` lacks them."""
+def seeds_for(settings: Settings) -> dict[str, range]:
+    """Whose scenes train the regressors, stop their training, and are measured; never the same ones."""
+    held = seeds_of(settings.split)[: settings.held]
+    wanted = {"train": ("train", settings.scenes), "choose": ("validation", settings.scenes // 5)}
+    parts = {"held": held}
+    for part, (split, count) in wanted.items():
+        first = settings.held if split == settings.split else 0
+        parts[part] = seeds_of(split)[first : first + count]
+    return parts
+
+
+def read_scenes(settings: Settings, seeds: range, ambiguity: float) -> Scenes:
+    """The scenes of these seeds, rendered where `settings.data` lacks them."""
     render = partial(_render, frames=settings.frames, size=settings.size, ambiguity=ambiguity)
     name = f"scenes-{ambiguity:g}-{settings.frames}-{settings.size}"
-    paths = render_chunks(settings.data, name, seeds_of(split)[:count], render, settings.workers)
+    paths = render_chunks(settings.data, name, seeds, render, settings.workers)
     parts = [np.load(path) for path in paths]
     return Scenes(**{field: np.concatenate([p[field] for p in parts]) for field in Scenes.__annotations__})
 
@@ -147,7 +160,7 @@ def box_features(scenes: Scenes) -> Float[np.ndarray, "n most f"]:
 
 def around_features(scenes: Scenes) -> Float[np.ndarray, "n 2+most f"]:
     """Of every object and hand in the picture: its box, its kind and whether it is there (the last one)."""
-    boxes = np.concatenate([scenes.hands, np.where(scenes.kind[..., None] < 0, np.nan, scenes.box)], 1)
+    boxes = np.concatenate([scenes.hands, object_boxes(scenes)], 1)
     kinds = np.concatenate([np.tile([0, 1], (len(boxes), 1)), 2 + scenes.kind], 1)
     there = np.asarray(np.isfinite(boxes).all(-1))
     focal, principal = scenes.K[:, :1, 0, None], scenes.K[:, None, :2, 2]
@@ -157,13 +170,21 @@ def around_features(scenes: Scenes) -> Float[np.ndarray, "n 2+most f"]:
     return np.concatenate([np.nan_to_num(seen), one_hot, there[..., None]], -1) * there[..., None]
 
 
-def point_features(scenes: Scenes, points: Float[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n most g"]:
-    """Of the points in each box: their median, quantiles of their depth in the box's middle, and where hands are."""
+def object_boxes(scenes: Scenes) -> Float[np.ndarray, "n most 4"]:
+    """NaN where there is no object."""
+    return np.where(scenes.kind[..., None] < 0, np.nan, scenes.box)
+
+
+def point_features(
+    boxes: Float[np.ndarray, "n k 4"], points: Float[np.ndarray, "n h w 3"]
+) -> Float[np.ndarray, "n k g"]:
+    """Of the points in each box: their median, quantiles of their depth in the box and in its middle, and what is
+    there; zeros where a box is NaN."""
     n, height, width = points.shape[:3]
-    found = np.zeros((n, MOST, 3 + 5 + 3))
+    found = np.zeros((*boxes.shape[:2], 3 + 5 + 3))
     for i in range(n):
-        for k in np.flatnonzero(scenes.kind[i] >= 0):
-            left, top, right, bottom = scenes.box[i, k]
+        for k in np.flatnonzero(np.isfinite(boxes[i]).all(-1)):
+            left, top, right, bottom = boxes[i, k]
             u0, v0 = max(0, int(np.floor(left + 0.5))), max(0, int(np.floor(top + 0.5)))
             u1, v1 = min(width, int(np.ceil(right + 0.5))), min(height, int(np.ceil(bottom + 0.5)))
             inside = points[i, v0 : max(v1, v0 + 1), u0 : max(u1, u0 + 1)]
@@ -195,6 +216,13 @@ def encoder_points(
         seen.append(output.points_self[:, -1].numpy())
         progress(min(start + batch, len(scenes.rgb)), len(scenes.rgb))
     return np.concatenate(seen)
+
+
+def shape_points(scenes: Scenes) -> Float[np.ndarray, "n h w 3"]:
+    """The true ones but for one factor a picture, by which its median depth is 1."""
+    points = depth_points(scenes)
+    depth = np.where(scenes.depth > 0, points[..., 2], np.nan).reshape(len(points), -1)
+    return points / np.nanmedian(depth, 1)[:, None, None, None]
 
 
 def depth_points(scenes: Scenes) -> Float[np.ndarray, "n h w 3"]:
@@ -299,11 +327,7 @@ class Row:
 
 def compare(settings: Settings, ambiguity: float, encoders: dict[str, Cut3rModel]) -> list[Row]:
     """All regressors at one ambiguity."""
-    scenes = {
-        "train": read_scenes(settings, "train", settings.scenes, ambiguity),
-        "choose": read_scenes(settings, "validation", settings.scenes // 5, ambiguity),
-        "held": read_scenes(settings, settings.split, settings.held, ambiguity),
-    }
+    scenes = {part: read_scenes(settings, seeds, ambiguity) for part, seeds in seeds_for(settings).items()}
     boxes = {part: box_features(s) for part, s in scenes.items()}
     arounds = {part: around_features(s) for part, s in scenes.items()}
     seen: dict[str, dict[str, Table]] = {
@@ -311,22 +335,28 @@ def compare(settings: Settings, ambiguity: float, encoders: dict[str, Cut3rModel
         "all boxes and kinds": {p: Table.of(s, boxes[p], arounds[p]) for p, s in scenes.items()},
     }
 
-    def with_points(key: str, points: Callable[[Scenes], np.ndarray]) -> dict[str, Table]:
-        return {
-            p: Table.of(s, np.concatenate([boxes[p], _kept(settings, f"{key}-{p}", s, points)], -1), None)
-            for p, s in scenes.items()
-        }
+    def with_points(key: str, points: Callable[[Scenes], np.ndarray], around: bool = False) -> dict[str, Table]:
+        """around: of everything else in the picture too, of hands as well."""
+        tables = {}
+        for p, s in scenes.items():
+            everything = _kept(settings, f"{key}-{p}", s, points)
+            own = np.concatenate([boxes[p], everything[:, 2:]], -1)
+            tables[p] = Table.of(s, own, np.concatenate([everything, arounds[p]], -1) if around else None)
+        return tables
 
     weights = {f"3D encoder ({name})": network_content(model) for name, model in encoders.items()}
     with counter("seeing", "scenes") as count:
         for row, model in zip(weights, encoders.values()):
             look = partial(encoder_points, model, progress=lambda done, total: count(done=done, total=total))
             seen[row] = with_points(f"points-{weights[row]}-{ambiguity:g}", look)
+    shape = f"points-shape-{ambiguity:g}"
+    seen["true shape without its scale"] = with_points(shape, shape_points)
+    seen["that of all boxes and hands"] = with_points(shape, shape_points, around=True)
     seen["true depth"] = with_points(f"points-true-{ambiguity:g}", depth_points)
     clusters = [str(i) for i in np.nonzero(scenes["held"].asked)[0]]
     rows = []
     for name, tables in seen.items():
-        key = f"errors-{digest(repr((ambiguity, name, settings.steps, weights.get(name))))}"
+        key = f"errors-{digest(repr((VERSION, ambiguity, name, settings.steps, weights.get(name))))}"
         tried = [
             _array(
                 settings.data / f"{key}-{seed}-{_size(settings)}.npy",
@@ -344,9 +374,10 @@ def compare(settings: Settings, ambiguity: float, encoders: dict[str, Cut3rModel
 
 
 def _kept(settings: Settings, key: str, scenes: Scenes, points: Callable[[Scenes], np.ndarray]) -> np.ndarray:
-    """What the points in the boxes say, computed once."""
-    path = settings.data / f"{key}-{settings.split}-{_size(settings)}.npy"
-    return _array(path, lambda: point_features(scenes, points(scenes)))
+    """What the points in the boxes of both hands and all objects say, computed once."""
+    path = settings.data / f"{key}-{VERSION}-{_size(settings)}.npy"
+    boxes = np.concatenate([scenes.hands, object_boxes(scenes)], 1)
+    return _array(path, lambda: point_features(boxes, points(scenes)))
 
 
 def _size(settings: Settings) -> str:
@@ -398,5 +429,6 @@ split {settings.split} for each ambiguity, the last of {settings.frames} frames 
 errors are Euclidean, nothing is aligned. Every row is the same small network, trained {settings.seeds} times on
 {settings.scenes} training scenes (stopped by validation scenes), which sees of an object: its true box (whole outline),
 kind, place and field of view; the same and the boxes and kinds of everything else, hands too; its box and the points
-that a 3D encoder gives inside it; its box and true depth. Brackets: 95 % bootstrap intervals over scenes. Last column:
-how many times larger the first row's error is, by means (by medians)."""
+that a 3D encoder gives inside it; its box and the true points, all of a picture multiplied by one factor that makes
+their median depth 1, and these in all boxes; its box and true depth. Brackets: 95 % bootstrap intervals over scenes.
+Last column: how many times larger the first row's error is, by means (by medians)."""
