@@ -32,6 +32,7 @@ from vipa.benchmarks.report.contenders import (
     find_runs,
     read_run,
 )
+from vipa.benchmarks.report.curves import Curve
 from vipa.benchmarks.report.markdown import markdown, tables
 from vipa.benchmarks.report.published import published, published_tables
 from vipa.benchmarks.report.report import Report, Step, render
@@ -77,8 +78,8 @@ def trajectories(average):
 
 def column(name, tone, picture, quality=1.0):
     losses = {
-        f"stage{i}": [(10 * k, i / (1 + quality * k / 20) + 0.02 * np.sin(k)) for k in range(60)]
-        for i in (1, 2, 3)
+        f"stage{i}": Curve(tuple((10 * k, i / (1 + quality * k / 20) + 0.02 * np.sin(k)) for k in range(60)), held)
+        for i, held in ((1, ()), (2, ()), (3, ((300, 1.0), (600, 0.9))))
     }
 
     def arm(name, benchmark, result, lines=()):

@@ -46,7 +46,6 @@ from vipa.robots.known.tabletop import collect
 from vipa.training.known import TRAININGS
 from vipa.training.loop import train
 from vipa.worlds.film import film_clip
-from vipa.worlds.robot_env import VIEWS
 from vipa.worlds.seeds import TEST, TRAIN
 
 STAGE_NAMES = ("stage1", "stage2", "stage3")
@@ -177,7 +176,6 @@ def collect_demonstrations(run: DemoRun) -> None:
             run.out / "demonstrations",
             seeds,
             dict.fromkeys(run.tasks, 1.0),
-            views=VIEWS,
             workers=2,
             progress=lambda done, total: count(done=done, total=total),
         )

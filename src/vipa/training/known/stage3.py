@@ -3,7 +3,6 @@
 from dataclasses import replace
 from pathlib import Path
 
-from vipa.data.kinds import KINDS
 from vipa.data.spec import DataSpec
 from vipa.io.hub_data import local_folder
 from vipa.training.runs import STAGE3_PARTS, Preset, TrainRun, as_nano, on_gpus, start_of
@@ -78,5 +77,7 @@ def beside(said: str, batch: int) -> DataSpec:
     kind, _, folder = said.partition("=")
     if not folder or kind == "episodes":
         raise ValueError(f"also {said!r}: expected kind=folder, such as hand3d_visual=DATA")
+    from vipa.data.kinds import KINDS  # here: it takes torch, which --help goes without
+
     KINDS.load(kind)
     return DataSpec(kind, local_folder(Path(folder)), batch, WEIGHT, turns=6)
