@@ -98,4 +98,5 @@ def act(task: str, seed: int, policy: Policy, size: int, execute: int, ambiguity
     """The policy's episode of a task and a seed, the one that an evaluation sees."""
     environment = TabletopEpisode(task, seed, size=size, views=policy.contract.views, ambiguity=ambiguity)
     notes = {"split": tabletop.split_of(seed), "policy": policy.identity}
+    notes |= {"ambiguity": ambiguity} if ambiguity else {}
     return play(policy, environment, execute, id=f"{task}_{seed}", task=task, seed=seed, notes=notes)
