@@ -17,7 +17,9 @@ def keys(tmp_path, **changes):
 
 def test_parts_follow_from_what_they_need(tmp_path):
     plain = keys(tmp_path)
-    assert list(plain)[:3] == ["foundation", "spatial", "parts"]
+    films = {"pictures", "sequences", "clips", "demonstrations"}
+    assert set(list(plain)[:4]) == films, "what is filmed comes first"
+    assert list(plain)[4:7] == ["foundation", "spatial", "parts"]
     other = keys(tmp_path, views=("agent",))
     assert {name for name in plain if plain[name] != other[name]} == {"demonstrations", "stage3", "results"}
     flat = keys(tmp_path, ambiguity=0.0)
@@ -26,8 +28,9 @@ def test_parts_follow_from_what_they_need(tmp_path):
     assert {name for name in plain if plain[name] != grounded[name]} == {*STAGE_NAMES, "results"}
     assert plain == keys(tmp_path / "elsewhere", devices=("cuda:0",))
     going_on = keys(tmp_path, start="nano:foundation")
-    data = {"clips", "demonstrations"}
-    assert {name for name in plain if plain[name] == going_on[name]} == data
+    assert {name for name in plain if plain[name] == going_on[name]} == films
+    longer = keys(tmp_path, scale="gpu")
+    assert {name for name in plain if plain[name] == longer[name]} == films
 
 
 def test_parts_on_gpus_share_the_cores_that_load_data(tmp_path, monkeypatch):

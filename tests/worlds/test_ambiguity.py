@@ -8,13 +8,15 @@ import pytest
 
 from vipa.geometry import axis_angle_from_matrix, invert, project, transform
 from vipa.hands.skeleton import BONES
-from vipa.robots.known.tabletop import demonstration
+from vipa.nano.recipe import NanoRecipe, recipe_jobs
+from vipa.robots.known.tabletop import collect, demonstration
 from vipa.worlds.actions import perform
 from vipa.worlds.film import film_clip
 from vipa.worlds.objects import KINDS, SPREAD, surface_points
 from vipa.worlds.scene import HEAD, sample_scene
+from vipa.worlds.sequences import render_sequences
 from vipa.worlds.source import read_manifest, write_manifest
-from vipa.worlds.stills import stills
+from vipa.worlds.stills import _walk, stills
 from vipa.worlds.tasks import TASKS, sample_task
 
 FIRST = 10_000_000
@@ -93,6 +95,43 @@ def test_hands_stay_human_and_the_head_looks_around():
         turns[a] = np.mean(turned)
     assert turns[1.0] > 2 * turns[0.0]
     assert turns[1.0] > 5
+
+
+def test_the_3d_encoder_learns_from_a_head_that_moves_as_far_as_in_clips():
+    """From the first frame to the last; it once moved less, and less still in the pairs that training draws."""
+
+    def turn(a, b):
+        return np.degrees(np.linalg.norm(axis_angle_from_matrix(a[:3, :3].T @ b[:3, :3])))
+
+    scenes = [sample_scene(seed, ambiguity=1.0) for seed in range(FIRST, FIRST + 100)]
+    walks = [[pose for pose, _ in _walk(scene, 4)] for scene in scenes]
+    clips = [perform(seed, 2.0, ambiguity=1.0)[1].T_world_camera for seed in range(FIRST, FIRST + 25)]
+    learned = np.mean([turn(walk[0], walk[-1]) for walk in walks])
+    asked = np.mean([turn(T[k], T[k + 4]) for T in clips for k in range(len(T) - 4)])
+    assert asked < learned < 1.5 * asked
+
+
+def test_what_an_earlier_version_made_is_not_mixed_with_what_this_one_makes(tmp_path, monkeypatch):
+    def names(ambiguity):
+        render_sequences(tmp_path / "films", range(1), 2, 28, 1, ambiguity)
+        jobs = recipe_jobs(NanoRecipe(tmp_path, ambiguity=ambiguity))
+        films = {path.name for path in (tmp_path / "films").iterdir()}
+        return {film_clip(FIRST, rate=1.0, ambiguity=ambiguity).id, *(job.key for job in jobs.values())}, films
+
+    def recorded(ambiguity):
+        return collect(tmp_path / f"{ambiguity:g}", [FIRST], {"touch": 1.0}, size=28, ambiguity=ambiguity)
+
+    before = {a: names(a)[0] for a in (0.0, 1.0)}
+    films = names(1.0)[1]
+    recorded(0.0), recorded(1.0)
+    monkeypatch.setattr("vipa.worlds.scene.VARIED", 1)
+    assert names(0.0) == (before[0.0], films)
+    others, more = names(1.0)
+    assert not others & before[1.0]
+    assert len(more - films) == 1
+    assert recorded(0.0).found
+    with pytest.raises(ValueError, match="scenes"):
+        recorded(1.0)
 
 
 def test_clips_of_another_ambiguity_have_another_name_and_the_same_things():

@@ -19,6 +19,7 @@ from vipa.worlds.experts import perform
 from vipa.worlds.rendering import Renderer
 from vipa.worlds.robot import RATE
 from vipa.worlds.robot_env import SETTLE_STEPS, TabletopEnv
+from vipa.worlds.scene import scene_settings
 from vipa.worlds.seeds import seeds_of
 from vipa.worlds.tasks import STEP_LIMITS, TASKS
 
@@ -142,7 +143,7 @@ class TabletopEvaluation(Simulation):
             "split": self.split,
             "seeds": [self.seeds[0], self.seeds[-1]],
             "image_size": self.size,
-            "ambiguity": self.ambiguity,
+            **scene_settings(self.ambiguity),
             "changes": self.changes,
             "rate": RATE,
             "settle_steps": SETTLE_STEPS,
@@ -160,6 +161,7 @@ class TabletopEvaluation(Simulation):
         return {
             **{name: protocol.get(name) for name in kept},
             "ambiguity": protocol.get("ambiguity", 0.0),
+            "scenes": protocol.get("scenes", ""),
             "changes": protocol.get("changes", {}),  # before there were any, there was none
             **{f"step limit of {task}": limits.get(task, limit) for task, limit in STEP_LIMITS.items()},
             "version of the simulator": protocol.get("versions", {}).get("mujoco"),

@@ -27,11 +27,12 @@ from vipa.models import VipaForConditionalGeneration, selfcheck
 from vipa.models.cut3r import Cut3rModel
 from vipa.models.starts import start_hash
 from vipa.nano.evaluation import StagesEvaluation, copy_logs, evaluate_stages
-from vipa.nano.foundation.run import FoundationRun, train_foundation
+from vipa.nano.foundation.run import PICTURES, FoundationRun, film_foundation, train_foundation
 from vipa.nano.foundation.spatial import Cut3rTraining, train_cut3r
 from vipa.nano.shipped import CONVENTIONS, NANO, NANO_STAGES, beside, load_nano
 from vipa.training.known import TRAININGS
 from vipa.training.setup import TOKENS
+from vipa.worlds.scene import scene_settings
 
 STAGE_NAMES = ("stage1", "stage2", "stage3")
 
@@ -117,17 +118,18 @@ def recipe_jobs(run: NanoRecipe) -> dict[str, Job]:
     """Every part by name, in order."""
     scale = SCALES[run.scale]
     whole = replace(scale.stages, ambiguity=run.ambiguity, views=run.views, split=run.split, devices=run.devices)
-    common: dict[str, Any] = {"ambiguity": run.ambiguity, "seed": run.seed}
+    common: dict[str, Any] = scene_settings(run.ambiguity) | {"seed": run.seed}
     begin: dict[str, dict[str, str]] = {"vlm": {}, "spatial": {}}
     if run.start is not None:
         vlm, encoder = parts_of(run.start)
         common |= {"start": start_hash(vlm)[:8] + start_hash(encoder)[:8]}
         begin = {"vlm": {"start": str(vlm)}, "spatial": {"start": str(encoder)}}
-    jobs: dict[str, Job] = {}
+    jobs = films(run)
     jobs["foundation"] = Job(
         "foundation",
         f"{HERE}:foundation",
         common | scale.foundation,
+        {"films": jobs["pictures"]},
         options={"compile": whole.compile} | begin["vlm"],
         units=scale.foundation["vision_steps"] + scale.foundation["language_steps"],
     )
@@ -135,6 +137,7 @@ def recipe_jobs(run: NanoRecipe) -> dict[str, Job]:
         "spatial",
         f"{HERE}:spatial",
         common | scale.spatial,
+        {"films": jobs["sequences"]},
         options=begin["spatial"],
         units=scale.spatial["steps"],
     )
@@ -142,21 +145,35 @@ def recipe_jobs(run: NanoRecipe) -> dict[str, Job]:
     jobs["parts"] = Job("parts", f"{WORK}:joined", {"vlm": "language/model", "spatial": "final"}, parts, units=0)
     settings = {"preset": "nano", "fusion": {}, "seed": run.seed}
     jobs["start"] = Job("start", f"{WORK}:start", settings, {"start": jobs["parts"]})
-    jobs["clips"], jobs["demonstrations"] = clips_job(whole), demonstrations_job(whole)
-    also = {"pictures": ("foundation", "pictures", GROUNDING_BATCH, run.grounding)} if run.grounding else {}
+    also = {"films": ("foundation", PICTURES, GROUNDING_BATCH, run.grounding)} if run.grounding else {}
     before = jobs["start"]
     for name in STAGE_NAMES:
         data = jobs["demonstrations" if name == "stage3" else "clips"]
         stage = stage_job(whole, find_arm("full"), run.seed, name, before, data)
         if also:
-            needs = {**stage.needs, "pictures": jobs["foundation"]}
+            needs = {**stage.needs, "films": jobs["pictures"]}
             stage = replace(stage, settings={**stage.settings, "also": also}, needs=needs)
         jobs[name] = before = stage
     asked = {"questions": whole.questions, "motions": whole.motions, "episodes": whole.episodes}
-    asked |= {"tasks": whole.tasks, "split": run.split, "ambiguity": run.ambiguity}
+    asked |= {"tasks": whole.tasks, "split": run.split} | scene_settings(run.ambiguity)
     needs = {name: jobs[name] for name in ("start", "clips", *STAGE_NAMES)}
     jobs["results"] = Job("results", f"{HERE}:results", asked, needs, units=4 * whole.episodes)
     return jobs
+
+
+def films(run: NanoRecipe) -> dict[str, Job]:
+    """All that is filmed. Apart from what learns from it: other trainings share it, and a GPU that renders trains
+    slowly."""
+    scale, scenes = SCALES[run.scale], scene_settings(run.ambiguity)
+    whole = replace(scale.stages, ambiguity=run.ambiguity, views=run.views, split=run.split)
+    counts = {name: scale.foundation[name] for name in ("sequences", "held_out")}
+    clips = {"sequences": scale.spatial["sequences"]}
+    return {
+        "pictures": Job("pictures", f"{HERE}:pictures", scenes | counts, units=sum(counts.values())),
+        "sequences": Job("sequences", f"{HERE}:sequences", scenes | clips, units=scale.spatial["sequences"]),
+        "clips": clips_job(whole),
+        "demonstrations": demonstrations_job(whole),
+    }
 
 
 def make_nano(run: NanoRecipe) -> Path:
@@ -174,14 +191,30 @@ def make_nano(run: NanoRecipe) -> Path:
 # What the jobs do (io.jobs.Job.make)
 
 
+def pictures(folder: Path, settings: dict[str, Any], needs: Mapping[str, Path], options: dict[str, Any]) -> None:
+    """What the vision-language half learns from."""
+    film_foundation(folder, **_fields(settings))
+
+
+def sequences(folder: Path, settings: dict[str, Any], needs: Mapping[str, Path], options: dict[str, Any]) -> None:
+    """What the 3D half learns from."""
+    Cut3rTraining(folder, **_fields(settings)).film()
+
+
 def foundation(folder: Path, settings: dict[str, Any], needs: Mapping[str, Path], options: dict[str, Any]) -> None:
     """The vision-language half."""
-    train_foundation(FoundationRun(folder, **settings | _begun(options)))
+    train_foundation(FoundationRun(folder, films=needs["films"], **_fields(settings), **_begun(options)))
 
 
 def spatial(folder: Path, settings: dict[str, Any], needs: Mapping[str, Path], options: dict[str, Any]) -> None:
     """The 3D half."""
-    train_cut3r(Cut3rTraining(folder, save_every=100, **settings | _begun(options)))
+    run = Cut3rTraining(folder, save_every=100, **_fields(settings), **_begun(options))
+    train_cut3r(run, data=run.film(needs["films"]))
+
+
+def _fields(settings: dict[str, Any]) -> dict[str, Any]:
+    """Of a run, whose scenes are always of the version of now; without its start, whose place options name."""
+    return {name: value for name, value in settings.items() if name not in ("scenes", "start")}
 
 
 def _begun(options: dict[str, Any]) -> dict[str, Any]:
@@ -193,7 +226,8 @@ def results(folder: Path, settings: dict[str, Any], needs: Mapping[str, Path], o
     """All benchmarks, and the trainings' logs beside them."""
     stages = {name: needs[name] for name in STAGE_NAMES}
     models = (str(path / "model") for path in stages.values())
-    evaluate_stages(StagesEvaluation(str(needs["start"]), *models, data=needs["clips"], out=folder, **settings))
+    asked = _fields(settings)
+    evaluate_stages(StagesEvaluation(str(needs["start"]), *models, data=needs["clips"], out=folder, **asked))
     copy_logs(stages, folder)
 
 

@@ -262,7 +262,7 @@ def turned(T: np.ndarray, axis: np.ndarray, angle: float) -> np.ndarray:
 
 def look_around(ambiguity: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """(3,), (3,) metres: how far the eye goes, and what it looks at on the table, where ambiguity moves the head."""
-    eye = ambiguity * rng.uniform(-1, 1, 3) * [0.17, 0.11, 0.08]
+    eye = ambiguity * rng.uniform(-1, 1, 3) * [0.17, 0.11, 0.03]
     gaze = ambiguity * rng.uniform(-1, 1, 3) * [0.10, 0.08, 0.0]
     return eye, gaze
 

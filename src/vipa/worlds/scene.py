@@ -24,6 +24,9 @@ WIDER = 1.35
 APPARENT = (0.07, 0.75)
 """Largest extent of a thing in the picture, of its width, where ambiguity varies the camera (least, most)."""
 
+VARIED = 2
+"""Version of what ambiguity does, raised when the same seed and ambiguity give another scene or another head."""
+
 Rgb = tuple[float, float, float]
 
 
@@ -69,6 +72,16 @@ class Scene:
     def intrinsics(self, width: int, height: int) -> Intrinsics:
         """Of an image of this size: square pixels, centred principal point."""
         return Intrinsics.from_fov(self.fov, width, height, "calibrated")
+
+
+def scene_version(ambiguity: float) -> str:
+    """What the scenes of an ambiguity are called where something is made of them: such as "1v2"; "" at 0."""
+    return f"{ambiguity:g}v{VARIED}" if ambiguity else ""
+
+
+def scene_settings(ambiguity: float) -> dict[str, float | str]:
+    """What the scenes follow from beside their seeds, for the record of what is made of them."""
+    return {"ambiguity": ambiguity} | ({"scenes": scene_version(ambiguity)} if ambiguity else {})
 
 
 def wider(area: np.ndarray, ambiguity: float) -> np.ndarray:
@@ -202,7 +215,7 @@ def _sample_camera(rng: np.random.Generator, objects: Sequence[SceneObject]) -> 
             return T, fov
 
 
-HEAD = (0.28, 0.75)
+HEAD = (0.46, 0.50)
 """Metres of the head above the table, at full ambiguity."""
 
 

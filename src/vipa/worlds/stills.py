@@ -62,7 +62,7 @@ def stills(seed: int, frames: int = 4, size: int = 112, ambiguity: float = 0.0) 
 
 def sequence(seed: int, frames: int = 4, size: int = 112, ambiguity: float = 0.0) -> Sequence:
     """The scene of a seed from a head that moves up to 15 cm and turns up to 15 degrees, while hands move. ambiguity:
-    of the scene; the head also looks around by as much."""
+    of the scene; the head also goes from one look around to another, as it does in clips."""
     scene = sample_scene(seed, ambiguity=ambiguity)
     intrinsics, studio = scene.intrinsics(size, size), Studio(scene, size, size)
     walk = _walk(scene, frames)
@@ -87,8 +87,8 @@ def _walk(scene: Scene, frames: int) -> list[tuple[np.ndarray, list[tuple[HandPo
     times = np.linspace(-0.5, 0.5, frames)
     around = np.tile(scene.T_world_camera, (frames, 1, 1))
     if scene.ambiguity:
-        step_around, gaze = look_around(scene.ambiguity, rng)
-        around = glance(scene, times[:, None] * step_around, times[:, None] * gaze)
+        first, last = np.array(look_around(scene.ambiguity, rng)), np.array(look_around(scene.ambiguity, rng))
+        around = glance(scene, *(first[:, None] + (times[:, None] + 0.5) * (last - first)[:, None]))
         turn, step = 0.4 * turn, 0.4 * step
     walk = []
     for t, pose in zip(times, around):

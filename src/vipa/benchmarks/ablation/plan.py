@@ -20,6 +20,7 @@ from vipa.models.starts import start_hash
 from vipa.training.known import TRAININGS
 from vipa.training.record import HOW, data_hash
 from vipa.training.runs import start_of
+from vipa.worlds.scene import scene_settings
 
 AUTO = ("auto",)
 JOB_GIGABYTES = 3
@@ -127,7 +128,7 @@ def _planned(run: Ablation, arm: Arm, seed: int) -> Planned:
         )
     if "tabletop" in run.benchmarks and arm.spatial != "shuffled":
         policy = stage_job(run, arm, seed, "stage3", model, robot)
-        played = asked | {"episodes": run.episodes, "ambiguity": run.ambiguity}
+        played = asked | {"episodes": run.episodes} | scene_settings(run.ambiguity)
         evaluations["tabletop"] = tuple(
             _asked("tabletop", played | {"task": task}, {"model": policy}, run.episodes) for task in run.tasks
         )
@@ -143,16 +144,21 @@ def clips_job(run: Ablation) -> Job:
     """A Hand3D data set, filmed or given."""
     if run.hand3d is not None:
         return given("hand3d", run.hand3d, "hand3d_visual", "hand3d_action", splits=("train", run.split))
-    settings = {"train": run.clips, "held": run.held, "split": run.split, "ambiguity": run.ambiguity}
-    return Job("clips", f"{WORK}:clips", settings, units=run.clips + run.held)
+    settings = {"train": run.clips, "held": run.held, "split": run.split}
+    return Job("clips", f"{WORK}:clips", settings | scene_settings(run.ambiguity), units=run.clips + run.held)
 
 
 def demonstrations_job(run: Ablation) -> Job:
     """The robot's, collected or given."""
     if run.robot_data is not None:
         return given("robot-data", run.robot_data, "episodes")
-    settings = {"count": run.demonstrations, "tasks": run.tasks, "views": run.views, "ambiguity": run.ambiguity}
-    return Job("demonstrations", f"{WORK}:demonstrations", settings, units=run.demonstrations)
+    settings = {"count": run.demonstrations, "tasks": run.tasks, "views": run.views}
+    return Job(
+        "demonstrations",
+        f"{WORK}:demonstrations",
+        settings | scene_settings(run.ambiguity),
+        units=run.demonstrations,
+    )
 
 
 def given(name: str, folder: Path, *kinds: str, splits: tuple[str, ...] = ("train",)) -> Job:

@@ -26,6 +26,7 @@ from vipa.nano.sizes import nano_processor, nano_vlm_config
 from vipa.training.loop import train
 from vipa.training.record import require_equal
 from vipa.training.runs import TrainRun, as_nano
+from vipa.worlds.scene import scene_settings
 from vipa.worlds.seeds import FOUNDATION
 
 
@@ -36,7 +37,8 @@ class FoundationRun:
     sequences, frames: how many foundation scenes, and frames of each. ambiguity: of the scenes. vision_*,
     language_*: of the two trainings (batches of pictures, learning rates). seed: of both. workers: processes that
     render and, on a GPU, load data (None: one a core). compile: see `TrainRun`, of the language training.
-    start: a vision-language model of nano's to go on from, instead of random numbers.
+    start: a vision-language model of nano's to go on from, instead of random numbers. films: where `film_foundation`
+    put the scenes (None: `out`).
     """
 
     out: Path
@@ -55,12 +57,14 @@ class FoundationRun:
     threads: int | None = None
     compile: bool = False
     start: Path | None = None
+    films: Path | None = None
 
     def train(self) -> str:
         return f"the vision-language model is at {train_foundation(self)}"
 
 
 make = FoundationRun
+PICTURES = "pictures"
 FOUNDATION_PARTS = ("projector", "language")
 
 
@@ -85,28 +89,37 @@ def language_run(run: FoundationRun, pictures: Path, out: Path, start: Path) -> 
     return as_nano(language)
 
 
+def film_foundation(
+    folder: Path,
+    sequences: int,
+    held_out: int,
+    frames: int = 2,
+    ambiguity: float = 0.0,
+    workers: int | None = None,
+) -> tuple[Pictures, Pictures]:
+    """Scenes to learn from (in `folder`/pictures) and scenes that are held out, rendered where they are missing.
+
+    They come from the seeds FOUNDATION, which no split uses. workers: processes (None: one a core).
+    """
+    first, middle = FOUNDATION.start, (FOUNDATION.start + FOUNDATION.stop) // 2
+    wanted = {PICTURES: range(first, first + sequences), "held_out": range(middle, middle + held_out)}
+    data, held = (
+        render_pictures(folder / name, seeds, frames, workers=workers or cores(), ambiguity=ambiguity)
+        for name, seeds in wanted.items()
+    )
+    return data, held
+
+
 def train_foundation(run: FoundationRun) -> Path:
     """Pictures, tokenizer, dense vision pretraining, language training; returns the folder of the VLM.
 
-    Each step is kept in run.out and not repeated. Scenes come from the seeds FOUNDATION, which no split uses.
+    Each step is kept in run.out and not repeated.
     """
     if run.threads is not None:
         torch.set_num_threads(run.threads)
     _claim(run)
-    first = FOUNDATION.start
-    pictures = run.out / "pictures"
-    workers = run.workers or cores()
-    data = render_pictures(
-        pictures, range(first, first + run.sequences), run.frames, workers=workers, ambiguity=run.ambiguity
-    )
-    middle = (FOUNDATION.start + FOUNDATION.stop) // 2
-    held = render_pictures(
-        run.out / "held_out",
-        range(middle, middle + run.held_out),
-        run.frames,
-        workers=workers,
-        ambiguity=run.ambiguity,
-    )
+    films = run.films or run.out
+    data, held = film_foundation(films, run.sequences, run.held_out, run.frames, run.ambiguity, run.workers)
     before = None if run.start is None else load_model(VipaForConditionalGeneration, run.start).float()
     tokenizer = load_tokenizer(run.start) if run.start else _tokenizer(run.out / "tokenizer", data)
     config = nano_vlm_config(tokenizer)
@@ -131,15 +144,15 @@ def train_foundation(run: FoundationRun) -> Path:
         with whole_folder(start) as beside:
             model.save_pretrained(beside)
             nano_processor(tokenizer).save_pretrained(beside)
-    return train(language_run(run, pictures, run.out / "language", start)).model
+    return train(language_run(run, films / PICTURES, run.out / "language", start)).model
 
 
 def _claim(run: FoundationRun) -> None:
     """Keeps the settings in run.out; ValueError where its parts were made with other ones."""
     path = run.out / "foundation.json"
-    how = ("out", "workers", "threads", "compile")
+    how = ("out", "films", "workers", "threads", "compile")
     settings = {name: value for name, value in asdict(run).items() if name not in how}
-    settings["start"] = run.start and start_hash(run.start)
+    settings |= {"start": run.start and start_hash(run.start)} | scene_settings(run.ambiguity)
     if path.exists():
         require_equal(path, json.loads(path.read_text()), settings)
     atomic_write(path, json.dumps(settings, indent=1))

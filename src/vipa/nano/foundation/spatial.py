@@ -26,6 +26,7 @@ from vipa.training.parts import arithmetic
 from vipa.training.processes import Processes, device_of
 from vipa.training.runs import Precision
 from vipa.training.schedule import warmup_cosine
+from vipa.worlds.scene import scene_settings
 from vipa.worlds.sequences import FIRST_SEED, SequenceBatch, Sequences, batch_of, render_sequences
 
 
@@ -59,6 +60,11 @@ class Cut3rTraining:
     def seeds(self) -> range:
         return range(FIRST_SEED, FIRST_SEED + self.sequences)
 
+    def film(self, folder: Path | None = None) -> Sequences:
+        """What it learns from, rendered where `folder` (None: `out`) lacks it."""
+        data, workers = (folder or self.out) / "data", self.workers or cores()
+        return render_sequences(data, self.seeds(), self.frames, self.size, workers, self.ambiguity)
+
     def weights(self) -> dict[str, float]:
         """Of the terms of the loss."""
         points, pose = ("points_self", "points_world"), ("translation", "rotation")
@@ -78,10 +84,7 @@ def train_cut3r(run: Cut3rTraining, config: Cut3rConfig | None = None, data: Seq
     Resumes from `run.out`/progress where there is one; ValueError where that is another run's.
     """
     run.out.mkdir(parents=True, exist_ok=True)
-    if data is None:
-        data = render_sequences(
-            run.out / "data", run.seeds(), run.frames, run.size, run.workers or cores(), run.ambiguity
-        )
+    data = run.film() if data is None else data
     device = device_of(run.device)
     torch.manual_seed(run.seed)
     if run.start is None:
@@ -94,7 +97,7 @@ def train_cut3r(run: Cut3rTraining, config: Cut3rConfig | None = None, data: Seq
         learner, learning_rate=run.learning_rate, weight_decay=run.weight_decay, betas=run.betas, eps=run.eps
     )
     settings = asdict(run) | {"out": run.out.name, "start": run.start and run.start.name}
-    settings["start_hash"] = run.start and start_hash(run.start)
+    settings |= {"start_hash": run.start and start_hash(run.start)} | scene_settings(run.ambiguity)
     if last_step(run.out):
         there = json.loads((run.out / "run.json").read_text())
         if _deciding(there) != _deciding(settings):

@@ -16,6 +16,7 @@ from vipa.robots.recording import Attempt, Recorded, record
 from vipa.worlds.experts import Noise, perform
 from vipa.worlds.robot import POSITION_SCALE, RATE, ROTATION_SCALE
 from vipa.worlds.robot_env import TabletopEnv
+from vipa.worlds.scene import scene_settings
 from vipa.worlds.seeds import split_of
 from vipa.worlds.tasks import TASKS
 
@@ -129,4 +130,4 @@ def collect(
 def settings(policy: object, size: int, noise: Noise | None = None, ambiguity: float = 0.0) -> dict[str, Any]:
     """What decides an episode of a task and a seed, for the record. policy: its identity."""
     said = {"robot": "tabletop", "policy": policy, "size": size, "noise": None if noise is None else asdict(noise)}
-    return said | ({"ambiguity": ambiguity} if ambiguity else {})
+    return said | (scene_settings(ambiguity) if ambiguity else {})
