@@ -16,7 +16,7 @@ demo: install
 	$(BIN)/vipa demo
 
 test: install  # two processes of one thread each: two cores
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n 2 --dist loadfile --durations=15
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow

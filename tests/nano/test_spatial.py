@@ -169,6 +169,10 @@ def test_the_report_is_written_by_the_command(tmp_path, capsys):
     page, made = text.rstrip().rsplit("\n\n", 1)
     assert page in capsys.readouterr().out
     assert made.startswith("Made at ")
+    more = ["--clips", "1", "--split", "validation", "--ambiguity", "1"]
+    main(["evaluate", "cut3r", "--data", str(tmp_path / "data"), "--out", str(out), *more])
+    assert "validation seeds 20000000 to 20000000" in out.read_text()
+    assert "ambiguity 1" in out.read_text()
 
 
 def test_what_cannot_be_measured_is_refused(sequences, tmp_path, capsys):

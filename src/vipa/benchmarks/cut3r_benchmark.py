@@ -13,7 +13,7 @@ from vipa.benchmarks.statistics import bootstrap_interval
 from vipa.io.files import atomic_write
 from vipa.io.progress import counter
 from vipa.io.provenance import provenance_words
-from vipa.worlds.seeds import TEST
+from vipa.worlds.seeds import seeds_of
 
 MEASURES = {
     "depth_abs_rel": "depth abs-rel",
@@ -81,7 +81,11 @@ class Settings:
     model: Path | None = None
     """A folder of CUT3R weights; left out, the shipped nano's."""
     clips: int = 300
-    """Sequences of the test seeds."""
+    """Sequences that are measured."""
+    split: str = "test"
+    """Whose seeds those are."""
+    ambiguity: float = 0.0
+    """Of their scenes (docs/worlds.md); at more than 0 the head also looks around."""
     data: Path = Path("runs/cut3r/data")
     """Where the sequences of the tabletop world are, or are rendered to."""
 
@@ -100,8 +104,10 @@ def run(settings: Settings) -> str:
         raise ValueError(f"--clips {clips}: give at least one")
     network = load_model(Cut3rModel, model or beside("nano:foundation", "spatial"), expected="cut3r")
     size = network.config.image_size
-    held = render_sequences(settings.data, TEST[:clips], size=size)
-    train = render_sequences(settings.data, range(FIRST_SEED, FIRST_SEED + min(clips, CHUNK)), size=size)
+    seeds = seeds_of(settings.split)[:clips], range(FIRST_SEED, FIRST_SEED + min(clips, CHUNK))
+    held, train = (
+        render_sequences(settings.data, some, size=size, ambiguity=settings.ambiguity) for some in seeds
+    )
     constant = float(np.median(train.depth[train.depth > 0])) * DEPTH_UNIT
     with counter("seeing", "clips") as count:
         report = evaluate_cut3r(
@@ -114,6 +120,9 @@ def run(settings: Settings) -> str:
         first=held.seeds[0],
         last=held.seeds[-1],
         size=size,
+        split=settings.split,
+        ambiguity=settings.ambiguity,
+        movement=MOVEMENT if settings.ambiguity == 0 else LOOKS,
         constant=constant,
     )
     page = f"# CUT3R on held-out sequences\n\n{protocol}\n\n{report.text()}"
@@ -121,14 +130,17 @@ def run(settings: Settings) -> str:
     return page
 
 
+MOVEMENT = "moves up to 15 cm and turns up to 15 degrees within a clip, in unrelated directions"
+LOOKS = "goes from one look around the table to another within a clip"
 PROTOCOL = """\
-Made by `vipa evaluate cut3r`: {model} on {clips} sequences of {frames} frames (test seeds {first} to {last}, {size}
-px), truth from the renderer, metric, nothing aligned. The camera moves up to 15 cm and turns up to 15 degrees within a
-clip, in directions that have nothing to do with each other; hands move too. `reset`: the same network fed one frame at
-a time with its state reset. `constant`: the median training depth ({constant:.3f} m) everywhere and a camera that
-stands still. Moving: the camera ends more than 5 cm or 5 degrees from where it began. World: points in the first
-frame's camera. World, rotation and translation count the frames after the first. Means over clips; brackets: 95 %
-bootstrap intervals over clips; "nearer": of the difference clip by clip, above 0 is better in every column."""
+Made by `vipa evaluate cut3r`: {model} on {clips} sequences of {frames} frames ({split} seeds {first} to {last}, {size}
+px, ambiguity {ambiguity:g}), truth from the renderer, metric, nothing aligned. The camera
+{movement}; hands move too.
+`reset`: the same network fed one frame at a time with its state reset. `constant`: the median training depth
+({constant:.3f} m) everywhere and a camera that stands still. Moving: the camera ends more than 5 cm or 5 degrees from
+where it began. World: points in the first frame's camera. World, rotation and translation count the frames after the
+first. Means over clips; brackets: 95 % bootstrap intervals over clips; "nearer":
+of the difference clip by clip, above 0 is better in every column."""
 
 
 def _row(name: str, values: dict[str, np.ndarray]) -> str:

@@ -101,7 +101,7 @@ def seeds_for(settings: Settings) -> dict[str, range]:
 def read_scenes(settings: Settings, seeds: range, ambiguity: float) -> Scenes:
     """The scenes of these seeds, rendered where `settings.data` lacks them."""
     render = partial(_render, frames=settings.frames, size=settings.size, ambiguity=ambiguity)
-    name = f"scenes-{scene_version(ambiguity)}-{settings.frames}-{settings.size}"
+    name = f"scenes-{scene_version(ambiguity) or 0}-{settings.frames}-{settings.size}"
     paths = render_chunks(settings.data, name, seeds, render, settings.workers)
     parts = [np.load(path) for path in paths]
     return Scenes(**{field: np.concatenate([p[field] for p in parts]) for field in Scenes.__annotations__})
@@ -345,7 +345,8 @@ def compare(settings: Settings, ambiguity: float, encoders: dict[str, Cut3rModel
             tables[p] = Table.of(s, own, np.concatenate([everything, arounds[p]], -1) if around else None)
         return tables
 
-    scene = scene_version(ambiguity)
+    version = scene_version(ambiguity)
+    scene = version or 0
     weights = {f"3D encoder ({name})": network_content(model) for name, model in encoders.items()}
     with counter("seeing", "scenes") as count:
         for row, model in zip(weights, encoders.values()):
@@ -358,7 +359,7 @@ def compare(settings: Settings, ambiguity: float, encoders: dict[str, Cut3rModel
     clusters = [str(i) for i in np.nonzero(scenes["held"].asked)[0]]
     rows = []
     for name, tables in seen.items():
-        key = f"errors-{digest(repr((VERSION, scene, name, settings.steps, weights.get(name))))}"
+        key = f"errors-{digest(repr((VERSION, version, name, settings.steps, weights.get(name))))}"
         tried = [
             _array(
                 settings.data / f"{key}-{seed}-{_size(settings)}.npy",
