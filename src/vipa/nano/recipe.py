@@ -162,8 +162,7 @@ def recipe_jobs(run: NanoRecipe) -> dict[str, Job]:
 
 
 def films(run: NanoRecipe) -> dict[str, Job]:
-    """All that is filmed. Apart from what learns from it: other trainings share it, and a GPU that renders trains
-    slowly."""
+    """All that is filmed, apart from what learns from it, so that other trainings share it."""
     scale, scenes = SCALES[run.scale], scene_settings(run.ambiguity)
     whole = replace(scale.stages, ambiguity=run.ambiguity, views=run.views, split=run.split)
     counts = {name: scale.foundation[name] for name in ("sequences", "held_out")}
