@@ -26,7 +26,7 @@ from vipa.models.pixels import spatial_pixels
 from vipa.models.starts import beside
 from vipa.worlds.chunks import render_chunks
 from vipa.worlds.objects import KINDS, surface_points
-from vipa.worlds.scene import scene_version
+from vipa.worlds.scene import scene_name
 from vipa.worlds.seeds import seeds_of
 from vipa.worlds.sequences import DEPTH_UNIT
 from vipa.worlds.stills import stills
@@ -101,7 +101,7 @@ def seeds_for(settings: Settings) -> dict[str, range]:
 def read_scenes(settings: Settings, seeds: range, ambiguity: float) -> Scenes:
     """The scenes of these seeds, rendered where `settings.data` lacks them."""
     render = partial(_render, frames=settings.frames, size=settings.size, ambiguity=ambiguity)
-    name = f"scenes-{scene_version(ambiguity) or 0}-{settings.frames}-{settings.size}"
+    name = f"{scene_name('scenes', ambiguity)}-{settings.frames}-{settings.size}"
     paths = render_chunks(settings.data, name, seeds, render, settings.workers)
     parts = [np.load(path) for path in paths]
     return Scenes(**{field: np.concatenate([p[field] for p in parts]) for field in Scenes.__annotations__})
@@ -345,21 +345,19 @@ def compare(settings: Settings, ambiguity: float, encoders: dict[str, Cut3rModel
             tables[p] = Table.of(s, own, np.concatenate([everything, arounds[p]], -1) if around else None)
         return tables
 
-    version = scene_version(ambiguity)
-    scene = version or 0
     weights = {f"3D encoder ({name})": network_content(model) for name, model in encoders.items()}
     with counter("seeing", "scenes") as count:
         for row, model in zip(weights, encoders.values()):
             look = partial(encoder_points, model, progress=lambda done, total: count(done=done, total=total))
-            seen[row] = with_points(f"points-{weights[row]}-{scene}", look)
-    shape = f"points-shape-{scene}"
+            seen[row] = with_points(scene_name(f"points-{weights[row]}", ambiguity), look)
+    shape = scene_name("points-shape", ambiguity)
     seen["true shape without its scale"] = with_points(shape, shape_points)
     seen["that of all boxes and hands"] = with_points(shape, shape_points, around=True)
-    seen["true depth"] = with_points(f"points-true-{scene}", depth_points)
+    seen["true depth"] = with_points(scene_name("points-true", ambiguity), depth_points)
     clusters = [str(i) for i in np.nonzero(scenes["held"].asked)[0]]
     rows = []
     for name, tables in seen.items():
-        key = f"errors-{digest(repr((VERSION, version, name, settings.steps, weights.get(name))))}"
+        key = f"errors-{digest(repr((VERSION, scene_name(name, ambiguity), settings.steps, weights.get(name))))}"
         tried = [
             _array(
                 settings.data / f"{key}-{seed}-{_size(settings)}.npy",

@@ -161,7 +161,7 @@ class TabletopEvaluation(Simulation):
         return {
             **{name: protocol.get(name) for name in kept},
             "ambiguity": protocol.get("ambiguity", 0.0),
-            "scenes": protocol.get("scenes", ""),
+            "scenes": protocol.get("scenes"),
             "changes": protocol.get("changes", {}),  # before there were any, there was none
             **{f"step limit of {task}": limits.get(task, limit) for task, limit in STEP_LIMITS.items()},
             "version of the simulator": protocol.get("versions", {}).get("mujoco"),

@@ -13,7 +13,7 @@ from vipa.worlds.actions import perform
 from vipa.worlds.hand import HandPose, joints_world
 from vipa.worlds.motions import Performance
 from vipa.worlds.objects import surface_points, triangles
-from vipa.worlds.scene import Scene, scene_version
+from vipa.worlds.scene import Scene, scene_name
 from vipa.worlds.studio import Shot, Studio
 
 LICENCE = "Apache-2.0"
@@ -136,7 +136,7 @@ def film_clip(
                 surface=sample_surface(Mesh(*triangles(thing)))[0],
             )
         )
-    name = f"{'-'.join(filter(None, ('tabletop', scene_version(ambiguity))))}_{seed:08d}"
+    name = f"{scene_name('tabletop', ambiguity)}_{seed:08d}"
     return Clip(
         id=name,
         source="tabletop",

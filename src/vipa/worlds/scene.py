@@ -74,14 +74,14 @@ class Scene:
         return Intrinsics.from_fov(self.fov, width, height, "calibrated")
 
 
-def scene_version(ambiguity: float) -> str:
-    """What the scenes of an ambiguity are called where something is made of them: such as "1v2"; "" at 0."""
-    return f"{ambiguity:g}v{VARIED}" if ambiguity else ""
+def scene_name(what: str, ambiguity: float) -> str:
+    """Of what is made of the scenes of an ambiguity: such as "clip-1v2", and "clip" at 0."""
+    return f"{what}-{ambiguity:g}v{VARIED}" if ambiguity else what
 
 
 def scene_settings(ambiguity: float) -> dict[str, float | str]:
     """What the scenes follow from beside their seeds, for the record of what is made of them."""
-    return {"ambiguity": ambiguity} | ({"scenes": scene_version(ambiguity)} if ambiguity else {})
+    return {"ambiguity": ambiguity} | ({"scenes": VARIED} if ambiguity else {})
 
 
 def wider(area: np.ndarray, ambiguity: float) -> np.ndarray:

@@ -12,7 +12,7 @@ from torch import Tensor
 from vipa.geometry import invert
 from vipa.models.pixels import spatial_pixels
 from vipa.worlds.chunks import render_chunks
-from vipa.worlds.scene import scene_version
+from vipa.worlds.scene import scene_name
 from vipa.worlds.seeds import FOUNDATION
 from vipa.worlds.stills import sequence
 
@@ -57,7 +57,7 @@ def render_sequences(
     ValueError where the folder holds sequences of another size or length.
     """
     render = partial(_render, frames=frames, size=size, ambiguity=ambiguity)
-    name = "-".join(filter(None, ("sequences", scene_version(ambiguity))))
+    name = scene_name("sequences", ambiguity)
     parts = [np.load(path) for path in render_chunks(folder, name, seeds, render, workers)]
     names = ("depth", "T_world_camera", "K", "seeds")
     rgb = [part["rgb"] for part in parts]
