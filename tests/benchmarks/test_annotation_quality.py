@@ -1,12 +1,14 @@
 import numpy as np
 
-from vipa.benchmarks.annotation_benchmark import Condition, measure, report, sensor_depth
+from vipa.benchmarks.annotation_benchmark import measure, report
+from vipa.benchmarks.labels import labels_of
 from vipa.worlds.seeds import seeds_of
 
 
 def test_true_poses_give_the_truth_and_boxes_with_depth_come_close():
-    conditions = [Condition("true geometry", None), Condition("boxes"), Condition("sensor", sensor_depth)]
-    truth, boxes, sensor = measure(conditions, seeds_of("validation")[:2], 112)
+    kinds = labels_of("none")
+    chosen = [kinds[name] for name in ("truth", "depth", "sensor")]
+    truth, boxes, sensor = measure(chosen, seeds_of("validation")[:2], 112)
     assert truth.words.all() and np.abs(truth.distances).max() < 1e-9
     assert min(len(truth.words), len(boxes.words)) > 20
     for quality in (boxes, sensor):

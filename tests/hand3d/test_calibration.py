@@ -153,7 +153,7 @@ def test_a_networks_own_unit_is_one_more_observation():
 @pytest.fixture(scope="module")
 def filmed():
     """Four clips of the tabletop world with the truth's depth as a sensor of unknown unit gives it, and that unit."""
-    from vipa.benchmarks.annotation_benchmark import sensor_depth
+    from vipa.benchmarks.labels import labels_of
     from vipa.hand3d.estimators.base import sample_frames
     from vipa.hand3d.estimators.depth_points import DepthPoints
     from vipa.worlds.film import film_clip
@@ -162,9 +162,10 @@ def filmed():
     out = []
     for seed in seeds_of("test")[:4]:
         clip = film_clip(seed)
-        truth = DepthPoints()(clip, sample_frames(clip, 1.0).tolist())
-        assert truth is not None
-        out.append((clip, *sensor_depth(clip, truth, np.random.default_rng(seed))))
+        sensed = labels_of("none")["sensor"].known(clip)
+        maps = DepthPoints()(sensed, sample_frames(clip, 1.0).tolist())
+        assert maps is not None and not maps.metric
+        out.append((clip, maps, sensed.depth.scale))
     return out
 
 

@@ -3,22 +3,21 @@
 vipa evaluate annotation --out docs/results/annotation_quality.md
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
+from vipa.benchmarks.labels import Labels, labels_of
 from vipa.benchmarks.statistics import bootstrap_interval
 from vipa.clips.clip import Clip, ClipError
 from vipa.geometry import direction_words
-from vipa.hand3d.config import AnnotateConfig, HandsConfig, ObjectsConfig, RelationsConfig, ScaleConfig
-from vipa.hand3d.estimators.base import PointMapEstimator, sample_frames
+from vipa.hand3d.config import AnnotateConfig, HandsConfig, ObjectsConfig, RelationsConfig
+from vipa.hand3d.estimators.base import open_points, sample_frames
 from vipa.hand3d.estimators.clip_boxes import ClipBoxes
-from vipa.hand3d.estimators.cut3r_points import Cut3rPoints
 from vipa.hand3d.estimators.depth_points import DepthPoints
-from vipa.hand3d.estimators.pointmaps import AnyMaps, DepthMaps
+from vipa.hand3d.estimators.pointmaps import AnyMaps
 from vipa.hand3d.measure.calibration import estimate_scale
 from vipa.hand3d.measure.localise import locate_objects
 from vipa.hand3d.measure.positions import LocatedObject, from_poses
@@ -56,70 +55,32 @@ class Quality:
     refused: tuple[str, ...]
 
 
-Degrade = Callable[[Clip, DepthMaps, np.random.Generator], tuple[DepthMaps, float]]
-
-
-def true_depth(clip: Clip, maps: DepthMaps, rng: np.random.Generator) -> tuple[DepthMaps, float]:
-    return maps, 1.0
-
-
-def sensor_depth(clip: Clip, maps: DepthMaps, rng: np.random.Generator) -> tuple[DepthMaps, float]:
-    """Depth as a sensor of unknown unit gives it, and its true scale (metres per unit): 0.5 % noise per pixel, 0.5 %
-    slow drift over the image, flying pixels at edges, 1 mm steps, 3 % missing, any unit between 0.2 and 5 m."""
-    depth = maps.depth.astype(np.float64)
-    n, height, width = depth.shape
-    shifted = np.stack([np.roll(depth, step, axis) for axis in (1, 2) for step in (-1, 1)])
-    flying = (np.ptp(shifted, axis=0) > 0.05) & (rng.random(depth.shape) < 0.5)
-    depth = np.where(flying, 0.5 * (shifted.min(0) + shifted.max(0)), depth)
-    coarse = rng.normal(size=(n, 4, 4)) * 0.005
-    rows, columns = np.linspace(0, 3, height), np.linspace(0, 3, width)
-    drift = np.stack([_bilinear(c, rows, columns) for c in coarse])
-    depth = depth * (1 + drift + rng.normal(size=depth.shape) * 0.005)
-    depth = np.round(depth, 3)
-    depth[rng.random(depth.shape) < 0.03] = np.nan
-    scale = float(np.exp(rng.uniform(np.log(0.2), np.log(5.0))))
-    return replace(maps, depth=(depth / scale).astype(np.float32), metric=False), scale
-
-
-@dataclass(frozen=True)
-class Condition:
-    """A kind of geometry: the true depth degraded (None: the true poses of the objects, no point map), or what an
-    estimator makes of the images."""
-
-    name: str
-    degrade: Degrade | None = true_depth
-    estimator: PointMapEstimator | None = None
-
-
-def measure(conditions: list[Condition], seeds: range, size: int) -> list[Quality]:
-    """Annotates the clips of these seeds (size x size pixels) under each condition and compares with the truth.
+def measure(kinds: list[Labels], seeds: range, size: int, ambiguity: float = 0.0) -> list[Quality]:
+    """Annotates the clips of these seeds (size x size pixels) with each kind of labels and compares with the truth.
     Hands and boxes are the true ones."""
-    tallies = [_Tally() for _ in conditions]
+    tallies = [_Tally(kind.config) for kind in kinds]
+    points = [open_points(kind.config.points) for kind in kinds]
     for seed in seeds:
-        clip = film_clip(seed, size=(size, size))
+        clip = film_clip(seed, size=(size, size), ambiguity=ambiguity)
         frames = sample_frames(clip, AnnotateConfig().frames.rate)
         truth = DepthPoints()(clip, frames.tolist())
         assert truth is not None
-        for condition, tally in zip(conditions, tallies):
-            if condition.degrade is None:
+        for kind, estimator, tally in zip(kinds, points, tallies):
+            if kind.config.objects.positions != "points":
                 sight = Sight(clip, frames.tolist())
                 tally.compare(clip, frames, from_poses(clip, sight, ObjectsConfig().confidence))
                 continue
-            if condition.estimator is None:
-                rng = np.random.default_rng(int(clip.id.rsplit("_", 1)[1]))
-                maps, scale = condition.degrade(clip, truth, rng)
-            else:
-                made = condition.estimator(clip, frames.tolist())
-                assert made is not None
-                maps, scale = made, _ratio(truth, made)
-            tally.add(clip, maps, scale)
-    return [tally.quality(condition.name, len(seeds)) for condition, tally in zip(conditions, tallies)]
+            maps = estimator(kind.known(clip), frames.tolist())
+            assert maps is not None
+            tally.add(clip, maps, _ratio(truth, maps))
+    return [tally.quality(kind.what, len(seeds)) for kind, tally in zip(kinds, tallies)]
 
 
 class _Tally:
-    """Collects the errors of one condition."""
+    """Collects the errors of one kind of labels."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: AnnotateConfig) -> None:
+        self.config = config
         self.columns: dict[str, list[float]] = {
             k: [] for k in ("scale", "plain", "covered", "centres", "words", "distances")
         }
@@ -130,15 +91,16 @@ class _Tally:
         assert clip.T_world_camera is not None
         columns, frames = self.columns, maps.frames
         try:
-            estimate = estimate_scale(clip, maps, ScaleConfig())
+            estimate = estimate_scale(clip, maps, self.config.scale)
         except ClipError as error:
             self.refused.append(error.reason)
             return
         if estimate.calibrated:
-            assert estimate.plain_median is not None and estimate.low is not None and estimate.high is not None
+            assert estimate.plain_median is not None
             columns["scale"].append(estimate.scale / true_scale - 1)
             columns["plain"].append(estimate.plain_median / true_scale - 1)
-            columns["covered"].append(estimate.low <= true_scale <= estimate.high)
+            if estimate.low is not None and estimate.high is not None:
+                columns["covered"].append(estimate.low <= true_scale <= estimate.high)
         names = [track.name for track in clip.objects or ()]
         boxes, scores = ClipBoxes()(clip, frames.tolist(), names)
         poses = clip.T_world_camera[frames]
@@ -215,6 +177,8 @@ class Settings:
     """Of the test seeds."""
     size: int = 112
     """Pixels of the square images."""
+    ambiguity: float = 0.0
+    """Of the scenes (docs/worlds.md)."""
     cut3r: str | None = None
     """Weights of the 3D encoder (a folder or hub name); left out, the shipped nano's."""
 
@@ -223,14 +187,9 @@ def run(settings: Settings) -> str:
     """The page that is written."""
     seeds = seeds_of("test")[: settings.clips]
     weights = settings.cut3r or str(beside("nano:foundation", "spatial"))
-    conditions = [
-        Condition("true geometry", None),
-        Condition("boxes and true depth"),
-        Condition("boxes and sensor depth, unknown unit", sensor_depth),
-        Condition("boxes and CUT3R", estimator=Cut3rPoints(weights)),
-    ]
-    qualities = measure(conditions, seeds, settings.size)
-    protocol = PROTOCOL.format(clips=settings.clips, size=settings.size, first=seeds[0], last=seeds[-1])
+    kinds = list(labels_of(weights).values())
+    qualities = measure(kinds, seeds, settings.size, settings.ambiguity)
+    protocol = PROTOCOL.format(**vars(settings), first=seeds[0], last=seeds[-1])
     protocol += f" CUT3R weights: {f'`{settings.cut3r}`' if settings.cut3r else 'the shipped nano'}."
     page = report(qualities, protocol)
     atomic_write(settings.out, f"{page.rstrip()}\n\n{provenance_words()}\n".encode())
@@ -238,14 +197,14 @@ def run(settings: Settings) -> str:
 
 
 PROTOCOL = """\
-Made by `vipa evaluate annotation`: {clips} held-out tabletop clips (seeds {first} to {last}, {size} px), frames at
-1 per second, the true hands and boxes. "True geometry": the true poses of objects, which the engine takes by default
-where a data set has them. The other columns do without and locate objects inside their boxes from a point map.
-"True depth" is the rendered depth. "Sensor depth" has 0.5 % noise per pixel, 0.5 % drift over the image, flying pixels
-at edges, 1 mm steps, 3 % missing pixels, and a unit between 0.2 and 5 m that calibration must find from hands whose
-joints lie inside the flesh and hide behind objects. Direction words (read back from the answers) and distances (as
-they are before rounding) are those of hand-to-object relations, against the clip's truth. Brackets: 95 % bootstrap
-intervals."""
+Made by `vipa evaluate annotation`: {clips} held-out tabletop clips (ambiguity {ambiguity:g}, seeds {first} to {last},
+{size} px), frames at 1 per second, the true hands and boxes. "True geometry": the true poses of objects, which the
+engine takes by default where a data set has them. The other columns do without and locate objects inside their boxes
+from a point map. "True depth" is the rendered depth. "Sensor depth" has 0.5 % noise per pixel, 0.5 % drift over the
+image, flying pixels at edges, 1 mm steps, 3 % missing pixels, and a unit between 0.2 and 5 m that calibration must find
+from hands whose joints lie inside the flesh and hide behind objects. "Plain median" takes the paper's scale, others
+ours. Direction words (read back from the answers) and distances (as they are before rounding) are those of
+hand-to-object relations, against the clip's truth. Brackets: 95 % bootstrap intervals."""
 
 
 def _ratio(truth: AnyMaps, made: AnyMaps) -> float:
@@ -254,11 +213,6 @@ def _ratio(truth: AnyMaps, made: AnyMaps) -> float:
     rows = np.arange(height) * truth.depth.shape[1] // height
     columns = np.arange(width) * truth.depth.shape[2] // width
     return float(np.nanmedian(truth.depth[:, rows][:, :, columns] / made.depth))
-
-
-def _bilinear(grid: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    across = np.stack([np.interp(columns, np.arange(grid.shape[1]), row) for row in grid])
-    return np.stack([np.interp(rows, np.arange(grid.shape[0]), column) for column in across.T], 1)
 
 
 def _percent(values: np.ndarray, percentile: float) -> str:

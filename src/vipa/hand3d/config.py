@@ -42,12 +42,14 @@ class PointsConfig:
 class ScaleConfig:
     """Metres per unit of a point map (see `calibration`). A metric point map keeps its scale unless `force`.
 
+    method: fit, ours; median, the paper's plain one (section 3.2.1), which has no interval and accepts any spread.
     spread: largest accepted robust spread of the per-frame scales, relative. frames, joints: least support. agree: of
     the map of a network whose configuration says so (`edge`), the share of joints that must agree on a scale; below it
     the upper edge of their ratios is taken.
     """
 
     force: bool = False
+    method: Literal["fit", "median"] = "fit"
     spread: float = 0.10
     frames: int = 2
     joints: int = 12

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from vipa.benchmarks.asking import Spatial
+from vipa.benchmarks.labels import TRUTH
 
 Benchmark = Literal["questions", "motions", "tabletop"]
 
@@ -16,7 +17,9 @@ class Arm:
     what: in words. pretraining: stages 1 and 2; without them stage 3 begins with the start, and the fusion learns in
     it. fusion: fields of FusionConfig. stage1: the parts that learn in stage 1 (None: the preset's). spatial: 3D tokens
     at evaluation. augment: strength of changes of the pictures in stage 3, which then also has the steps of the stages
-    that are left out. published: what the paper reports for it (LIBERO, single view, average success in percent).
+    that are left out. labels: what positions of objects in stages 1 and 2 are made from (`benchmarks.labels`); every
+    arm is asked about the true ones. published: what the paper reports for it (LIBERO, single view, average success in
+    percent).
     """
 
     name: str
@@ -26,6 +29,7 @@ class Arm:
     stage1: tuple[str, ...] | None = None
     spatial: Spatial = "real"
     augment: float = 0.0
+    labels: str = TRUTH
     published: float | None = None
 
     @property
@@ -46,6 +50,10 @@ _ALL = (
     Arm("augmented", "stage 3 alone, for all steps, on changed pictures", pretraining=False, augment=1.0),
     Arm("stage1-fusion", "in stage 1 the fusion learns alone", stage1=("fusion",)),
     Arm("stage1-both", "in stage 1 fusion and language model learn", stage1=("fusion", "language")),
+    Arm("depth-labels", "learns of objects found in their boxes by true depth", labels="depth"),
+    Arm("sensor-labels", "the same, by a sensor's depth of unknown unit, calibrated by hands", labels="sensor"),
+    Arm("cut3r-labels", "the same, by the 3D encoder's depth, calibrated by hands", labels="cut3r"),
+    Arm("median-labels", "the same, calibrated by the paper's plain median", labels="cut3r-median"),
 )
 ARMS: dict[str, Arm] = {arm.name: arm for arm in _ALL}
 MAIN = ("full", "no-pretraining", "no-encoder", "neither")

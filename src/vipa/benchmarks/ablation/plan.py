@@ -12,6 +12,7 @@ from tyro.conf import Suppress
 
 from vipa.benchmarks.ablation.arms import MAIN, Arm, Benchmark, Budget, find_arm
 from vipa.benchmarks.ablation.work import WORK, stage_run
+from vipa.benchmarks.labels import TRUTH
 from vipa.data.spec import DataSpec
 from vipa.io.child_process import cores
 from vipa.io.jobs import Job, in_order
@@ -106,14 +107,14 @@ def plan(run: Ablation) -> list[Planned]:
 
 
 def _planned(run: Ablation, arm: Arm, seed: int) -> Planned:
-    clips, robot = clips_job(run), demonstrations_job(run)
+    clips, taught, robot = clips_job(run), labelled_job(run, arm), demonstrations_job(run)
     model = before = _start(run, arm, seed)
     evaluations: dict[Benchmark, tuple[Job, ...]] = {}
     asked = {"split": run.split, "spatial": arm.spatial}
     stages: dict[str, Job] = {}
     if arm.pretraining:
         for name in ("stage1", "stage2"):
-            model = stages[name] = stage_job(run, arm, seed, name, model, clips)
+            model = stages[name] = stage_job(run, arm, seed, name, model, taught)
     if arm.spatial != "real" and not arm.encoder:
         raise ValueError(f"arm {arm.name}: it reads no 3D tokens that could be {arm.spatial}")
     if "questions" in run.benchmarks:
@@ -146,6 +147,19 @@ def clips_job(run: Ablation) -> Job:
         return given("hand3d", run.hand3d, "hand3d_visual", "hand3d_action", splits=("train", run.split))
     settings = {"train": run.clips, "held": run.held, "split": run.split}
     return Job("clips", f"{WORK}:clips", settings | scene_settings(run.ambiguity), units=run.clips + run.held)
+
+
+def labelled_job(run: Ablation, arm: Arm) -> Job:
+    """The clips that an arm learns from: those of `clips_job`, or their training clips with other labels."""
+    if arm.labels == TRUTH:
+        return clips_job(run)
+    if run.hand3d is not None:
+        raise ValueError(f"arm {arm.name}: it labels the tabletop's own clips; leave out --hand3d")
+    settings = {"train": run.clips, "labels": arm.labels, "content": start_content(run)}
+    options = {"start": _start_of(run)}
+    return Job(
+        "clips", f"{WORK}:clips", settings | scene_settings(run.ambiguity), options=options, units=run.clips
+    )
 
 
 def demonstrations_job(run: Ablation) -> Job:

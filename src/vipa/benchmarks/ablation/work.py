@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 
 from vipa.benchmarks.answering import ModelAnswerer, Motions, Questions
 from vipa.benchmarks.hand3d_benchmark import evaluate_hand3d
+from vipa.benchmarks.labels import TRUTH, Labels, labels_of
 from vipa.benchmarks.tabletop_benchmark import TabletopEvaluation, evaluate_tabletop, processes_for
 from vipa.benchmarks.trajectories_benchmark import evaluate_trajectories
 from vipa.data.spec import DataSpec
@@ -43,25 +44,34 @@ Needs = Mapping[str, Path]
 
 
 def clips(folder: Path, settings: Settings, needs: Needs, options: Settings) -> None:
-    """A Hand3D data set of the tabletop world: `train` clips, and `held` of the split that is measured."""
-    began, config, ambiguity = time.perf_counter(), AnnotateConfig(), settings["ambiguity"]
-    out = prepare(folder, config)
-    counts = {"train": settings["train"], settings["split"]: settings["held"]}
+    """A Hand3D data set of the tabletop world: `train` clips, and `held` of the split that is measured. settings:
+    `labels`, if not the truth; those of a network are made by the 3D encoder of options' `start`."""
+    began, ambiguity = time.perf_counter(), settings["ambiguity"]
+    weights = str(parts_of(options["start"])[1]) if "start" in options else ""
+    labels = labels_of(weights)[settings.get("labels", TRUTH)]
+    out = prepare(folder, labels.config)
+    counts = {"train": settings["train"]} | ({settings["split"]: settings["held"]} if "held" in settings else {})
     asked = [(split, seed, ambiguity) for split, count in counts.items() for seed in seeds_of(split)[:count]]
     if (workers := cores()) == 1:
-        reports = [annotate_tabletop(out, config, *one) for one in asked]
+        reports = [annotate_tabletop(out, labels, *one) for one in asked]
     else:
         with ProcessPoolExecutor(workers, get_context("spawn"), begin_worker) as pool:
-            reports = list(pool.map(partial(annotate_tabletop, out, config), *zip(*asked), chunksize=4))
-    print(finish(out, config, reports, began).summary())
+            reports = list(pool.map(partial(annotate_tabletop, out, labels), *zip(*asked), chunksize=4))
+    print(finish(out, labels.config, reports, began).summary())
 
 
-def annotate_tabletop(out: Path, config: AnnotateConfig, split: str, seed: int, ambiguity: float) -> ClipReport:
+def annotate_tabletop(out: Path, labels: Labels, split: str, seed: int, ambiguity: float) -> ClipReport:
     """One clip of the world, filmed and annotated."""
     from vipa.worlds.film import film_clip
 
-    clip = replace(film_clip(seed, ambiguity=ambiguity), split=split)
-    return annotate_clip(clip, out, config, Estimators.of(config))
+    clip = labels.known(replace(film_clip(seed, ambiguity=ambiguity), split=split))
+    return annotate_clip(clip, out, labels.config, _estimators(labels.config))
+
+
+@cache
+def _estimators(config: AnnotateConfig) -> Estimators:
+    """Opened once in a process."""
+    return Estimators.of(config)
 
 
 def demonstrations(folder: Path, settings: Settings, needs: Needs, options: Settings) -> None:
