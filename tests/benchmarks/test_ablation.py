@@ -16,9 +16,10 @@ import pytest
 
 from vipa.benchmarks.ablation.answers import Answers, Values
 from vipa.benchmarks.ablation.arms import ARMS, BUDGETS
-from vipa.benchmarks.ablation.plan import Ablation, plan, plan_text
+from vipa.benchmarks.ablation.plan import Ablation, labelled_job, plan, plan_text
 from vipa.benchmarks.ablation.tables import difference, tables
 from vipa.benchmarks.ablation.work import clips, stage_run
+from vipa.benchmarks.labels import labels_of
 from vipa.cli import ablate, main
 from vipa.hand3d.dataset.reader import Hand3D
 from vipa.io.child_process import cores
@@ -63,6 +64,44 @@ def test_without_pretraining_the_fusion_learns_in_stage_3_and_no_motion_is_asked
     budget = BUDGETS["tiny"]
     assert augmented["run"]["steps"] == budget.stage1_steps + budget.stage2_steps + budget.stage3_steps
     assert augmented["data"] == {"augment": 1.0}
+
+
+def test_other_labels_are_learned_from_and_everybody_is_asked_about_the_truth():
+    full, other = jobs_of("full"), jobs_of("sensor-labels")
+    taught = other["stage1"].needs["data"]
+    assert taught.settings["labels"] == "sensor" and taught.key != full["clips"].key
+    assert other["stage2"].needs["data"].key == taught.key
+    for name in ("questions", "motions"):
+        assert other[name].needs["data"].key == full[name].needs["data"].key == full["clips"].key
+    assert other["stage1"].key != full["stage1"].key and other["start"].key == full["start"].key
+
+
+def test_arms_name_labels_that_there_are():
+    known = labels_of("weights")
+    assert {arm.labels for arm in ARMS.values()} == set(known)
+
+
+def test_labels_are_of_the_tabletop_alone(tmp_path):
+    with pytest.raises(ValueError, match="sensor-labels: it labels the tabletop's own clips; leave out --hand3d"):
+        labelled_job(ablation(hand3d=tmp_path), ARMS["sensor-labels"])
+
+
+def test_labels_of_a_depth_are_near_the_truth_and_not_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("vipa.benchmarks.ablation.work.cores", lambda: 1)
+    settings = {"train": 1, "ambiguity": 0.0}
+    clips(tmp_path / "truth", settings, {}, {})
+    for kind, most in {"sensor": 0.02, "cut3r": 0.10, "cut3r-median": 0.10}.items():
+        clips(tmp_path / kind, settings | {"labels": kind}, {}, {"start": "nano:foundation"})
+        truth, said = (spatial_answers(tmp_path / name) for name in ("truth", kind))
+        off = np.array([abs(truth[asked] - said[asked]) for asked in truth.keys() & said.keys()])
+        assert len(off) > 5
+        assert 0 < off.mean() < most
+
+
+def spatial_answers(folder):
+    """Metres, by what is asked."""
+    records = [r for r in Hand3D(folder).visual("train") if r.category == "spatial_relation"]
+    return {(r.clip_id, tuple(r.frame_ids), r.hand, r.object): r.distance for r in records}
 
 
 def test_where_and_how_it_runs_changes_no_key(tmp_path):

@@ -153,7 +153,7 @@ def test_a_networks_own_unit_is_one_more_observation():
 @pytest.fixture(scope="module")
 def filmed():
     """Four clips of the tabletop world with the truth's depth as a sensor of unknown unit gives it, and that unit."""
-    from vipa.benchmarks.labels import labels_of
+    from vipa.benchmarks.labels import SensorDepth, labels_of
     from vipa.hand3d.estimators.base import sample_frames
     from vipa.hand3d.estimators.depth_points import DepthPoints
     from vipa.worlds.film import film_clip
@@ -163,6 +163,7 @@ def filmed():
     for seed in seeds_of("test")[:4]:
         clip = film_clip(seed)
         sensed = labels_of("none")["sensor"].known(clip)
+        assert isinstance(sensed.depth, SensorDepth)
         maps = DepthPoints()(sensed, sample_frames(clip, 1.0).tolist())
         assert maps is not None and not maps.metric
         out.append((clip, maps, sensed.depth.scale))
@@ -217,3 +218,28 @@ def test_the_interval_holds_the_truth_with_things_before_a_third_of_the_joints(f
         depth[bad] -= (rng.uniform(0.05, 0.13, bad.sum()) / truth).astype(np.float32)
         found = estimate_scale(deeper(clip, 1.5), replace(maps, depth=depth), ScaleConfig())
         assert found.low < truth < found.high
+
+
+def test_the_papers_median_is_taken_as_it_is(filmed):
+    clip, maps, truth = filmed[0]
+    ours = estimate_scale(clip, maps, ScaleConfig())
+    median = estimate_scale(clip, maps, ScaleConfig(method="median", spread=1e-9))
+    assert median.scale == median.plain_median == ours.plain_median != ours.scale
+    assert (median.low, median.high, median.calibrated) == (None, None, True)
+    assert abs(ours.scale / truth - 1) < 0.02 < median.scale / truth - 1 < 0.15  # joints lie inside the flesh
+    few = replace(maps, frames=maps.frames[:4], depth=maps.depth[:4])
+    with pytest.raises(ClipError, match="joints in 4 frames have a depth"):
+        estimate_scale(clip, few, ScaleConfig(method="median", joints=10_000))
+
+
+def test_a_sensor_sees_a_frame_alike_whenever_it_is_read(filmed):
+    from vipa.benchmarks.labels import SensorDepth
+
+    clip, _, truth = filmed[0]
+    one, two = SensorDepth(clip), SensorDepth(clip)
+    assert one.scale == two.scale == truth
+    np.testing.assert_array_equal(one.read([3, 0])[::-1], two.read([0, 3]))
+    missing = np.isnan(one.read([0])).mean()
+    assert 0.02 < missing < 0.04
+    error = one.read([0]) * truth / clip.depth.read([0]) - 1
+    assert 0.003 < np.nanmedian(np.abs(error)) < 0.01

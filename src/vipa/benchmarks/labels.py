@@ -6,6 +6,7 @@ learned from it answers (`vipa ablate`, arms `depth-labels` and below).
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -25,7 +26,7 @@ class Labels:
 
     what: str
     config: AnnotateConfig
-    depth: str = TRUTH
+    depth: Literal["truth", "sensor", "none"] = "truth"
 
     def known(self, clip: Clip) -> Clip:
         """The clip with the depth that is known of it."""
