@@ -183,7 +183,8 @@ KINDS = ("camera_rotation", "hand_movement", "spatial_relation")
 
 
 def answers(out, seeds=(0,), **changes) -> Answers:
-    """As if `full` had erred by 0.1, 0.2, 0.3 m in the questions of three kinds, and `no-encoder` by thrice that."""
+    """As if `full` had erred by 0.1, 0.2, 0.3 m in the questions of three kinds, and `no-encoder` by thrice that; all
+    said too little, but of one clip nothing."""
     run = ablation(arms=("full", "no-encoder"), seeds=seeds, benchmarks=("questions",), out=out, **changes)
     planned = plan(run)
     for p in planned:
@@ -191,9 +192,10 @@ def answers(out, seeds=(0,), **changes) -> Answers:
         folder.mkdir(parents=True)
         error = 0.1 if p.arm.name == "full" else 0.3
         rows = [
-            {"id": f"{clip}/{kind}", "clip_id": clip, "kind": kind, "direction_score": 3, "error": error * (1 + k)}
+            {"id": f"{clip}/{kind}", "clip_id": clip, "kind": kind, "direction_score": 3}
+            | {"error": error * k, "amount": 1.0, "said": None if clip == "d" else 1.0 - error * k}
             for clip in "abcd"
-            for k, kind in enumerate(KINDS)
+            for k, kind in enumerate(KINDS, start=1)
         ]
         (folder / "result_answers.jsonl").write_text("\n".join(json.dumps(row) for row in ({}, *rows)) + "\n")
     return Answers.of(run, planned)
@@ -205,6 +207,9 @@ def test_distances_are_told_by_kind_and_degrees_are_none(tmp_path):
     assert full["distance"]["mean"]["value"] == pytest.approx(0.25)
     assert {kind: cell["records"] for kind, cell in full["kinds"].items()} == dict.fromkeys(KINDS[1:], 4)
     assert without["kinds"]["spatial_relation"]["against"]["mean"]["value"] == pytest.approx(0.6)
+    assert (full["bias"]["mean"]["value"], full["bias"]["records"]) == (pytest.approx(-0.25), 6)
+    assert without["bias"]["against"]["mean"]["value"] == pytest.approx(-0.5)
+    assert "| distance error, m | against | said - true, m | against | direction, of 3 |" in text
     assert "| arm | hand movement (4) | spatial relation (4) |" in text
 
 

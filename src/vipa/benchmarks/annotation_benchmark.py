@@ -40,7 +40,7 @@ class Quality:
 
     scale, plain: relative errors of the calibration and of the paper's plain median, signed. covered: whether the
     reported interval holds the true scale. centres: metres. words: whether all direction words are right; distances:
-    metres. refused: reasons.
+    metres, signed. refused: reasons.
     """
 
     name: str
@@ -122,7 +122,7 @@ class _Tally:
             if np.isfinite(truth).all():
                 said = parse_answer(answer_text(f.relation)).directions
                 columns["words"].append(set(said) == set(direction_words(truth)))
-                columns["distances"].append(abs(f.relation.distance - float(np.linalg.norm(truth))))
+                columns["distances"].append(f.relation.distance - float(np.linalg.norm(truth)))
 
     def quality(self, name: str, clips: int) -> Quality:
         arrays = {k: np.array(v, dtype=float) for k, v in self.columns.items()}
@@ -158,9 +158,11 @@ def report(qualities: list[Quality], protocol: str) -> str:
         "all direction words right": lambda q: (
             f"{q.words.mean():.1%} [{', '.join(f'{x:.1%}' for x in bootstrap_interval(q.words))}]"
         ),
-        "distance error, median": lambda q: _metres(q.distances, 50),
-        "distance within 1 cm": lambda q: f"{(q.distances <= 0.01).mean():.1%}",
-        "distance within 5 cm": lambda q: f"{(q.distances <= 0.05).mean():.1%}",
+        "distance error, median": lambda q: _metres(np.abs(q.distances), 50),
+        "distance error, mean": lambda q: f"{100 * np.abs(q.distances).mean():.1f} cm",
+        "distance bias, mean": lambda q: f"{100 * q.distances.mean():+.1f} cm",
+        "distance within 1 cm": lambda q: f"{(np.abs(q.distances) <= 0.01).mean():.1%}",
+        "distance within 5 cm": lambda q: f"{(np.abs(q.distances) <= 0.05).mean():.1%}",
     }
     lines = [f"| {label} | " + " | ".join(row(q) for q in qualities) + " |" for label, row in rows.items()]
     reasons = [f"- {q.name}: {reason}" for q in qualities for reason in q.refused[:5]]

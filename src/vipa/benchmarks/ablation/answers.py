@@ -17,6 +17,7 @@ from vipa.io.files import atomic_write
 
 FIGURES: dict[str, tuple[Benchmark, str, str]] = {
     "distance": ("questions", "error", "distance error, m"),
+    "bias": ("questions", "bias", "said - true, m"),
     "direction": ("questions", "direction_score", "direction, of 3"),
     "average": ("motions", "average_error", "average, m"),
     "final": ("motions", "final_error", "final, m"),
@@ -24,6 +25,8 @@ FIGURES: dict[str, tuple[Benchmark, str, str]] = {
 }
 """Name: the benchmark, the field of its rows, and what tables call it."""
 
+METRES = ("distance", "bias")
+"""Figures that only questions about distances have."""
 DEGREES = "camera_rotation"
 """The kind of questions whose errors are no distances."""
 DIGITS = 6
@@ -79,10 +82,12 @@ class Answers:
                     r for job in p.evaluations.get(benchmark, ()) for r in _rows(job.folder(run.out / "store"))
                 ]
                 for row in rows:
+                    if (value := _value(row, field)) is None:
+                        continue
                     name = row.get("id") or f"{row['task']}_{row['seed']}"
                     about[name] = row.get("clip_id", name), row.get("kind", "")
                     of_arm = values.setdefault(figure, {}).setdefault(p.arm.name, {})
-                    of_arm.setdefault(p.seed, {})[name] = round(float(row[field]), DIGITS)
+                    of_arm.setdefault(p.seed, {})[name] = round(value, DIGITS)
         settings = {name: value for name, value in asdict(run).items() if name not in WHERE}
         settings["start"] = start_content(run)
         for name, job in (("hand3d", clips_job), ("robot_data", demonstrations_job)):
@@ -186,7 +191,14 @@ class Answers:
 
     def _counts(self, name: str, figure: str, kind: str | None) -> bool:
         own = self.about[name][1]
-        return not (figure == "distance" and own == DEGREES) and kind in (None, own)
+        return not (figure in METRES and own == DEGREES) and kind in (None, own)
+
+
+def _value(row: dict[str, Any], field: str) -> float | None:
+    """Of one record; None where it has none: an answer that names no distance has no bias."""
+    if field == "bias":
+        return None if row["said"] is None else float(row["said"] - row["amount"])
+    return float(row[field])
 
 
 def _rows(folder: Path) -> Iterable[dict[str, Any]]:

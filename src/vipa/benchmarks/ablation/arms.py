@@ -50,10 +50,10 @@ _ALL = (
     Arm("augmented", "stage 3 alone, for all steps, on changed pictures", pretraining=False, augment=1.0),
     Arm("stage1-fusion", "in stage 1 the fusion learns alone", stage1=("fusion",)),
     Arm("stage1-both", "in stage 1 fusion and language model learn", stage1=("fusion", "language")),
-    Arm("depth-labels", "learns of objects found in their boxes by true depth", labels="depth"),
-    Arm("sensor-labels", "the same, by a sensor's depth of unknown unit, calibrated by hands", labels="sensor"),
-    Arm("cut3r-labels", "the same, by the 3D encoder's depth, calibrated by hands", labels="cut3r"),
-    Arm("median-labels", "the same, calibrated by the paper's plain median", labels="cut3r-median"),
+    Arm("depth-labels", "positions of objects by true depth in their boxes", labels="depth"),
+    Arm("sensor-labels", "positions by a sensor's depth of unknown unit, our scale", labels="sensor"),
+    Arm("cut3r-labels", "positions by the 3D encoder's depth, our scale", labels="cut3r"),
+    Arm("median-labels", "positions by the 3D encoder's depth, the paper's plain median", labels="cut3r-median"),
 )
 ARMS: dict[str, Arm] = {arm.name: arm for arm in _ALL}
 MAIN = ("full", "no-pretraining", "no-encoder", "neither")

@@ -128,7 +128,9 @@ def _against(cell: dict[str, Any] | None) -> str:
 def _questions(record: dict[str, Any]) -> str:
     """Beside the paper's table of Hand3D-test."""
     figures = [
-        f for f in ("distance", "direction", "average", "final") if any(f in a for a in record["arms"].values())
+        f
+        for f in ("distance", "bias", "direction", "average", "final")
+        if any(f in a for a in record["arms"].values())
     ]
     if not figures:
         return ""
