@@ -127,11 +127,7 @@ def _against(cell: dict[str, Any] | None) -> str:
 
 def _questions(record: dict[str, Any]) -> str:
     """Beside the paper's table of Hand3D-test."""
-    figures = [
-        f
-        for f in ("distance", "bias", "direction", "average", "final")
-        if any(f in a for a in record["arms"].values())
-    ]
+    figures = [f for f in FIGURES if f != "success" and any(f in a for a in record["arms"].values())]
     if not figures:
         return ""
     heads = [cell for f in figures for cell in (FIGURES[f][2], "against")]

@@ -72,7 +72,7 @@ def estimate_scale(clip: Clip, maps: AnyMaps, config: ScaleConfig) -> ScaleEstim
     z, surface, thickness, frame, on_image = _pairs(clip, maps)
     plain = plain_median(z[on_image], surface[on_image], frame[on_image])
     if config.method == "median":
-        return _by_median(clip, z[on_image], surface[on_image], frame[on_image], config)
+        return _by_median(clip, plain, z[on_image] / surface[on_image], frame[on_image], config)
     keep = on_image & (thickness > 0)
     z, surface, thickness, frame = z[keep], surface[keep], thickness[keep], frame[keep]
     if len(z) < config.joints:
@@ -110,21 +110,19 @@ def estimate_scale(clip: Clip, maps: AnyMaps, config: ScaleConfig) -> ScaleEstim
 
 
 def _by_median(
-    clip: Clip, z: np.ndarray, surface: np.ndarray, frame: np.ndarray, config: ScaleConfig
+    clip: Clip, scale: float | None, ratios: np.ndarray, frame: np.ndarray, config: ScaleConfig
 ) -> ScaleEstimate:
     """The paper's plain median as the scale; ClipError for too few joints or frames."""
     frames = np.unique(frame)
-    if len(z) < config.joints or len(frames) < config.frames:
+    if scale is None or len(ratios) < config.joints or len(frames) < config.frames:
         raise ClipError(
             clip.id,
-            f"scale: {len(z)} joints in {len(frames)} frames have a depth, "
+            f"scale: {len(ratios)} joints in {len(frames)} frames have a depth, "
             f"{config.joints} in {config.frames} are needed",
         )
-    scale = plain_median(z, surface, frame)
-    assert scale is not None
-    per_frame = np.array([np.median((z / surface)[frame == f]) for f in frames])
+    per_frame = np.array([np.median(ratios[frame == f]) for f in frames])
     spread = 1.4826 * float(np.median(np.abs(per_frame - scale))) / scale
-    return ScaleEstimate(scale, None, None, spread, 0.0, len(frames), len(z), scale, True)
+    return ScaleEstimate(scale, None, None, spread, 0.0, len(frames), len(ratios), scale, True)
 
 
 def interval(scale: float, error: float, flesh: float, thickness: float) -> tuple[float, float]:
