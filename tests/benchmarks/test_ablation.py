@@ -1,6 +1,5 @@
 """`vipa ablate`: what arms share is planned once, tests are paired, and a killed run ends with the same results."""
 
-import itertools
 import json
 import os
 import random
@@ -17,7 +16,7 @@ import pytest
 from vipa.benchmarks.ablation.answers import Answers, Values
 from vipa.benchmarks.ablation.arms import ARMS, BUDGETS
 from vipa.benchmarks.ablation.plan import Ablation, labelled_job, plan, plan_text
-from vipa.benchmarks.ablation.tables import difference, tables
+from vipa.benchmarks.ablation.tables import tables
 from vipa.benchmarks.ablation.work import clips, stage_run
 from vipa.benchmarks.labels import labels_of
 from vipa.cli import ablate, main
@@ -143,6 +142,14 @@ def test_every_arm_is_planned_and_the_sum_counts_shared_parts_once():
     assert f"{len(keys)} parts" in text
 
 
+def test_what_another_seed_took_is_what_this_one_is_planned_to(tmp_path):
+    one, other = (ablation(arms=("full",), seeds=(seed,), out=tmp_path) for seed in (0, 1))
+    job = next(job for p in plan(one) for job in p.jobs if job.name == "stage1")
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / f"{job.key}.json").write_text(json.dumps({"seconds": 4321.0, "units": job.units}))
+    assert any("stage1" in line and "4321" in line for line in plan_text(other, plan(other)).splitlines())
+
+
 def test_a_dry_run_trains_nothing(tmp_path, capsys):
     main(
         ["ablate", "small", "--dry-run", "--arms", "full", "neither", "--seeds", "0", "--out", str(tmp_path / "a")]
@@ -158,19 +165,6 @@ def test_a_dry_run_trains_nothing(tmp_path, capsys):
 def test_unknown_names_are_one_line(words, message):
     with pytest.raises(ValueError, match=message):
         ablate.main(words)
-
-
-def test_the_paired_test_is_that_of_all_sign_flips():
-    rng = np.random.default_rng(3)
-    clusters = {f"r{i}": f"c{i % 6}" for i in range(18)}
-    a, b = ({r: float(v) for r, v in zip(clusters, rng.normal(m, 1, 18))} for m in (0.7, 0.0))
-    found = difference(Values({0: a}, clusters), Values({0: b}, clusters))
-    sums = np.array(
-        [sum(a[r] - b[r] for r in clusters if clusters[r] == c) for c in sorted(set(clusters.values()))]
-    )
-    flips = np.array([np.dot(signs, sums) for signs in itertools.product((-1, 1), repeat=6)])
-    assert found.p == pytest.approx((np.abs(flips) >= abs(sums.sum()) - 1e-12).mean(), abs=0.02)
-    assert found.mean.value == pytest.approx(np.mean([a[r] - b[r] for r in clusters]))
 
 
 def test_seeds_are_averaged_record_by_record():
@@ -211,6 +205,27 @@ def test_distances_are_told_by_kind_and_degrees_are_none(tmp_path):
     assert without["bias"]["against"]["mean"]["value"] == pytest.approx(-0.5)
     assert "| distance error, m | against | said - true, m | against | direction, of 3 |" in text
     assert "| arm | hand movement (4) | spatial relation (4) |" in text
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)])
+def test_successes_of_one_seed_are_mcnemars_and_of_several_also_over_seeds(seeds, tmp_path):
+    run = ablation(arms=("full", "no-encoder"), seeds=seeds, benchmarks=("tabletop",), out=tmp_path)
+    for p in plan(run):
+        folder = p.evaluations["tabletop"][0].folder(tmp_path / "store")
+        folder.mkdir(parents=True)
+        better = p.arm.name == "full"
+        rows = [{"task": "touch", "seed": k, "success": k < (8 if better else 3) - p.seed} for k in range(10)]
+        (folder / "episodes.jsonl").write_text("\n".join(json.dumps(row) for row in rows) + "\n")
+    text, record = tables(Answers.of(run, plan(run)))
+    against = record["arms"]["no-encoder"]["success"]["against"]
+    assert (against["only_this"], against["only_first"]) == (0, 5 * len(seeds))
+    assert against["mean"]["value"] == pytest.approx(-0.5)
+    if len(seeds) == 1:
+        assert against["p"] == pytest.approx(2 / 2**5)
+        assert "0 : 5, p 0.062" in text
+    else:
+        assert against["p"] < 0.05
+        assert "0 : 15, -0.500 [" in text
 
 
 def test_answers_that_were_kept_give_the_same_tables_also_in_two_files(tmp_path, capsys):

@@ -11,6 +11,7 @@ from vipa.benchmarks.statistics import (
     clustered_interval,
     paired_difference,
     paired_episodes,
+    trained_difference,
     wilson_interval,
 )
 
@@ -140,3 +141,57 @@ def test_only_what_both_have_is_compared():
         paired_difference({"a": 1.0}, {"b": 1.0}, {})
     with pytest.raises(ValueError, match="both"):
         paired_episodes({1: True}, {2: True})
+
+
+def trained(gaps, clusters):
+    """Two ways to train that differ by gaps (seeds x records)."""
+    names = [str(i) for i in range(gaps.shape[1])]
+    first = {seed: dict(zip(names, map(float, row))) for seed, row in enumerate(gaps)}
+    second = {seed: dict.fromkeys(names, 0.0) for seed in first}
+    return trained_difference(first, second, dict(zip(names, map(str, clusters))))
+
+
+def test_one_seed_with_a_record_a_cluster_is_scipys_paired_t_test():
+    gaps = np.random.default_rng(6).normal(0.2, 1, (1, 40))
+    theirs, found = scipy.stats.ttest_1samp(gaps[0], 0), trained(gaps, range(40))
+    interval = theirs.confidence_interval()
+    np.testing.assert_allclose([found.mean.low, found.mean.high, found.p], [*interval, theirs.pvalue], rtol=1e-9)
+
+
+def test_seeds_whose_records_all_agree_are_scipys_t_test_of_the_seeds():
+    """Three trainings, each off by its own number everywhere: what is sampled is three numbers."""
+    of_seeds = np.array([0.1, 0.5, 0.2])
+    theirs, found = scipy.stats.ttest_1samp(of_seeds, 0), trained(np.repeat(of_seeds[:, None], 30, 1), range(30))
+    assert found.p == pytest.approx(theirs.pvalue, rel=1e-9)
+    assert found.mean.value == pytest.approx(of_seeds.mean())
+
+
+@pytest.mark.parametrize(("of_seed", "of_clip"), [(0.0, 1.0), (0.3, 1.0), (1.0, 1.0), (0.0, 0.0)])
+def test_what_differs_by_chance_alone_is_rarely_sure(of_seed, of_clip):
+    """Chance of trainings, of clips and of both together, in clips of unequal size: 5 % at most, but for chance."""
+    rng = np.random.default_rng(7)
+    sure = []
+    for _ in range(300):
+        sizes = rng.integers(1, 9, 60)
+        clips = np.repeat(np.arange(60), sizes)
+        gaps = of_seed * rng.normal(size=(3, 1)) + of_clip * rng.normal(size=60)[clips]
+        gaps = gaps + rng.normal(size=(3, 60))[:, clips] + 0.5 * rng.normal(size=(3, len(clips)))
+        sure.append(trained(gaps, clips).p < 0.05)
+    assert np.mean(sure) < 0.09
+
+
+def test_what_one_seed_is_sure_of_three_need_not_be():
+    gaps = np.random.default_rng(8).normal([[0.5], [-0.4], [0.1]], 0.3, (3, 80))
+    assert trained(gaps[:1], range(80)).p < 1e-6
+    assert trained(gaps, range(80)).p > 0.3
+
+
+def test_equal_answers_differ_by_nothing_and_one_clip_says_nothing():
+    same = trained(np.zeros((3, 4)), [0, 0, 1, 1])
+    assert (same.mean.low, same.mean.high, same.p) == (0.0, 0.0, 1.0)
+    alone = trained(np.ones((2, 4)), [0, 0, 0, 0])
+    assert (alone.mean.low, alone.mean.high, alone.p) == (-np.inf, np.inf, 1.0)
+    with pytest.raises(ValueError, match="a seed"):
+        trained_difference({0: {"a": 1.0}}, {1: {"a": 1.0}}, {"a": "x"})
+    with pytest.raises(ValueError, match="records"):
+        trained_difference({0: {"a": 1.0}}, {0: {"b": 1.0}}, {"a": "x", "b": "y"})

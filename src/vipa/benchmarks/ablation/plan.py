@@ -1,5 +1,6 @@
 """From arms, seeds and a budget to jobs, and what they will cost."""
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -265,21 +266,21 @@ def seconds_of(job: Job, store: Path, known: Mapping[str, float]) -> float:
     return begin + pace * job.units
 
 
-def paces(store: Path, jobs: list[Job]) -> dict[str, float]:
-    """Seconds per unit of what is done, by name."""
+def paces(store: Path) -> dict[str, float]:
+    """Seconds per unit of all that is done in a store, by name."""
     spent: dict[str, tuple[float, float]] = {}
-    for job in jobs:
-        if (record := job.record(store)) is not None and job.units:
-            seconds, units = spent.get(job.name, (0.0, 0.0))
-            spent[job.name] = seconds + float(record["seconds"]), units + job.units
-    return {name: seconds / units for name, (seconds, units) in spent.items()}
+    for path in store.glob("*-*.json"):
+        record, name = json.loads(path.read_text()), path.stem.rpartition("-")[0]
+        seconds, units = spent.get(name, (0.0, 0.0))
+        spent[name] = seconds + float(record["seconds"]), units + float(record["units"])
+    return {name: seconds / units for name, (seconds, units) in spent.items() if units}
 
 
 def plan_text(run: Ablation, planned: list[Planned]) -> str:
     """The plan as a table: every job once, which arms share it, what it costs and whether it is done; and the sum."""
     store = run.out / "store"
     jobs = in_order([job for p in planned for job in p.jobs])
-    known = paces(store, jobs)
+    known = paces(store)
     users: dict[str, list[str]] = {}
     for p in planned:
         for job in p.jobs:

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -11,32 +11,8 @@ from vipa.benchmarks.ablation.answers import FIGURES, Answers, Values
 from vipa.benchmarks.ablation.arms import find_arm
 from vipa.benchmarks.ablation.plan import Ablation, Planned
 from vipa.benchmarks.results import Mean
-from vipa.benchmarks.statistics import paired_difference, paired_episodes, wilson_interval
+from vipa.benchmarks.statistics import paired_episodes, trained_difference, wilson_interval
 from vipa.io.jobs import in_order
-
-FLIPS = 10_000
-
-
-@dataclass(frozen=True)
-class Difference:
-    """An arm minus the first arm, over what both have answered. p: two-sided; of signs flipped at random by cluster."""
-
-    mean: Mean
-    p: float
-
-
-def difference(arm: Values, first: Values) -> Difference:
-    """Paired by record."""
-    a, b = arm.records, first.records
-    common = sorted(a.keys() & b.keys())
-    gaps = np.array([a[r] - b[r] for r in common])
-    clusters = [arm.clusters[r] for r in common]
-    _, index = np.unique(clusters, return_inverse=True)
-    sums = np.bincount(index, gaps)
-    signs = np.random.default_rng(0).choice([-1.0, 1.0], (FLIPS, len(sums)))
-    more = np.abs(signs @ sums) >= abs(sums.sum()) - 1e-12
-    mean, _ = paired_difference(a, b, arm.clusters)
-    return Difference(mean, float((1 + more.sum()) / (1 + FLIPS)))
 
 
 def tables(answers: Answers) -> tuple[str, dict[str, Any]]:
@@ -66,19 +42,20 @@ def costs(run: Ablation, planned: Sequence[Planned]) -> dict[str, Any]:
 
 def _figure(figure: str, values: Values, first: Values | None) -> dict[str, Any]:
     out: dict[str, Any] = {"records": len(values.records), "between_seeds": values.between_seeds}
-    if figure == "success":
-        trials = [s for seed in values.by_seed.values() for s in seed.values()]
-        low, high = wilson_interval(int(sum(trials)), len(trials))
-        out |= {"mean": asdict(Mean(float(np.mean(trials)), low, high)), "of": [int(sum(trials)), len(trials)]}
-        out["tasks"] = _by_task(values)
-        if first is not None:
-            won: list[dict[Hashable, bool]] = [{e: v > 0 for e, v in _named(x).items()} for x in (values, first)]
-            pair = paired_episodes(*won)
-            out["against"] = {"only_this": pair.only_first, "only_first": pair.only_second, "p": pair.p}
-        return out
-    out["mean"] = asdict(values.mean)
     if first is not None:
-        out["against"] = asdict(difference(values, first))
+        out["against"] = asdict(trained_difference(values.by_seed, first.by_seed, values.clusters))
+    if figure != "success":
+        return out | {"mean": asdict(values.mean)}
+    trials = [s for seed in values.by_seed.values() for s in seed.values()]
+    low, high = wilson_interval(int(sum(trials)), len(trials))
+    out |= {"mean": asdict(Mean(float(np.mean(trials)), low, high)), "of": [int(sum(trials)), len(trials)]}
+    out["tasks"] = _by_task(values)
+    if first is not None:
+        won: list[dict[Hashable, bool]] = [{e: v > 0 for e, v in _named(x).items()} for x in (values, first)]
+        pair = paired_episodes(*won)
+        out["against"] |= {"only_this": pair.only_first, "only_first": pair.only_second}
+        if len(values.by_seed) == 1:
+            out["against"]["p"] = pair.p
     return out
 
 
@@ -96,7 +73,7 @@ def _by_task(values: Values) -> dict[str, list[int]]:
 
 
 def _intro(answers: Answers, first: str) -> str:
-    s, robot = answers.settings, "success" in answers.values
+    s, robot, several = answers.settings, "success" in answers.values, len(answers.seeds) > 1
     asked = robot or "average" in answers.values
     steps = [("1", True), ("2", asked), ("3", robot)]
     stages = ", ".join(f"{number} {s[f'stage{number}_steps']}" for number, there in steps if there)
@@ -105,10 +82,11 @@ def _intro(answers: Answers, first: str) -> str:
 Made by `vipa ablate`; {s["preset"]}, tabletop of ambiguity {s["ambiguity"]:g} (simulated, docs/worlds.md), split {s["split"]},
 seeds {", ".join(map(str, answers.seeds))}; {s["clips"]} training clips{shown}; steps of the stages: {stages}. Brackets:
 95 % intervals, over clips (of records averaged over seeds){" or Wilson's over the episodes of all seeds" if robot else ""};
-"seeds": standard deviation between seeds; "against": minus the arm `{first}`, record by record, with p of signs flipped
-by clip."""  # noqa: E501
+"seeds": standard deviation between seeds; "against": minus the arm `{first}`, record by record, by Student's t over
+clips{" and seeds" if several else "; another training of the same arm is not in it"}."""  # noqa: E501
     if robot:
-        text += f" Of episodes: what only this arm and only `{first}` solved, with McNemar's exact p."
+        p = "with the difference, over scenes and seeds" if several else "with McNemar's exact p"
+        text += f" Of episodes: what only this arm and only `{first}` solved, {p}."
     return f"# Ablation\n\n{text}"
 
 
@@ -122,7 +100,11 @@ def _mean(cell: dict[str, Any] | None, digits: int = 3) -> str:
 def _against(cell: dict[str, Any] | None) -> str:
     if cell is None or "against" not in cell:
         return "-"
-    return f"{Mean(**cell['against']['mean']).text(3)}, p {cell['against']['p']:.3f}"
+    return f"{Mean(**cell['against']['mean']).text(3)}, {_chance(cell['against']['p'])}"
+
+
+def _chance(p: float) -> str:
+    return f"p {p:.3f}" if p >= 0.0005 else "p < 0.001"
 
 
 def _questions(record: dict[str, Any]) -> str:
@@ -171,8 +153,10 @@ def _robot(record: dict[str, Any]) -> str:
         tasks = [f"{won} of {all_}" for won, all_ in (cell["tasks"].get(task, (0, 0)) for task in tasks_played)]
         mean, (won, of) = cell["mean"], cell["of"]
         rate = f"{won} of {of}, {mean['value']:.2f} [{mean['low']:.2f}, {mean['high']:.2f}]"
-        other = cell.get("against")
-        against = f"{other['only_this']} : {other['only_first']}, p {other['p']:.3f}" if other else "-"
+        against = "-"
+        if other := cell.get("against"):
+            apart = _chance(other["p"]) if cell["between_seeds"] is None else _against(cell)
+            against = f"{other['only_this']} : {other['only_first']}, {apart}"
         published = find_arm(name).published
         shown = f"{published:g}" if published else "-"
         lines.append(f"| {name}: {row['what']} | {' | '.join(tasks)} | {rate} | {against} | {shown} |")
