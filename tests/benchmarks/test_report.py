@@ -37,7 +37,6 @@ from vipa.benchmarks.report.markdown import markdown, tables
 from vipa.benchmarks.report.published import published, published_tables
 from vipa.benchmarks.report.report import Report, Step, render
 from vipa.benchmarks.results import Hand3DResult, KindScores, Mean, TrajectoryResult
-from vipa.benchmarks.statistics import paired_difference
 
 RECORDS = {"hand3d": {"content": "abc"}, "split": "test", "records": 250}
 
@@ -319,8 +318,9 @@ def test_the_same_records_are_compared_record_by_record(runs):
     ours, theirs = (Arm(name, "now", (read_run(runs[name]),)) for name in ("ours", "theirs"))
     a, b = ours.values(DISTANCE), theirs.values(DISTANCE)
     found = pair(ours, theirs, DISTANCE)
-    assert found.difference == paired_difference(a, b, ours.clusters)[0]
-    assert (found.common, found.better(DISTANCE)) == (40, True)
+    clips = [[a[r] - b[r] for r in a if ours.clusters[r] == clip] for clip in sorted(set(ours.clusters.values()))]
+    assert found.difference.mean.value == pytest.approx(np.mean(np.concatenate(clips)))
+    assert (found.difference.records, found.better(DISTANCE)) == (40, True)
     verdict = compare(ours, [theirs], DISTANCE)  # the intervals of the two overlap; the pairs say more
     assert verdict.mark == "good"
     assert "on the same 40 records" in verdict.words
@@ -328,6 +328,19 @@ def test_the_same_records_are_compared_record_by_record(runs):
     (episodes,) = pairs([policy, blank], SUCCESS)
     assert (episodes.episodes.only_first, episodes.episodes.only_second) == (12, 0)
     assert episodes.episodes.p == pytest.approx(2 * 0.5**12)
+
+
+def test_several_trainings_are_a_sample_and_one_stands_beside_each_of_the_others(tmp_path):
+    rng = np.random.default_rng(1)
+    errors = rng.uniform(0.1, 0.2, 40)
+    runs = [saved(tmp_path, f"ours {k}", errors + shift) for k, shift in enumerate((-0.05, 0.03, -0.01))]
+    ours = Arm("ours", "now", tuple(map(read_run, runs)))
+    theirs = Arm("theirs", "base", (read_run(saved(tmp_path, "theirs", errors)),))
+    one = pair(Arm("first", "now", ours.runs[:1]), theirs, DISTANCE)
+    assert one.better(DISTANCE)
+    found = pair(ours, theirs, DISTANCE)
+    assert found.difference.mean.value == pytest.approx(-0.01)
+    assert (found.difference.records, found.better(DISTANCE)) == (40, None)
 
 
 def test_runs_are_arms_by_their_name_seeds_by_the_same_and_columns_by_their_questions(runs):

@@ -11,7 +11,6 @@ from vipa.benchmarks.statistics import (
     clustered_interval,
     paired_difference,
     paired_episodes,
-    trained_difference,
     wilson_interval,
 )
 
@@ -102,58 +101,26 @@ def test_mcnemar_is_statsmodels():
         assert paired_episodes(*outcomes(*counts)).p == pytest.approx(theirs, rel=1e-9)
 
 
-def test_a_paired_difference_is_scipys_paired_bootstrap_where_every_record_is_a_cluster():
-    rng = np.random.default_rng(4)
-    a = rng.exponential(size=80)
-    b = a + rng.normal(0.1, 0.3, size=80)
-    theirs = scipy.stats.bootstrap(
-        (a, b), lambda x, y: np.mean(x - y), paired=True, vectorized=False, method="percentile",
-        n_resamples=4000, rng=1,
-    ).confidence_interval  # fmt: skip
-    names = [f"{i:02d}" for i in range(80)]
-    found, records = paired_difference(dict(zip(names, a)), dict(zip(names, b)), {n: n for n in names})
-    assert records == 80
-    assert found.value == pytest.approx(np.mean(a - b))
-    np.testing.assert_allclose([found.low, found.high], [theirs.low, theirs.high], atol=0.015)
-
-
-def test_a_paired_difference_over_clusters_is_scipys_bootstrap_of_cluster_sums():
-    rng = np.random.default_rng(5)
-    sizes = rng.integers(1, 9, size=40)
-    names = [f"{c}/{i}" for c, size in enumerate(sizes) for i in range(size)]
-    effect = rng.normal(0.05, 0.1, size=40)
-    b = {n: float(rng.normal(0.3, 0.05)) for n in names}
-    a = {n: b[n] + effect[int(n.split("/")[0])] + float(rng.normal(0, 0.02)) for n in names}
-    sums = np.array([sum(a[n] - b[n] for n in names if n.split("/")[0] == str(c)) for c in range(40)])
-    theirs = scipy.stats.bootstrap(
-        (sums, sizes), lambda s, k: s.sum() / k.sum(), paired=True, vectorized=False, method="percentile",
-        n_resamples=4000, rng=1,
-    ).confidence_interval  # fmt: skip
-    found, _ = paired_difference(a, b, {n: n.split("/")[0] for n in names})
-    np.testing.assert_allclose([found.low, found.high], [theirs.low, theirs.high], atol=0.006)
-
-
 def test_only_what_both_have_is_compared():
-    found, records = paired_difference({"a": 1.0, "b": 3.0}, {"b": 1.0, "c": 9.0}, {"b": "clip"})
-    assert (found.value, records) == (2.0, 1)
+    found = paired_difference([({"a": 1.0, "b": 3.0}, {"b": 1.0, "c": 9.0})], {"b": "clip"})
+    assert (found.mean.value, found.records) == (2.0, 1)
     assert paired_episodes({1: True, 2: False}, {2: True, 3: True}).only_second == 1
     with pytest.raises(ValueError, match="both"):
-        paired_difference({"a": 1.0}, {"b": 1.0}, {})
+        paired_difference([({"a": 1.0}, {"b": 1.0})], {})
     with pytest.raises(ValueError, match="both"):
         paired_episodes({1: True}, {2: True})
 
 
-def trained(gaps, clusters):
-    """Two ways to train that differ by gaps (seeds x records)."""
+def difference(gaps, clusters):
+    """Of models that differ by gaps (trainings x records)."""
     names = [str(i) for i in range(gaps.shape[1])]
-    first = {seed: dict(zip(names, map(float, row))) for seed, row in enumerate(gaps)}
-    second = {seed: dict.fromkeys(names, 0.0) for seed in first}
-    return trained_difference(first, second, dict(zip(names, map(str, clusters))))
+    pairs = [(dict(zip(names, map(float, row))), dict.fromkeys(names, 0.0)) for row in gaps]
+    return paired_difference(pairs, dict(zip(names, map(str, clusters))))
 
 
 def test_one_seed_with_a_record_a_cluster_is_scipys_paired_t_test():
     gaps = np.random.default_rng(6).normal(0.2, 1, (1, 40))
-    theirs, found = scipy.stats.ttest_1samp(gaps[0], 0), trained(gaps, range(40))
+    theirs, found = scipy.stats.ttest_1samp(gaps[0], 0), difference(gaps, range(40))
     interval = theirs.confidence_interval()
     np.testing.assert_allclose([found.mean.low, found.mean.high, found.p], [*interval, theirs.pvalue], rtol=1e-9)
 
@@ -161,37 +128,38 @@ def test_one_seed_with_a_record_a_cluster_is_scipys_paired_t_test():
 def test_seeds_whose_records_all_agree_are_scipys_t_test_of_the_seeds():
     """Three trainings, each off by its own number everywhere: what is sampled is three numbers."""
     of_seeds = np.array([0.1, 0.5, 0.2])
-    theirs, found = scipy.stats.ttest_1samp(of_seeds, 0), trained(np.repeat(of_seeds[:, None], 30, 1), range(30))
+    theirs, found = (
+        scipy.stats.ttest_1samp(of_seeds, 0),
+        difference(np.repeat(of_seeds[:, None], 30, 1), range(30)),
+    )
     assert found.p == pytest.approx(theirs.pvalue, rel=1e-9)
     assert found.mean.value == pytest.approx(of_seeds.mean())
 
 
 @pytest.mark.parametrize(("of_seed", "of_clip"), [(0.0, 1.0), (0.3, 1.0), (1.0, 1.0), (0.0, 0.0)])
 def test_what_differs_by_chance_alone_is_rarely_sure(of_seed, of_clip):
-    """Chance of trainings, of clips and of both together, in clips of unequal size: 5 % at most, but for chance."""
+    """Chance of trainings, of clips and of both together, in clips of unequal size. One training cannot know."""
     rng = np.random.default_rng(7)
-    sure = []
+    three, one = [], []
     for _ in range(300):
         sizes = rng.integers(1, 9, 60)
         clips = np.repeat(np.arange(60), sizes)
         gaps = of_seed * rng.normal(size=(3, 1)) + of_clip * rng.normal(size=60)[clips]
         gaps = gaps + rng.normal(size=(3, 60))[:, clips] + 0.5 * rng.normal(size=(3, len(clips)))
-        sure.append(trained(gaps, clips).p < 0.05)
-    assert np.mean(sure) < 0.09
+        three.append(difference(gaps, clips).p < 0.05)
+        one.append(difference(gaps[:1], clips).p < 0.05)
+    assert np.mean(three) < 0.1
+    assert np.mean(one) > (0.2 if of_seed else 0.02)
 
 
 def test_what_one_seed_is_sure_of_three_need_not_be():
     gaps = np.random.default_rng(8).normal([[0.5], [-0.4], [0.1]], 0.3, (3, 80))
-    assert trained(gaps[:1], range(80)).p < 1e-6
-    assert trained(gaps, range(80)).p > 0.3
+    assert difference(gaps[:1], range(80)).p < 1e-6
+    assert difference(gaps, range(80)).p > 0.3
 
 
 def test_equal_answers_differ_by_nothing_and_one_clip_says_nothing():
-    same = trained(np.zeros((3, 4)), [0, 0, 1, 1])
+    same = difference(np.zeros((3, 4)), [0, 0, 1, 1])
     assert (same.mean.low, same.mean.high, same.p) == (0.0, 0.0, 1.0)
-    alone = trained(np.ones((2, 4)), [0, 0, 0, 0])
+    alone = difference(np.ones((2, 4)), [0, 0, 0, 0])
     assert (alone.mean.low, alone.mean.high, alone.p) == (-np.inf, np.inf, 1.0)
-    with pytest.raises(ValueError, match="a seed"):
-        trained_difference({0: {"a": 1.0}}, {1: {"a": 1.0}}, {"a": "x"})
-    with pytest.raises(ValueError, match="records"):
-        trained_difference({0: {"a": 1.0}}, {0: {"b": 1.0}}, {"a": "x", "b": "y"})

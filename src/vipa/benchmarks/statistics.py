@@ -84,75 +84,55 @@ class PairedEpisodes:
     p: float
 
 
-def paired_difference(
-    first: Mapping[str, float], second: Mapping[str, float], clusters: Mapping[str, str]
-) -> tuple[Mean, int]:
-    """(mean of first - second over the records that both have, with its interval over clusters; how many records).
-
-    first, second: value by record. clusters: of each record. ValueError where they share no record.
-    """
-    common = sorted(first.keys() & second.keys())
-    if not common:
-        raise ValueError("a paired comparison needs records that both have answered")
-    values = [first[record] - second[record] for record in common]
-    return clustered_mean(values, [clusters[record] for record in common]), len(common)
-
-
 @dataclass(frozen=True)
 class Difference:
-    """One way to train minus another. p: two-sided, of no difference."""
+    """What is measured of one minus another: the mean over `records` that both have. p: two-sided, of no difference."""
 
     mean: Mean
     p: float
+    records: int
 
 
-def trained_difference(
-    first: Mapping[int, Mapping[str, float]],
-    second: Mapping[int, Mapping[str, float]],
-    clusters: Mapping[str, str],
+def paired_difference(
+    pairs: Sequence[tuple[Mapping[str, float], Mapping[str, float]]], clusters: Mapping[str, str]
 ) -> Difference:
-    """Two ways to train, of each the models of several seeds, on the same records: would other trainings and other
-    clips say so too? Over the seeds and records that both have; ValueError where they share none.
+    """First minus second, record by record, in the pairs of models of several trainings (one: of one): would other
+    trainings and other clips say so too? ValueError where not all of them share a record.
 
-    first, second: by seed, then by record. clusters: of each record.
+    pairs: value by record of either model. clusters: of each record.
 
-    Student's t. The variance of the mean is that between clusters plus that between seeds (what is of both is in it
+    Student's t. The variance of the mean is that between clusters plus that between trainings (what is of both is in it
     twice, so the interval is rather too wide), its degrees of freedom are Satterthwaite's (1946): two, where of three
-    seeds each says something else. With one seed other trainings are not in it; with one cluster nothing is known, and
-    the interval has no ends.
+    trainings each says something else. With one pair other trainings are not in it; with one cluster nothing is known,
+    and the interval has no ends.
     """
-    seeds = sorted(first.keys() & second.keys())
-    if not seeds:
-        raise ValueError("a paired comparison needs a seed that both were trained with")
-    records = sorted(set.intersection(*(first[s].keys() & second[s].keys() for s in seeds)))
-    if not records:
+    common = sorted(set.intersection(*(first.keys() & second.keys() for first, second in pairs)))
+    if not common:
         raise ValueError("a paired comparison needs records that both have answered")
-    gaps = np.array([[first[s][r] - second[s][r] for r in records] for s in seeds])
+    gaps = np.array([[first[r] - second[r] for r in common] for first, second in pairs])
     mean = float(gaps.mean())
-    _, index = np.unique([clusters[r] for r in records], return_inverse=True)
-    share = len(np.unique(index)) / len(records)
-    cells = share * np.stack([np.bincount(index, row - mean) for row in gaps])
-    error, freedom = _standard_error(cells)
+    _, index = np.unique([clusters[r] for r in common], return_inverse=True)
+    share = len(np.unique(index)) / len(common)
+    error, freedom = _standard_error(share * np.stack([np.bincount(index, row - mean) for row in gaps]))
     if not np.isfinite(error):
-        return Difference(Mean(mean, -np.inf, np.inf), 1.0)
+        return Difference(Mean(mean, -np.inf, np.inf), 1.0, len(common))
     if error == 0:
-        return Difference(Mean(mean, mean, mean), float(mean == 0))
-    reach = float(stats.t.ppf(0.975, freedom)) * error
-    return Difference(Mean(mean, mean - reach, mean + reach), float(2 * stats.t.sf(abs(mean) / error, freedom)))
+        return Difference(Mean(mean, mean, mean), float(mean == 0), len(common))
+    reach, p = stats.t.ppf(0.975, freedom) * error, 2 * stats.t.sf(abs(mean) / error, freedom)
+    return Difference(Mean(mean, mean - float(reach), mean + float(reach)), float(p), len(common))
 
 
-def _standard_error(cells: Float[np.ndarray, "seeds clusters"]) -> tuple[float, float]:
+def _standard_error(cells: Float[np.ndarray, "trainings clusters"]) -> tuple[float, float]:
     """Of the mean of all cells, with its degrees of freedom; infinite where there is one cluster."""
     n, m = cells.shape
     if m == 1:
         return np.inf, 1.0
-    columns = cells.mean(0)
-    of_clusters = n * columns.var(ddof=1)
+    of_clusters = n * cells.mean(0).var(ddof=1)
     if n == 1:
         return float(np.sqrt(of_clusters / m)), m - 1.0
-    of_seeds = m * cells.mean(1).var(ddof=1)
-    total = of_clusters + of_seeds
-    freedom = total**2 / (of_clusters**2 / (m - 1) + of_seeds**2 / (n - 1)) if total else 1.0
+    of_trainings = m * cells.mean(1).var(ddof=1)
+    total = of_clusters + of_trainings
+    freedom = total**2 / (of_clusters**2 / (m - 1) + of_trainings**2 / (n - 1)) if total else 1.0
     return float(np.sqrt(total / (n * m))), float(freedom)
 
 

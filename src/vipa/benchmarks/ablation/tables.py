@@ -11,7 +11,7 @@ from vipa.benchmarks.ablation.answers import FIGURES, Answers, Values
 from vipa.benchmarks.ablation.arms import find_arm
 from vipa.benchmarks.ablation.plan import Ablation, Planned
 from vipa.benchmarks.results import Mean
-from vipa.benchmarks.statistics import paired_episodes, trained_difference, wilson_interval
+from vipa.benchmarks.statistics import Difference, paired_difference, paired_episodes, wilson_interval
 from vipa.io.jobs import in_order
 
 
@@ -43,7 +43,7 @@ def costs(run: Ablation, planned: Sequence[Planned]) -> dict[str, Any]:
 def _figure(figure: str, values: Values, first: Values | None) -> dict[str, Any]:
     out: dict[str, Any] = {"records": len(values.records), "between_seeds": values.between_seeds}
     if first is not None:
-        out["against"] = asdict(trained_difference(values.by_seed, first.by_seed, values.clusters))
+        out["against"] = asdict(_difference(values, first))
     if figure != "success":
         return out | {"mean": asdict(values.mean)}
     trials = [s for seed in values.by_seed.values() for s in seed.values()]
@@ -57,6 +57,14 @@ def _figure(figure: str, values: Values, first: Values | None) -> dict[str, Any]
         if len(values.by_seed) == 1:
             out["against"]["p"] = pair.p
     return out
+
+
+def _difference(arm: Values, first: Values) -> Difference:
+    """Of the seeds that both were trained with. ValueError where there is none."""
+    seeds = sorted(arm.by_seed.keys() & first.by_seed.keys())
+    if not seeds:
+        raise ValueError("a table of arms needs a seed that each was trained with, as the first arm was")
+    return paired_difference([(arm.by_seed[s], first.by_seed[s]) for s in seeds], arm.clusters)
 
 
 def _named(values: Values) -> dict[str, float]:

@@ -2,13 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, cycle
 
 from vipa.benchmarks.report.charts import Interval, interval_words, shortened
 from vipa.benchmarks.report.contenders import SUCCESS, Arm, Measure
-from vipa.benchmarks.results import Mean
-from vipa.benchmarks.statistics import PairedEpisodes, paired_difference, paired_episodes, wilson_interval
+from vipa.benchmarks.statistics import (
+    Difference,
+    PairedEpisodes,
+    paired_difference,
+    paired_episodes,
+    wilson_interval,
+)
 
+Values = dict[str, float]
+"""By record or episode."""
 SURE = 0.05
 """A McNemar p below this is called a difference; there is no correction for how many pairs are looked at."""
 
@@ -24,23 +31,22 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two arms that did the same. difference: first - second, over so many records or episodes. episodes: of a closed
-    loop that each played once."""
+    """Two arms that did the same. difference: first - second, over records or episodes. episodes: of a closed loop that
+    each played once."""
 
     first: Arm
     second: Arm
-    difference: Mean
-    common: int
+    difference: Difference
     episodes: PairedEpisodes | None = None
 
     def better(self, measure: Measure) -> bool | None:
         """Whether the first is beyond chance better (True) or worse (False)."""
-        low, high = self.difference.low, self.difference.high
+        low, high = self.difference.mean.low, self.difference.mean.high
         if self.episodes is not None and self.episodes.p >= SURE:
             return None
         if self.episodes is None and low <= 0 <= high:
             return None
-        return (self.difference.value < 0) == measure.less_is_better
+        return (self.difference.mean.value < 0) == measure.less_is_better
 
 
 def interval(arm: Arm, measure: Measure) -> Interval | None:
@@ -70,14 +76,22 @@ def task_rows(arms: Sequence[Arm], task: str) -> list[Interval]:
 
 def pair(first: Arm, second: Arm, measure: Measure) -> Pair | None:
     """Compared record by record, or episode by episode; None where they share none, or their lines are not there."""
-    mine, theirs = first.values(measure), second.values(measure)
-    if not mine.keys() & theirs.keys():
+    runs = _side_by_side(first.by_run(measure), second.by_run(measure))
+    if not runs or not set.intersection(*(a.keys() & b.keys() for a, b in runs)):
         return None
-    difference, common = paired_difference(mine, theirs, first.clusters)
+    difference = paired_difference(runs, first.clusters)
     episodes = None
-    if measure is SUCCESS and len(first.runs) == len(second.runs) == 1:
+    if measure is SUCCESS and len(runs) == 1:
+        ((mine, theirs),) = runs
         episodes = paired_episodes({k: v > 0 for k, v in mine.items()}, {k: v > 0 for k, v in theirs.items()})
-    return Pair(first, second, difference, common, episodes)
+    return Pair(first, second, difference, episodes)
+
+
+def _side_by_side(first: list[Values], second: list[Values]) -> list[tuple[Values, Values]]:
+    """Runs in their order, as far as both go; a single one (a baseline, a model that is given) beside each of the
+    other's."""
+    count = max(len(first), len(second)) if 1 in (len(first), len(second)) else min(len(first), len(second))
+    return [(a, b) for a, b, _ in zip(cycle(first), cycle(second), range(count))]
 
 
 def pairs(arms: Sequence[Arm], measure: Measure) -> list[Pair]:
@@ -100,15 +114,16 @@ def compare(ours: Arm, others: Sequence[Arm], measure: Measure) -> Verdict | Non
         return compare_intervals(
             interval(ours, measure), rows(others, measure), less_is_better=measure.less_is_better
         )
-    what = f"on the same {found.common} {'episodes' if measure is SUCCESS else 'records'}"
+    what = f"on the same {found.difference.records} {'episodes' if measure is SUCCESS else 'records'}"
     if found.episodes is not None:
         how = f"p = {found.episodes.p:.2g}, exact McNemar, {what}"
     else:
+        gap = found.difference.mean
         by = Interval(
             "",
             "now",
-            abs(found.difference.value),
-            *sorted(map(abs, (found.difference.low, found.difference.high))),
+            abs(gap.value),
+            *sorted(map(abs, (gap.low, gap.high))),
         )
         how = f"by {interval_words(by, measure.unit)} {what}"
     if found.better(measure):

@@ -146,15 +146,19 @@ class Arm:
     def values(self, measure: Measure) -> dict[str, float]:
         """By record or episode, averaged over the seeds that have it; {} where a run's lines are not there."""
         found: dict[str, list[float]] = defaultdict(list)
-        for run in self.runs:
-            for line in run.lines:
-                if (value := measure.value(line)) is not None:
-                    found[run.key(line)].append(value)
-        return (
-            {key: float(np.mean(values)) for key, values in found.items()}
-            if all(r.lines for r in self.runs)
-            else {}
-        )
+        for values in self.by_run(measure):
+            for key, value in values.items():
+                found[key].append(value)
+        return {key: float(np.mean(values)) for key, values in found.items()}
+
+    def by_run(self, measure: Measure) -> list[dict[str, float]]:
+        """By record or episode, of every run; [] where a run's lines are not there."""
+        if not all(run.lines for run in self.runs):
+            return []
+        return [
+            {run.key(line): value for line in run.lines if (value := measure.value(line)) is not None}
+            for run in self.runs
+        ]
 
     @property
     def clusters(self) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 from vipa.benchmarks.report.charts import Interval, interval_words
@@ -203,9 +203,12 @@ def closed_loop_tables(arms: Sequence[Arm]) -> list[Table]:
         lines.append((task, *cells))
     failures = [(arm.name, why, str(count)) for arm in arms for why, count in arm.failures.most_common(8)]
     found = pairs(arms, SUCCESS)
-    compared = tuple((_names(pair), str(pair.common), *_episodes(pair)) for pair in found)
+    compared = tuple((_names(pair), str(pair.difference.records), *_episodes(pair)) for pair in found)
     head = ("", "episodes", "both", "only the first", "only the second", "neither", "difference", "p")
-    note = "p: exact McNemar test, two-sided, without a correction for how many pairs are looked at."
+    note = (
+        "p: exact McNemar test, or Student's t over episodes and seeds where an arm has several, two-sided, without a "
+        "correction for how many pairs are looked at."
+    )
     return [
         Table("Episodes that succeed", ("", *(arm.name for arm in arms)), tuple(lines) if arms else ()),
         Table("Why episodes fail", ("", "failure", "episodes"), tuple(failures)),
@@ -214,10 +217,10 @@ def closed_loop_tables(arms: Sequence[Arm]) -> list[Table]:
 
 
 def _episodes(pair: Pair) -> tuple[str, ...]:
-    value, low, high = (100 * end for end in (pair.difference.value, pair.difference.low, pair.difference.high))
+    value, low, high = (100 * end for end in astuple(pair.difference.mean))
     difference = f"{value:+.1f} points [{low:+.1f}, {high:+.1f}]"
     if (e := pair.episodes) is None:  # several seeds of a training
-        return ("-", "-", "-", "-", difference, "-")
+        return ("-", "-", "-", "-", difference, f"{pair.difference.p:.2g}")
     return (str(e.both), str(e.only_first), str(e.only_second), str(e.neither), difference, f"{e.p:.2g}")
 
 
@@ -226,15 +229,17 @@ def pair_table(title: str, arms: Sequence[Arm], measures: Sequence[Measure]) -> 
     found: dict[tuple[str, str], list[str]] = {}
     for measure in measures:
         for pair in pairs(arms, measure):
-            d, better = pair.difference, pair.better(measure)
+            d, better = pair.difference.mean, pair.better(measure)
             bounds = f" [{d.low:+.3f}, {d.high:+.3f}]" if math.isfinite(d.high - d.low) else ""
             word = {True: ", better", False: ", worse", None: ""}[better]
             cells = found.setdefault((pair.first.name, pair.second.name), [_names(pair)])
-            cells.append(f"{d.value:+.3f} {measure.unit}".strip() + bounds + word + f" ({pair.common})")
+            cells.append(
+                f"{d.value:+.3f} {measure.unit}".strip() + bounds + word + f" ({pair.difference.records})"
+            )
     head = ("", *(measure.title.lower() for measure in measures))
     note = (
-        "First less second, in brackets the records that both answered; 95 % bootstrap intervals over clips. Better, "
-        "worse: the interval does not hold 0."
+        "First less second, in brackets the records that both answered; 95 % intervals by Student's t over clips, "
+        "and over seeds where an arm has several. Better, worse: the interval does not hold 0."
     )
     return Table(title, head, tuple(tuple(cells) for cells in found.values()), note)
 
