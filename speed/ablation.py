@@ -31,12 +31,14 @@ SIZES = {
 }
 """Units of the two jobs."""
 FIELDS = {
-    "clips": "train", "demonstrations": "count", "questions": "limit", "motions": "limit", "tabletop": "episodes",
+    "demonstrations": "count", "questions": "limit", "motions": "limit", "tabletop": "episodes",
 }  # fmt: skip
 
 
 def sized(job: Job, units: int) -> Job:
     """The same job with so many units."""
+    if job.name == "clips":
+        return replace(job, settings={**job.settings, "clips": {"train": units}})
     if job.name in FIELDS:
         return replace(job, settings={**job.settings, FIELDS[job.name]: units})
     return replace(job, settings={**job.settings, "run": {**job.settings["run"], "steps": units}})

@@ -73,6 +73,8 @@ def test_other_labels_are_learned_from_and_everybody_is_asked_about_the_truth():
     for name in ("questions", "motions"):
         assert other[name].needs["data"].key == full[name].needs["data"].key == full["clips"].key
     assert other["stage1"].key != full["stage1"].key and other["start"].key == full["start"].key
+    assert "content" in jobs_of("cut3r-labels")["stage1"].needs["data"].settings  # of the encoder that makes them
+    assert "content" not in taught.settings
 
 
 def test_arms_name_labels_that_there_are():
@@ -87,7 +89,7 @@ def test_labels_are_of_the_tabletop_alone(tmp_path):
 
 def test_labels_of_a_depth_are_near_the_truth_and_not_it(tmp_path, monkeypatch):
     monkeypatch.setattr("vipa.benchmarks.ablation.work.cores", lambda: 1)
-    settings = {"train": 1, "ambiguity": 0.0}
+    settings = {"clips": {"train": 1}, "ambiguity": 0.0}
     clips(tmp_path / "truth", settings, {}, {})
     for kind, most in {"sensor": 0.02, "cut3r": 0.10, "cut3r-median": 0.10}.items():
         clips(tmp_path / kind, settings | {"labels": kind}, {}, {"start": "nano:foundation"})
@@ -105,11 +107,24 @@ def spatial_answers(folder):
 
 def test_where_and_how_it_runs_changes_no_key(tmp_path):
     keys = {job.key for p in plan(ablation(seeds=(0,))) for job in p.jobs}
-    moved = ablation(seeds=(0,), out=tmp_path, devices=("cpu", "cuda:0"), save_every=7, compile=True)
+    moved = ablation(
+        seeds=(0,), out=tmp_path, devices=("cpu", "cuda:0"), save_every=7, compile=True, validate_every=3
+    )
     assert keys == {job.key for p in plan(moved) for job in p.jobs}
     longer = plan(ablation(seeds=(0,), stage2_steps=99))
     other = {job.key for p in longer for job in p.jobs if job.name == "stage1"}
     assert other < keys
+
+
+def test_other_clips_are_asked_and_other_scenes_played_without_training_anew():
+    """So that what was chosen on validation is measured on the test range once, as it is."""
+    seen, unseen = (jobs_of("full", split=split) for split in ("validation", "test"))
+    for name in ("start", "stage1", "stage2", "stage3"):
+        assert seen[name].key == unseen[name].key
+    for name in ("questions", "motions", "tabletop"):
+        assert seen[name].key != unseen[name].key
+    assert seen["questions"].needs["data"].key == seen["stage1"].needs["data"].key
+    assert unseen["questions"].needs["data"].settings["clips"] == {"test": 3}
 
 
 def test_larger_batches_come_with_a_larger_learning_rate(tmp_path):
@@ -121,7 +136,7 @@ def test_larger_batches_come_with_a_larger_learning_rate(tmp_path):
 
 
 def test_clips_are_the_same_on_one_core_and_on_several(tmp_path, monkeypatch):
-    settings = {"train": 3, "held": 2, "split": "validation", "ambiguity": 1.0}
+    settings = {"clips": {"train": 3, "validation": 2}, "ambiguity": 1.0}
     for count in (1, 2):
         monkeypatch.setattr("vipa.benchmarks.ablation.work.cores", lambda count=count: count)
         clips(tmp_path / str(count), settings, {}, {})

@@ -17,11 +17,14 @@ def keys(tmp_path, **changes):
 
 def test_parts_follow_from_what_they_need(tmp_path):
     plain = keys(tmp_path)
-    films = {"pictures", "sequences", "clips", "demonstrations"}
-    assert set(list(plain)[:4]) == films, "what is filmed comes first"
-    assert list(plain)[4:7] == ["foundation", "spatial", "parts"]
+    films = {"pictures", "sequences", "clips", "asked", "demonstrations", "held out"}
+    assert set(list(plain)[:6]) == films, "what is filmed comes first"
+    assert list(plain)[6:9] == ["foundation", "spatial", "parts"]
     other = keys(tmp_path, views=("agent",))
-    assert {name for name in plain if plain[name] != other[name]} == {"demonstrations", "stage3", "results"}
+    seen = {"demonstrations", "held out", "stage3", "results"}
+    assert {name for name in plain if plain[name] != other[name]} == seen
+    tested = keys(tmp_path, split="test")
+    assert {name for name in plain if plain[name] != tested[name]} == {"asked", "results"}
     flat = keys(tmp_path, ambiguity=0.0)
     assert all(plain[name] != flat[name] for name in plain)
     grounded = keys(tmp_path, grounding=0.3)
@@ -69,6 +72,9 @@ def test_the_whole_recipe_runs_and_goes_on_after_it_was_killed(tmp_path):
         "logs/stage3.jsonl",
     ):
         assert (results / name).exists()
+    for stage in STAGE_NAMES:
+        log = [json.loads(line) for line in (results / "logs" / f"{stage}.jsonl").read_text().splitlines()]
+        assert any(name.startswith("validation_") for line in log for name in line), stage
     contract = json.loads((tmp_path / places["stage3"] / "model" / "action_contract.json").read_text())
     assert contract["views"] == ["agent", "wrist"]
     last = subprocess.run(command, capture_output=True, check=True, **quiet)

@@ -28,6 +28,11 @@ class Labels:
     config: AnnotateConfig
     depth: Literal["truth", "sensor", "none"] = "truth"
 
+    @property
+    def network(self) -> bool:
+        """Whether the 3D encoder's weights decide them."""
+        return self.config.points.estimator == "cut3r"
+
     def known(self, clip: Clip) -> Clip:
         """The clip with the depth that is known of it."""
         if self.depth == "none":

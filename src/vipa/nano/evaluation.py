@@ -14,6 +14,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from vipa.benchmarks.answering import ModelAnswerer, Motions, Questions
@@ -36,10 +37,10 @@ Progress = Callable[[str, int, int], None]
 class StagesEvaluation:
     """One evaluation of all stages, complete.
 
-    before ... stage3: models by name (nano:STAGE) or folder. data: Hand3D data set whose `split` is asked and whose
-    train split the baselines are fitted on. out: folder of the results. questions, motions: records asked of a fixed
-    shuffle (None: all). tasks, episodes: of the robot; the blank-image policy plays the same. drawings: motions drawn.
-    ambiguity: of the robot's scenes.
+    before ... stage3: models by name (nano:STAGE) or folder. data: Hand3D data set whose `split` is asked. fitted: one
+    on whose train split the baselines are fitted (None: the same one). out: folder of the results. questions, motions:
+    records asked of a fixed shuffle (None: all). tasks, episodes: of the robot; the blank-image policy plays the same.
+    drawings: motions drawn. ambiguity: of the robot's scenes.
     """
 
     before: str
@@ -48,6 +49,7 @@ class StagesEvaluation:
     stage3: str
     data: Path
     out: Path
+    fitted: Path | None = None
     split: str = "test"
     questions: int | None = None
     motions: int | None = None
@@ -78,7 +80,7 @@ def evaluate_stages(run: StagesEvaluation, progress: Progress = lambda name, don
 def evaluate_questions(run: StagesEvaluation, progress: Progress) -> None:
     """Hand3D-test: constant, before stage 1 (no fusion: a new one would only add noise), after stage 1."""
     makers = {
-        "constant": lambda: ConstantAnswerer(list(Hand3D(run.data).visual("train"))),
+        "constant": lambda: ConstantAnswerer(list(Hand3D(run.fitted or run.data).visual("train"))),
         "before": lambda: Questions(ModelAnswerer(run.before, run.data, spatial="none")),
         "stage1": lambda: Questions(ModelAnswerer(run.stage1, run.data)),
     }
@@ -95,14 +97,14 @@ def evaluate_questions(run: StagesEvaluation, progress: Progress) -> None:
 
 def evaluate_motions(run: StagesEvaluation, progress: Progress) -> None:
     """Trajectories: three baselines, after stage 2; drawings of the first motions."""
-    data = Hand3D(run.data)
+    data, fitted = Hand3D(run.data), Hand3D(run.fitted or run.data)
     makers = {
-        **{name.replace("-", "_"): make for name, make in BASELINES.items()},
-        "stage2": lambda data: Motions(ModelAnswerer(run.stage2, data.path)),
+        **{name.replace("-", "_"): partial(make, fitted) for name, make in BASELINES.items()},
+        "stage2": lambda: Motions(ModelAnswerer(run.stage2, run.data)),
     }
     for name, make in makers.items():
         evaluate_trajectories(
-            make(data),
+            make(),
             run.data,
             run.out / f"trajectories_{name}.json",
             split=run.split,

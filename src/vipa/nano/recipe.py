@@ -19,7 +19,16 @@ from safetensors.torch import save_file
 from transformers import AutoTokenizer
 
 from vipa.benchmarks.ablation.arms import BUDGETS, find_arm
-from vipa.benchmarks.ablation.plan import AUTO, Ablation, clips_job, demonstrations_job, places, stage_job
+from vipa.benchmarks.ablation.plan import (
+    AUTO,
+    Ablation,
+    asked_job,
+    clips_job,
+    collected,
+    demonstrations_job,
+    places,
+    stage_job,
+)
 from vipa.benchmarks.ablation.work import WORK, parts_of
 from vipa.io.files import atomic_write, remove
 from vipa.io.jobs import Job, run_jobs
@@ -58,23 +67,23 @@ SCALES: dict[str, Scale] = {
     "tiny": Scale(
         {"sequences": 6, "held_out": 3, "vision_steps": 2, "language_steps": 2},
         {"sequences": 6, "steps": 2},
-        Ablation(6, 4, 3, 2, 2, 2, 6, 4, 1, tasks=("touch",), save_every=1),
+        Ablation(6, 4, 3, 2, 2, 2, 6, 4, 1, tasks=("touch",), save_every=1, validate_every=1),
     ),
     "small": Scale(
         {"sequences": 400, "held_out": 60, "vision_steps": 120, "language_steps": 120},
         {"sequences": 300, "steps": 120},
-        Ablation(60, 30, 60, 80, 80, 120, 100, 60, 4),
+        Ablation(60, 30, 60, 80, 80, 120, 100, 60, 4, validate_every=20),
     ),
     "full": Scale(
         {"sequences": 12_000, "held_out": 500, "vision_steps": 6_000, "language_steps": 8_800},
         {"sequences": 10_000, "steps": 16_000},
-        Ablation(2_000, 150, 2_000, 2_400, 2_800, 6_000, 1_000, None, 50, compile=True),
+        Ablation(2_000, 150, 2_000, 2_400, 2_800, 6_000, 1_000, None, 50, compile=True, validate_every=200),
     ),
     "gpu": Scale(
         {"sequences": 12_000, "held_out": 500, "vision_steps": 4_000, "vision_batch": 256, "vision_rate": 1e-3}
         | {"language_steps": 6_000, "language_batch": 32, "language_rate": 1e-3},
         {"sequences": 10_000, "steps": 6_000, "images_per_step": 192, "precision": "fp32"},
-        Ablation(**asdict(BUDGETS["gpu"])),
+        Ablation(**asdict(replace(BUDGETS["gpu"], validate_every=100))),
     ),
 }
 """`gpu`: fewer and larger steps than `full`, whose steps a GPU does no faster."""
@@ -150,13 +159,16 @@ def recipe_jobs(run: NanoRecipe) -> dict[str, Job]:
     for name in STAGE_NAMES:
         data = jobs["demonstrations" if name == "stage3" else "clips"]
         stage = stage_job(whole, find_arm("full"), run.seed, name, before, data)
+        if name == "stage3":
+            needs, every = {"held_out": jobs["held out"]}, {"validate_every": whole.validate_every}
+            stage = replace(stage, needs={**stage.needs, **needs}, options={**stage.options, **every})
         if also:
             needs = {**stage.needs, "films": jobs["pictures"]}
             stage = replace(stage, settings={**stage.settings, "also": also}, needs=needs)
         jobs[name] = before = stage
     asked = {"questions": whole.questions, "motions": whole.motions, "episodes": whole.episodes}
     asked |= {"tasks": whole.tasks, "split": run.split} | scene_settings(run.ambiguity)
-    needs = {name: jobs[name] for name in ("start", "clips", *STAGE_NAMES)}
+    needs = {name: jobs[name] for name in ("start", "clips", "asked", *STAGE_NAMES)}
     jobs["results"] = Job("results", f"{HERE}:results", asked, needs, units=4 * whole.episodes)
     return jobs
 
@@ -171,7 +183,9 @@ def films(run: NanoRecipe) -> dict[str, Job]:
         "pictures": Job("pictures", f"{HERE}:pictures", scenes | counts, units=sum(counts.values())),
         "sequences": Job("sequences", f"{HERE}:sequences", scenes | clips, units=scale.spatial["sequences"]),
         "clips": clips_job(whole),
+        "asked": asked_job(whole),
         "demonstrations": demonstrations_job(whole),
+        "held out": collected(whole, "validation", whole.held),
     }
 
 
@@ -226,7 +240,8 @@ def results(folder: Path, settings: dict[str, Any], needs: Mapping[str, Path], o
     stages = {name: needs[name] for name in STAGE_NAMES}
     models = (str(path / "model") for path in stages.values())
     asked = _fields(settings)
-    evaluate_stages(StagesEvaluation(str(needs["start"]), *models, data=needs["clips"], out=folder, **asked))
+    start, data, fitted = str(needs["start"]), needs["asked"], needs["clips"]
+    evaluate_stages(StagesEvaluation(start, *models, data=data, out=folder, fitted=fitted, **asked))
     copy_logs(stages, folder)
 
 

@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 
 from vipa.benchmarks.ablation.arms import Benchmark, find_arm
-from vipa.benchmarks.ablation.plan import Ablation, Planned, clips_job, demonstrations_job, start_content
+from vipa.benchmarks.ablation.plan import (
+    Ablation,
+    Planned,
+    asked_job,
+    clips_job,
+    demonstrations_job,
+    start_content,
+)
 from vipa.benchmarks.results import Mean
 from vipa.benchmarks.statistics import clustered_mean
 from vipa.io.files import atomic_write
@@ -32,7 +39,7 @@ DEGREES = "camera_rotation"
 DIGITS = 6
 MANY = ("arms", "seeds")
 """Settings in which the answers of one table may differ."""
-WHERE = ("out", "devices", "threads", "hand3d", "robot_data", "save_every", "compile")
+WHERE = ("out", "devices", "threads", "hand3d", "robot_data", "save_every", "compile", "validate_every")
 """Settings that say where and how."""
 
 
@@ -90,9 +97,10 @@ class Answers:
                     of_arm.setdefault(p.seed, {})[name] = round(value, DIGITS)
         settings = {name: value for name, value in asdict(run).items() if name not in WHERE}
         settings["start"] = start_content(run)
-        for name, job in (("hand3d", clips_job), ("robot_data", demonstrations_job)):
-            if getattr(run, name) is not None:
-                settings[name] = job(run).settings["content"]
+        if run.hand3d is not None:
+            settings["hand3d"] = [job(run).settings["content"] for job in (clips_job, asked_job)]
+        if run.robot_data is not None:
+            settings["robot_data"] = demonstrations_job(run).settings["content"]
         return cls(json.loads(json.dumps(settings, default=str)), about, values)
 
     def write(self, path: Path) -> None:

@@ -71,7 +71,9 @@ def find_arm(name: str) -> Arm:
 class Budget:
     """How much everything is: clips and held-out clips that are filmed and annotated, demonstrations, steps of the
     stages, and what is asked: questions, motions (None: all) and episodes a task. batch_factor: batches are so many
-    times the preset's, learning rates its root; on a GPU a larger step of nano takes no longer."""
+    times the preset's, learning rates its root; on a GPU a larger step of nano takes no longer. validate_every: steps
+    between looks at held-out clips in stages 1 and 2, for learning curves (0: none); what is learned does not change by
+    it."""
 
     clips: int
     held: int
@@ -86,6 +88,7 @@ class Budget:
     save_every: int = 100
     compile: bool = False
     batch_factor: int = 1
+    validate_every: int = 0
 
 
 BUDGETS: dict[str, Budget] = {

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +13,7 @@ from tyro.conf import Suppress
 
 from vipa.benchmarks.ablation.arms import MAIN, Arm, Benchmark, Budget, find_arm
 from vipa.benchmarks.ablation.work import WORK, stage_run
-from vipa.benchmarks.labels import TRUTH
+from vipa.benchmarks.labels import TRUTH, labels_of
 from vipa.data.spec import DataSpec
 from vipa.io.child_process import cores
 from vipa.io.jobs import Job, in_order
@@ -25,6 +25,7 @@ from vipa.training.runs import start_of
 from vipa.worlds.scene import scene_settings
 
 AUTO = ("auto",)
+HAND3D = ("hand3d_visual", "hand3d_action")
 JOB_GIGABYTES = 3
 """Of memory, for each of nano's jobs at once."""
 
@@ -108,7 +109,7 @@ def plan(run: Ablation) -> list[Planned]:
 
 
 def _planned(run: Ablation, arm: Arm, seed: int) -> Planned:
-    clips, taught, robot = clips_job(run), labelled_job(run, arm), demonstrations_job(run)
+    held, taught, robot = asked_job(run), labelled_job(run, arm), demonstrations_job(run)
     model = before = _start(run, arm, seed)
     evaluations: dict[Benchmark, tuple[Job, ...]] = {}
     asked = {"split": run.split, "spatial": arm.spatial}
@@ -121,10 +122,10 @@ def _planned(run: Ablation, arm: Arm, seed: int) -> Planned:
     if "questions" in run.benchmarks:
         untrained = "none" if not arm.pretraining and arm.fusion.get("kind") != "none" else arm.spatial
         settings = asked | {"limit": run.questions, "spatial": untrained}
-        needs = {"model": stages.get("stage1", before), "data": clips}
+        needs = {"model": stages.get("stage1", before), "data": held}
         evaluations["questions"] = (_asked("questions", settings, needs, run.questions or 10 * run.held),)
     if "motions" in run.benchmarks and arm.pretraining:
-        needs = {"model": stages["stage2"], "data": clips}
+        needs = {"model": stages["stage2"], "data": held}
         evaluations["motions"] = (
             _asked("motions", asked | {"limit": run.motions}, needs, run.motions or 15 * run.held),
         )
@@ -143,11 +144,25 @@ def _asked(name: str, settings: dict[str, Any], needs: Mapping[str, Job], units:
 
 
 def clips_job(run: Ablation) -> Job:
-    """A Hand3D data set, filmed or given."""
+    """A Hand3D data set of the splits train and validation, filmed or given: whatever is asked, trainings share it."""
     if run.hand3d is not None:
-        return given("hand3d", run.hand3d, "hand3d_visual", "hand3d_action", splits=("train", run.split))
-    settings = {"train": run.clips, "held": run.held, "split": run.split}
-    return Job("clips", f"{WORK}:clips", settings | scene_settings(run.ambiguity), units=run.clips + run.held)
+        return given("hand3d", run.hand3d, *HAND3D, splits=("train", "validation"))
+    return _filmed(run, {"train": run.clips, "validation": run.held})
+
+
+def asked_job(run: Ablation) -> Job:
+    """The Hand3D data set whose `split` is asked."""
+    if run.split == "validation":
+        return clips_job(run)
+    if run.hand3d is not None:
+        return given("hand3d", run.hand3d, *HAND3D, splits=(run.split,))
+    return _filmed(run, {run.split: run.held})
+
+
+def _filmed(run: Ablation, counts: Mapping[str, int], **more: Any) -> Job:
+    """Clips of the tabletop: so many of each split."""
+    settings = {"clips": dict(counts)} | more | scene_settings(run.ambiguity)
+    return Job("clips", f"{WORK}:clips", settings, units=sum(counts.values()))
 
 
 def labelled_job(run: Ablation, arm: Arm) -> Job:
@@ -156,24 +171,25 @@ def labelled_job(run: Ablation, arm: Arm) -> Job:
         return clips_job(run)
     if run.hand3d is not None:
         raise ValueError(f"arm {arm.name}: it labels the tabletop's own clips; leave out --hand3d")
-    settings = {"train": run.clips, "labels": arm.labels, "content": start_content(run)}
-    options = {"start": _start_of(run)}
-    return Job(
-        "clips", f"{WORK}:clips", settings | scene_settings(run.ambiguity), options=options, units=run.clips
-    )
+    start = _start_of(run)
+    if not labels_of(start)[arm.labels].network:
+        return _filmed(run, {"train": run.clips}, labels=arm.labels)
+    job = _filmed(run, {"train": run.clips}, labels=arm.labels, content=start_content(run))
+    return replace(job, options={"start": start})
 
 
 def demonstrations_job(run: Ablation) -> Job:
     """The robot's, collected or given."""
     if run.robot_data is not None:
         return given("robot-data", run.robot_data, "episodes")
-    settings = {"count": run.demonstrations, "tasks": run.tasks, "views": run.views}
-    return Job(
-        "demonstrations",
-        f"{WORK}:demonstrations",
-        settings | scene_settings(run.ambiguity),
-        units=run.demonstrations,
-    )
+    return collected(run, "train", run.demonstrations)
+
+
+def collected(run: Ablation, split: str, count: int) -> Job:
+    """Demonstrations of the tabletop's expert."""
+    settings = {"split": split, "count": count, "tasks": run.tasks, "views": run.views}
+    settings |= scene_settings(run.ambiguity)
+    return Job("demonstrations", f"{WORK}:demonstrations", settings, units=count)
 
 
 def given(name: str, folder: Path, *kinds: str, splits: tuple[str, ...] = ("train",)) -> Job:
@@ -228,6 +244,8 @@ def stage_job(run: Ablation, arm: Arm, seed: int, stage: str, model: Job, data: 
     options = {"save_every": run.save_every, "compile": run.compile}
     options |= {"threads": run.threads} if run.threads else {}
     options |= {"workers": loaders(run.places())}
+    if run.validate_every and stage != "stage3" and arm.labels == TRUTH:
+        options |= {"validate_every": run.validate_every}
     settings = changes | {"preset's": decides}
     needs = {"model": model, "data": data}
     return Job(stage, f"{WORK}:stage", settings, needs, options, units=number)

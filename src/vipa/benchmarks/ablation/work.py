@@ -44,14 +44,15 @@ Needs = Mapping[str, Path]
 
 
 def clips(folder: Path, settings: Settings, needs: Needs, options: Settings) -> None:
-    """A Hand3D data set of the tabletop world: `train` clips, and `held` of the split that is measured. settings:
-    `labels`, if not the truth; those of a network are made by the 3D encoder of options' `start`."""
+    """A Hand3D data set of the tabletop world. settings: `clips`, how many of each split; `labels`, if not the truth;
+    those of a network are made by the 3D encoder of options' `start`."""
     began, ambiguity = time.perf_counter(), settings["ambiguity"]
     weights = str(parts_of(options["start"])[1]) if "start" in options else ""
     labels = labels_of(weights)[settings.get("labels", TRUTH)]
     out = prepare(folder, labels.config)
-    counts = {"train": settings["train"]} | ({settings["split"]: settings["held"]} if "held" in settings else {})
-    asked = [(split, seed, ambiguity) for split, count in counts.items() for seed in seeds_of(split)[:count]]
+    asked = [
+        (split, seed, ambiguity) for split, count in settings["clips"].items() for seed in seeds_of(split)[:count]
+    ]
     if (workers := cores()) == 1:
         reports = [annotate_tabletop(out, labels, *one) for one in asked]
     else:
@@ -76,7 +77,7 @@ def _estimators(config: AnnotateConfig) -> Estimators:
 
 def demonstrations(folder: Path, settings: Settings, needs: Needs, options: Settings) -> None:
     """Of the robot's experts; a failed one is left out."""
-    seeds = seeds_of("train")[: settings["count"]]
+    seeds = seeds_of(settings["split"])[: settings["count"]]
     tasks = dict.fromkeys(settings["tasks"], 1.0)
     done = collect(folder, seeds, tasks, views=settings["views"], ambiguity=settings["ambiguity"], workers=cores())
     print(f"{len(done.written) + len(done.found)} demonstrations, {len(done.failed)} failed")
@@ -115,9 +116,9 @@ def parts_of(name: str) -> tuple[Path, Path]:
     return folder / "vlm", folder / "spatial"
 
 
-def stage_run(settings: Settings, data: Path, out: Path, start: str) -> TrainRun:
-    """The training of a stage: the preset's, with what the settings change."""
-    run = TRAININGS.load(settings["stage"]).make(data, out, preset=settings["preset"], start=start)
+def stage_run(settings: Settings, data: Path, out: Path, start: str, **looks: Path) -> TrainRun:
+    """The training of a stage: the preset's, with what the settings change. looks: `held_out` of stage 3."""
+    run = TRAININGS.load(settings["stage"]).make(data, out, preset=settings["preset"], start=start, **looks)
     times = settings.get("batch_factor", 1)
     specs = tuple(replace(spec, batch=times * spec.batch, **settings["data"]) for spec in run.data)
     rate = run.learning_rate * times**0.5
@@ -136,7 +137,8 @@ def stage(folder: Path, settings: Settings, needs: Needs, options: Settings) -> 
     """One stage of training; `<folder>/model` is the model. Images are encoded once for all stages of the store."""
     before = needs["model"]
     begin = before / "model" if (before / "model").is_dir() else before
-    run = stage_run(settings, needs["data"], folder, str(begin))
+    looks = {"held_out": needs["held_out"]} if "held_out" in needs else {}
+    run = stage_run(settings, needs["data"], folder, str(begin), **looks)
     data = (*run.data, *mixed_in(settings, needs))
     print(train(replace(run, data=data, cache=folder.parent / TOKENS, **options)))
 
