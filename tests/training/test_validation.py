@@ -12,6 +12,7 @@ from vipa.benchmarks.report.curves import Curve, read_curve
 from vipa.benchmarks.trajectories_benchmark import evaluate_trajectories
 from vipa.benchmarks.watching import watch_of
 from vipa.cli import main
+from vipa.data.images import EncodedImages, Pixels
 from vipa.hand3d.pipeline.annotate import annotate
 from vipa.robots.known.tabletop import collect
 from vipa.training import loop
@@ -135,3 +136,17 @@ def test_a_curve_of_a_mixture_is_of_what_is_held_out(tmp_path):
     rows = (learned, {"step": 10, "validation_episodes": 1.5, "validation_distance_error": 0.1})
     (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert read_curve(tmp_path / "log.jsonl") == Curve(((10, 1.0),), ((10, 1.5),))
+
+
+def test_pictures_are_encoded_once_where_they_are_passed_more_than_once_or_another_run_left_them(data, tmp_path):
+    def kinds(steps, cache):
+        run = stage("stage2", data, tmp_path / "run", steps=steps, cache=tmp_path / cache)
+        assert run.images == "auto"
+        with processes("cpu") as team:
+            built = build(run, team)
+        return [type(images) for _, images in (*built.mixture.components, *built.validation.components)]
+
+    assert kinds(1, "short") == [Pixels, Pixels]
+    assert not (tmp_path / "short").exists()
+    assert kinds(10_000, "cache") == [EncodedImages, Pixels]
+    assert kinds(1, "cache") == [EncodedImages, Pixels]

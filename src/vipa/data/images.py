@@ -107,6 +107,11 @@ class EncodedImages:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)
 
+    @staticmethod
+    def there(folder: Path) -> bool:
+        """Whether a folder holds them already."""
+        return (folder / "index.json").exists()
+
     @classmethod
     def of(
         cls,
@@ -128,7 +133,7 @@ class EncodedImages:
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # another run that shares the cache may be at it
-            if not (folder / "index.json").exists():
+            if not cls.there(folder):
                 wanted = set(groups) if clips else {(key,) for group in groups for key in group}
                 _encode_all(folder, model, processor, _sorted(wanted), read, workers)
         return cls(folder, clips)

@@ -40,11 +40,12 @@ class TrainRun:
     of a moving average of what learns, which becomes the model (0: none).
 
     How it is computed, which changes rounding at most: accumulate: micro-batches of a step in each process. images:
-    `pixels` are encoded in every step, `tokens` once, below `cache` (None: below `out`, until the run ends). workers:
-    processes that load data ahead. recompute: activations, for less memory. attention: of the language model, by
-    transformers' name; only `sdpa` takes packed turns one by one. parallel: of several processes, `ddp` or `fsdp`.
-    threads: CPU threads (None: torch's own choice). compile: the language model's layers by torch.compile, which needs
-    a C++ compiler and about a minute, and then nearly halves a step of nano on a CPU.
+    `pixels` are encoded in every step, `tokens` once, below `cache` (None: below `out`, until the run ends); auto:
+    `tokens` where the run passes the data more than once or the cache has them. workers: processes that load data
+    ahead. recompute: activations, for less memory. attention: of the language model, by transformers' name; only `sdpa`
+    takes packed turns one by one. parallel: of several processes, `ddp` or `fsdp`. threads: CPU threads (None: torch's
+    own choice). compile: the language model's layers by torch.compile, which needs a C++ compiler and about a minute,
+    and then nearly halves a step of nano on a CPU.
 
     save_every, keep: steps between saves of progress, and how many are kept. validation: data that is not learned
     from, never of a test split, looked at after every `validate_every` steps (0: never): losses of its first batches,
@@ -69,7 +70,7 @@ class TrainRun:
     average: float = 0.0
     seed: int = 0
     accumulate: int = 1
-    images: Literal["pixels", "tokens"] = "pixels"
+    images: Literal["pixels", "tokens", "auto"] = "pixels"
     cache: Path | None = None
     workers: int = 0
     recompute: bool = False
@@ -118,8 +119,8 @@ STAGE3_PARTS = ("language", "action_queries", "action_head")
 
 
 def as_nano(run: TrainRun) -> TrainRun:
-    """Each picture through the frozen encoders once: on two cores their passes would be half of a step."""
-    return replace(run, images="tokens")
+    """Each picture through the frozen encoders once: on two cores their passes would be a good part of a step."""
+    return replace(run, images="auto")
 
 
 def on_gpus(run: TrainRun, preset: Preset) -> TrainRun:

@@ -92,7 +92,8 @@ def build(run: TrainRun, team: Processes) -> Built:
         recompute(model)
     if run.compile:
         compile_regions(model)
-    fed = [(component, _images(run, model, processor, component, team)) for component in components]
+    passes = [run.steps * c.spec.batch / len(c) if i < len(run.data) else 0 for i, c in enumerate(components)]
+    fed = [(c, _images(run, model, processor, c, team, often)) for c, often in zip(components, passes)]
     learned, held_out = fed[: len(run.data)], fed[len(run.data) :]
     mixture = Mixture(learned, run.seed, Share(team.rank, team.world, run.accumulate))
     validation = Mixture(held_out, run.seed, Share(team.rank, team.world)) if held_out else None
@@ -144,22 +145,26 @@ def _images(
     processor: VipaProcessor,
     component: Component,
     team: Processes,
+    passes: float,
 ) -> Images:
-    """As the run wants them. Where they are encoded once, the first process does it; the encoders must be frozen."""
+    """As the run wants them, which passes the data so often. Where they are encoded once, the first process does it;
+    the encoders must be frozen."""
     fusion = model.config.spatial_fusion_config
     assert isinstance(fusion, FusionConfig)
-    if run.images == "pixels":
-        return Pixels(component, processor, fusion.reads_spatial)
+    pixels = Pixels(component, processor, fusion.reads_spatial)
+    learns = sorted({"vision", "spatial"} & set(run.trained))
+    if run.images == "pixels" or (run.images == "auto" and (component.spec.augment or learns)):
+        return pixels
     if component.spec.augment:
         raise ValueError("images: `tokens` are encoded once and cannot be augmented; take `pixels`, or augment 0")
-    if learns := {"vision", "spatial"} & set(run.trained):
-        raise ValueError(
-            f"images: `tokens` are of frozen encoders, this run trains {sorted(learns)}; take `pixels`"
-        )
+    if learns:
+        raise ValueError(f"images: `tokens` are of frozen encoders, this run trains {learns}; take `pixels`")
     cache, spec = run.cache or run.out / TOKENS, component.spec
     encoders = [tower for tower in (model.model.vision_tower, model.model.spatial_tower) if tower is not None]
     made_by = "-".join(network_content(tower)[:8] for tower in encoders)
     folder = cache / f"{spec.kind}-{spec.split}-{data_hash(spec)}-{made_by}-{model.config.encoder_precision}"
+    if run.images == "auto" and passes <= 1 and not EncodedImages.there(folder):
+        return pixels
 
     workers = cores() if team.device.type == "cuda" else run.workers  # all of them feed a GPU, nothing else runs
 

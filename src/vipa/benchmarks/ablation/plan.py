@@ -229,7 +229,7 @@ def stage_job(run: Ablation, arm: Arm, seed: int, stage: str, model: Job, data: 
         "data": {"augment": arm.augment} if arm.augment and stage == "stage3" else {},
         "trained": (),
         **({"batch_factor": run.batch_factor} if run.batch_factor != 1 else {}),
-        "run": {"steps": number, "seed": seed} | ({"images": "pixels"} if arm.augment else {}),
+        "run": {"steps": number, "seed": seed},
     }
     plain = stage_run(changes, Path("data"), Path("out"), "start")
     own = TRAINED_ALONE.get((stage, arm.pretraining), ())
