@@ -72,8 +72,8 @@ class Budget:
     """How much everything is: clips and held-out clips that are filmed and annotated, demonstrations, steps of the
     stages, and what is asked: questions, motions (None: all) and episodes a task. batch_factor: batches are so many
     times the preset's, learning rates its root; on a GPU a larger step of nano takes no longer. validate_every: steps
-    between looks at held-out clips in stages 1 and 2, for learning curves (0: none); what is learned does not change by
-    it."""
+    between looks at held-out losses in stages 1 and 2, for learning curves (0: none); what is learned does not change
+    by it."""
 
     clips: int
     held: int

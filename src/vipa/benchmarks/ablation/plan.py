@@ -245,7 +245,7 @@ def stage_job(run: Ablation, arm: Arm, seed: int, stage: str, model: Job, data: 
     options |= {"threads": run.threads} if run.threads else {}
     options |= {"workers": loaders(run.places())}
     if run.validate_every and stage != "stage3" and arm.labels == TRUTH:
-        options |= {"validate_every": run.validate_every}
+        options |= {"validate_every": run.validate_every, "validate_answers": 0}
     settings = changes | {"preset's": decides}
     needs = {"model": model, "data": data}
     return Job(stage, f"{WORK}:stage", settings, needs, options, units=number)
