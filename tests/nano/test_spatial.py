@@ -1,5 +1,6 @@
 """Training nano's 3D encoder: what it is asked is true, a stopped run continues exactly, its report measures right."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -90,7 +91,7 @@ def test_a_stopped_training_continues_exactly(sequences, tmp_path, monkeypatch):
         tmp_path / "whole", sequences=8, steps=6, images_per_step=8, save_every=2, precision="fp32"
     )
     whole = train_cut3r(run, SMALL, sequences)
-    stopped, sample = replace(run, out=tmp_path / "stopped"), cut3r._sample
+    stopped, sample = replace(run, out=tmp_path / "stopped", validate_every=3, held_out=2), cut3r._sample
 
     def interrupted(data, run, step, device):
         if step == 5:
@@ -106,6 +107,9 @@ def test_a_stopped_training_continues_exactly(sequences, tmp_path, monkeypatch):
     again = train_cut3r(stopped, SMALL, sequences)
     first, second = (Cut3rModel.from_pretrained(folder).state_dict() for folder in (whole, again))
     assert all(torch.equal(value, second[name]) for name, value in first.items())
+    log = [json.loads(line) for line in (stopped.out / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in log] == [3, 6], "looks at held-out sequences, which change nothing"
+    assert all(0 < row["validation_points_self"] < 10 for row in log)
 
 
 def test_it_trains_on_the_device_as_on_the_cpu(sequences, tmp_path):

@@ -147,7 +147,7 @@ def recipe_jobs(run: NanoRecipe) -> dict[str, Job]:
         f"{HERE}:spatial",
         common | scale.spatial,
         {"films": jobs["sequences"]},
-        options=begin["spatial"],
+        options=begin["spatial"] | {"validate_every": max(1, scale.spatial["steps"] // 25)},
         units=scale.spatial["steps"],
     )
     parts = {"vlm": jobs["foundation"], "spatial": jobs["spatial"]}

@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from collections import defaultdict
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from vipa.training.processes import Processes, device_of
 from vipa.training.runs import Precision
 from vipa.training.schedule import warmup_cosine
 from vipa.worlds.scene import scene_settings
+from vipa.worlds.seeds import seeds_of
 from vipa.worlds.sequences import FIRST_SEED, SequenceBatch, Sequences, batch_of, render_sequences
 
 
@@ -53,6 +55,8 @@ class Cut3rTraining:
     precision: Precision = "auto"
     start: Path | None = None  # weights to begin with instead of random ones
     save_every: int = 1_000
+    validate_every: int = 0  # steps between looks at sequences that it does not learn from (0: none)
+    held_out: int = 48  # of those sequences
     device: str = "auto"
     workers: int | None = None  # processes that render what the cache lacks; one a core
     max_minutes: float | None = None  # a limit on the training itself; the schedule then follows the clock
@@ -64,6 +68,11 @@ class Cut3rTraining:
         """What it learns from, rendered where `folder` (None: `out`) lacks it."""
         data, workers = (folder or self.out) / "data", self.workers or cores()
         return render_sequences(data, self.seeds(), self.frames, self.size, workers, self.ambiguity)
+
+    def film_held_out(self) -> Sequences:
+        """What it is looked at on."""
+        data, seeds = self.out / "held_out", seeds_of("validation")[: self.held_out]
+        return render_sequences(data, seeds, self.frames, self.size, self.workers or cores(), self.ambiguity)
 
     def weights(self) -> dict[str, float]:
         """Of the terms of the loss."""
@@ -85,6 +94,7 @@ def train_cut3r(run: Cut3rTraining, config: Cut3rConfig | None = None, data: Seq
     """
     run.out.mkdir(parents=True, exist_ok=True)
     data = run.film() if data is None else data
+    held_out = run.film_held_out() if run.validate_every else None
     device = device_of(run.device)
     torch.manual_seed(run.seed)
     if run.start is None:
@@ -127,7 +137,7 @@ def train_cut3r(run: Cut3rTraining, config: Cut3rConfig | None = None, data: Seq
             for group in optimizer.param_groups:
                 group["lr"] = run.learning_rate * rate
             batch = _sample(data, run, step, device)
-            terms = _losses(model, correspondence, batch, run.precision)
+            terms = _losses(learner, batch, run.precision)
             optimizer.zero_grad(set_to_none=True)
             loss = sum(weight * terms[name] for name, weight in run.weights().items())
             assert isinstance(loss, Tensor)
@@ -146,6 +156,8 @@ def train_cut3r(run: Cut3rTraining, config: Cut3rConfig | None = None, data: Seq
                 record = {name: round(float(value.detach()), 5) for name, value in terms.items()}
                 speed = seen / (time.monotonic() - start - spent)
                 log.add({"step": step + 1, **record, "images_per_second": round(speed, 1)})
+            if held_out and (step + 1 == run.steps or step % run.validate_every == run.validate_every - 1):
+                log.add({"step": step + 1} | _look(learner, held_out, run.precision, device))
             if step % run.save_every == run.save_every - 1:
                 clock.fill_(time.monotonic() - start)
                 save_progress(run.out, step + 1, state(), alone)
@@ -155,7 +167,7 @@ def train_cut3r(run: Cut3rTraining, config: Cut3rConfig | None = None, data: Seq
 
 def _deciding(settings: dict) -> dict:
     """What the weights follow from, as JSON has it."""
-    how = ("out", "save_every", "workers", "start", "device")
+    how = ("out", "save_every", "validate_every", "held_out", "workers", "start", "device")
     return json.loads(json.dumps({name: value for name, value in settings.items() if name not in how}))
 
 
@@ -170,15 +182,25 @@ def _sample(data: Sequences, run: Cut3rTraining, step: int, device: torch.device
     return replace(batch, images=(batch.images * (1 + 0.1 * gain) + 0.1 * shift).clamp(-1, 1))
 
 
-def _losses(
-    model: Cut3rModel, correspondence: Correspondence, batch: SequenceBatch, precision: Precision
-) -> dict[str, Tensor]:
+@torch.no_grad()
+def _look(learner: nn.ModuleDict, data: Sequences, precision: Precision, device: torch.device) -> dict[str, float]:
+    """The terms on all frames of held-out sequences, as `validation_` and their names."""
+    learner.eval()
+    found: dict[str, float] = defaultdict(float)
+    for rows in np.array_split(np.arange(len(data)), max(1, len(data) // 8)):
+        for name, value in _losses(learner, batch_of(data, rows, device=device), precision).items():
+            found[f"validation_{name}"] += float(value) * len(rows) / len(data)
+    learner.train()
+    return {name: round(value, 5) for name, value in found.items()}
+
+
+def _losses(learner: nn.ModuleDict, batch: SequenceBatch, precision: Precision) -> dict[str, Tensor]:
     """The terms by name."""
     device = batch.images.device
     with torch.autocast(device.type, torch.bfloat16, enabled=arithmetic(precision, device) == "bf16"):
-        output: Cut3rOutput = model(batch.images)
+        output: Cut3rOutput = learner["model"](batch.images)
     T = batch.T_world_camera
     pose = torch.cat([T[..., :3, 3], quaternion_wxyz(T[..., :3, :3])], -1)
     terms = cut3r_loss(output, batch.points_self, batch.points_world, pose, batch.valid)
     assert output.decoder_tokens is not None
-    return terms | {"correspondence": correspondence(output.decoder_tokens, batch)}
+    return terms | {"correspondence": learner["correspondence"](output.decoder_tokens, batch)}
