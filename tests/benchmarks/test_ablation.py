@@ -210,16 +210,17 @@ def answers(out, seeds=(0,), **changes) -> Answers:
     return Answers.of(run, planned)
 
 
-def test_distances_are_told_by_kind_and_degrees_are_none(tmp_path):
+def test_errors_are_told_by_kind_and_degrees_are_no_distances(tmp_path):
     text, record = tables(answers(tmp_path))
     full, without = (record["arms"][name] for name in ("full", "no-encoder"))
     assert full["distance"]["mean"]["value"] == pytest.approx(0.25)
-    assert {kind: cell["records"] for kind, cell in full["kinds"].items()} == dict.fromkeys(KINDS[1:], 4)
+    assert {kind: cell["records"] for kind, cell in full["kinds"].items()} == dict.fromkeys(KINDS, 4)
+    assert full["kinds"]["camera_rotation"]["mean"]["value"] == pytest.approx(0.1)
     assert without["kinds"]["spatial_relation"]["against"]["mean"]["value"] == pytest.approx(0.6)
     assert (full["bias"]["mean"]["value"], full["bias"]["records"]) == (pytest.approx(-0.25), 6)
     assert without["bias"]["against"]["mean"]["value"] == pytest.approx(-0.5)
     assert "| distance error, m | against | said - true, m | against | direction, of 3 |" in text
-    assert "| arm | hand movement (4) | spatial relation (4) |" in text
+    assert "| arm | camera rotation, degrees (4) | hand movement (4) | spatial relation (4) |" in text
 
 
 @pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)])

@@ -181,13 +181,12 @@ class Answers:
 
     @property
     def kinds(self) -> list[str]:
-        """Of the questions whose errors are distances."""
+        """Of the questions."""
         asked = self.values.get("distance", {}).values()
-        names = {name for seeds in asked for values in seeds.values() for name in values}
-        return sorted({self.about[name][1] for name in names} - {DEGREES})
+        return sorted({self.about[name][1] for seeds in asked for values in seeds.values() for name in values})
 
     def of_arm(self, arm: str, figure: str, kind: str | None = None) -> Values | None:
-        """None where it was not measured. kind: of questions, those alone."""
+        """None where it was not measured. kind: of questions, those alone (in degrees, where it is DEGREES)."""
         by_seed: dict[int, dict[str, float]] = {}
         for seed, values in self.values.get(figure, {}).get(arm, {}).items():
             by_seed[seed] = {n: v for n, v in values.items() if self._counts(n, figure, kind)}
@@ -199,7 +198,7 @@ class Answers:
 
     def _counts(self, name: str, figure: str, kind: str | None) -> bool:
         own = self.about[name][1]
-        return not (figure in METRES and own == DEGREES) and kind in (None, own)
+        return own == kind if kind else not (figure in METRES and own == DEGREES)
 
 
 def _value(row: dict[str, Any], field: str) -> float | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vipa.benchmarks.ablation.answers import FIGURES, Answers, Values
+from vipa.benchmarks.ablation.answers import DEGREES, FIGURES, Answers, Values
 from vipa.benchmarks.ablation.arms import find_arm
 from vipa.benchmarks.ablation.plan import Ablation, Planned
 from vipa.benchmarks.results import Mean
@@ -105,10 +105,10 @@ def _mean(cell: dict[str, Any] | None, digits: int = 3) -> str:
     return Mean(**cell["mean"]).text(digits) + (f", seeds {spread:.{digits}f}" if spread is not None else "")
 
 
-def _against(cell: dict[str, Any] | None) -> str:
+def _against(cell: dict[str, Any] | None, digits: int = 3) -> str:
     if cell is None or "against" not in cell:
         return "-"
-    return f"{Mean(**cell['against']['mean']).text(3)}, {_chance(cell['against']['p'])}"
+    return f"{Mean(**cell['against']['mean']).text(digits)}, {_chance(cell['against']['p'])}"
 
 
 def _chance(p: float) -> str:
@@ -133,18 +133,19 @@ def _questions(record: dict[str, Any]) -> str:
 
 
 def _by_kind(record: dict[str, Any]) -> str:
-    """Distance errors of each kind of question."""
+    """Errors of each kind of question."""
     kinds = next(iter(record["arms"].values())).get("kinds")
     if not kinds:
         return ""
-    heads = [f"{kind.replace('_', ' ')} ({cell['records']})" for kind, cell in kinds.items()]
-    lines = ["Distance errors by kind of question, m; below each what it is against the first arm.", ""]
+    units = {kind: ", degrees" if kind == DEGREES else "" for kind in kinds}
+    heads = [f"{kind.replace('_', ' ')}{units[kind]} ({cell['records']})" for kind, cell in kinds.items()]
+    lines = ["Errors by kind of question, m; below each what it is against the first arm.", ""]
     lines += [f"| arm | {' | '.join(heads)} |", "|---" * (1 + len(heads)) + "|"]
     for name, row in record["arms"].items():
-        cells = [row.get("kinds", {}).get(kind) for kind in kinds]
-        lines.append(f"| {name} | {' | '.join(_mean(cell) for cell in cells)} |")
-        if any(cell and "against" in cell for cell in cells):
-            lines.append(f"| | {' | '.join(_against(cell) for cell in cells)} |")
+        cells = [(row.get("kinds", {}).get(kind), 1 if kind == DEGREES else 3) for kind in kinds]
+        lines.append(f"| {name} | {' | '.join(_mean(cell, digits) for cell, digits in cells)} |")
+        if any(cell and "against" in cell for cell, _ in cells):
+            lines.append(f"| | {' | '.join(_against(cell, digits) for cell, digits in cells)} |")
     return "\n".join(lines)
 
 
