@@ -92,7 +92,12 @@ def test_labels_of_a_depth_are_near_the_truth_and_not_it(tmp_path, monkeypatch):
     settings = {"clips": {"train": 1}, "ambiguity": 0.0}
     clips(tmp_path / "truth", settings, {}, {})
     for kind, most in {"sensor": 0.02, "cut3r": 0.10, "cut3r-median": 0.10}.items():
-        clips(tmp_path / kind, settings | {"labels": kind}, {}, {"start": "nano:foundation"})
+        clips(
+            tmp_path / kind,
+            settings | {"labels": kind},
+            {},
+            {"start": "nano:foundation"} if "cut3r" in kind else {},
+        )
         truth, said = (spatial_answers(tmp_path / name) for name in ("truth", kind))
         off = np.array([abs(truth[asked] - said[asked]) for asked in truth.keys() & said.keys()])
         assert len(off) > 5

@@ -163,3 +163,27 @@ def test_equal_answers_differ_by_nothing_and_one_clip_says_nothing():
     assert (same.mean.low, same.mean.high, same.p) == (0.0, 0.0, 1.0)
     alone = difference(np.ones((2, 4)), [0, 0, 0, 0])
     assert (alone.mean.low, alone.mean.high, alone.p) == (-np.inf, np.inf, 1.0)
+
+
+def test_over_unequal_clusters_it_is_scipys_bootstrap_of_cluster_sums():
+    rng = np.random.default_rng(5)
+    sizes = rng.integers(1, 9, size=40)
+    clusters = np.repeat(np.arange(40), sizes)
+    gaps = rng.normal(0.05, 0.1, size=40)[clusters] + rng.normal(0, 0.02, size=len(clusters))
+    sums = np.bincount(clusters, gaps)
+    theirs = scipy.stats.bootstrap(
+        (sums, sizes), lambda s, k: s.sum() / k.sum(), paired=True, vectorized=False, method="percentile",
+        n_resamples=4000, rng=1,
+    ).confidence_interval  # fmt: skip
+    found = difference(gaps[None], clusters).mean
+    np.testing.assert_allclose([found.low, found.high], [theirs.low, theirs.high], atol=0.006)
+
+
+def test_its_p_is_near_that_of_all_sign_flips():
+    gaps = np.random.default_rng(3).normal(0.4, 1, 36)
+    clusters = np.arange(36) % 12
+    sums = np.bincount(clusters, gaps)
+    flips = np.array(list(itertools.product((-1, 1), repeat=12))) @ sums
+    assert difference(gaps[None], clusters).p == pytest.approx(
+        (abs(flips) >= abs(sums.sum()) - 1e-12).mean(), abs=0.02
+    )
