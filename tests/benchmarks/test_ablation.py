@@ -257,6 +257,21 @@ def test_answers_that_were_kept_give_the_same_tables_also_in_two_files(tmp_path,
     assert capsys.readouterr().out.strip() == tables(whole)[0].strip()
 
 
+@pytest.mark.parametrize("others", [(0,), (0, 1)])
+def test_of_arms_that_share_one_seed_the_table_says_so(others, tmp_path):
+    answers(tmp_path / "a", seeds=(0, 1)).write(tmp_path / "a.json")
+    several = Answers.read(tmp_path / "a.json")
+    values = {
+        figure: {
+            arm: {s: rows[s] for s in (others if arm == "no-encoder" else (0, 1))} for arm, rows in arms.items()
+        }
+        for figure, arms in several.values.items()
+    }
+    text, record = tables(Answers(several.settings, several.about, values))
+    assert record["arms"]["no-encoder"]["distance"]["against"]["seeds"] == list(others)
+    assert ("seed 0 alone" in text) == (others == (0,))
+
+
 def test_two_kinds_of_answers_of_one_arm_and_seed_do_not_stand_in_one_table(tmp_path):
     one = answers(tmp_path)
     values = {f: {a: {s: {**rows, "a/spatial_relation": 9.0} for s, rows in seeds.items()} for a, seeds in arms.items()}

@@ -11,7 +11,7 @@ from vipa.benchmarks.ablation.answers import DEGREES, FIGURES, Answers, Values
 from vipa.benchmarks.ablation.arms import find_arm
 from vipa.benchmarks.ablation.plan import Ablation, Planned
 from vipa.benchmarks.results import Mean
-from vipa.benchmarks.statistics import Difference, paired_difference, paired_episodes, wilson_interval
+from vipa.benchmarks.statistics import paired_difference, paired_episodes, wilson_interval
 from vipa.io.jobs import in_order
 
 
@@ -43,7 +43,10 @@ def costs(run: Ablation, planned: Sequence[Planned]) -> dict[str, Any]:
 def _figure(figure: str, values: Values, first: Values | None) -> dict[str, Any]:
     out: dict[str, Any] = {"records": len(values.records), "between_seeds": values.between_seeds}
     if first is not None:
-        out["against"] = asdict(_difference(values, first))
+        seeds = _shared(values, first)
+        pairs = [(values.by_seed[s], first.by_seed[s]) for s in seeds]
+        alone = len(seeds) == 1 and max(len(values.by_seed), len(first.by_seed)) > 1
+        out["against"] = {"seeds": seeds, "alone": alone, **asdict(paired_difference(pairs, values.clusters))}
     if figure != "success":
         return out | {"mean": asdict(values.mean)}
     trials = [s for seed in values.by_seed.values() for s in seed.values()]
@@ -54,17 +57,16 @@ def _figure(figure: str, values: Values, first: Values | None) -> dict[str, Any]
         won: list[dict[Hashable, bool]] = [{e: v > 0 for e, v in _named(x).items()} for x in (values, first)]
         pair = paired_episodes(*won)
         out["against"] |= {"only_this": pair.only_first, "only_first": pair.only_second}
-        if len(values.by_seed) == 1:
+        if len(out["against"]["seeds"]) == 1:
             out["against"]["p"] = pair.p
     return out
 
 
-def _difference(arm: Values, first: Values) -> Difference:
-    """Of the seeds that both were trained with. ValueError where there is none."""
-    seeds = sorted(arm.by_seed.keys() & first.by_seed.keys())
-    if not seeds:
+def _shared(arm: Values, first: Values) -> list[int]:
+    """The seeds that both were trained with. ValueError where there is none."""
+    if not (seeds := sorted(arm.by_seed.keys() & first.by_seed.keys())):
         raise ValueError("a table of arms needs a seed that each was trained with, as the first arm was")
-    return paired_difference([(arm.by_seed[s], first.by_seed[s]) for s in seeds], arm.clusters)
+    return seeds
 
 
 def _named(values: Values) -> dict[str, float]:
@@ -108,7 +110,9 @@ def _mean(cell: dict[str, Any] | None, digits: int = 3) -> str:
 def _against(cell: dict[str, Any] | None, digits: int = 3) -> str:
     if cell is None or "against" not in cell:
         return "-"
-    return f"{Mean(**cell['against']['mean']).text(digits)}, {_chance(cell['against']['p'])}"
+    found = cell["against"]
+    alone = f", seed {found['seeds'][0]} alone" if found["alone"] else ""
+    return f"{Mean(**found['mean']).text(digits)}, {_chance(found['p'])}{alone}"
 
 
 def _chance(p: float) -> str:
@@ -164,7 +168,8 @@ def _robot(record: dict[str, Any]) -> str:
         rate = f"{won} of {of}, {mean['value']:.2f} [{mean['low']:.2f}, {mean['high']:.2f}]"
         against = "-"
         if other := cell.get("against"):
-            apart = _chance(other["p"]) if cell["between_seeds"] is None else _against(cell)
+            one = len(other["seeds"]) == 1 and not other["alone"]
+            apart = _chance(other["p"]) if one else _against(cell)
             against = f"{other['only_this']} : {other['only_first']}, {apart}"
         published = find_arm(name).published
         shown = f"{published:g}" if published else "-"
