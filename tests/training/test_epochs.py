@@ -10,8 +10,8 @@ import pytest
 from vipa.data.hand3d_turns import hand3d_turns
 from vipa.data.mixture import Mixture, Share
 from vipa.data.spec import DataSpec
-from vipa.data.turn_index import TurnIndex
-from vipa.data.turns import Turns
+from vipa.data.turn_index import Pair, TurnIndex
+from vipa.data.turns import Turns, drawn_by_category
 from vipa.hands.conventions import Conventions
 from vipa.io.cache import cache_folder
 from vipa.models.packing import Conversation
@@ -54,11 +54,15 @@ class NoImages:
         return {}
 
 
-def component(sizes, batch, turns):
+def component(sizes, batch, turns, temperature=1.0):
     """Groups g0, g1, ... with so many pairs each; the first words of a question name its category."""
-    rows = [((f"g{i}",), f"kind {t % 3}: {i}/{t}", "answer") for i, size in enumerate(sizes) for t in range(size)]
+    rows = [
+        Pair((f"g{i}",), f"kind {t % 3}: {i}/{t}", "answer", f"kind {t % 3}")
+        for i, size in enumerate(sizes)
+        for t in range(size)
+    ]
     index = TurnIndex.made(cache_folder("test", "-".join(map(str, sizes))), lambda: [rows])
-    spec = DataSpec("hand3d_visual", Path("x"), batch=batch, turns=turns)
+    spec = DataSpec("hand3d_visual", Path("x"), batch=batch, turns=turns, temperature=temperature)
     return Seen(spec, index, lambda group: [], Packs(), Conventions())
 
 
@@ -110,6 +114,39 @@ def test_packs_are_of_about_equal_size_and_pairs_change_company():
     assert max(sizes["g1"]) <= 8
     company = [{frozenset(q for q, _ in pack.turns) for pack in x["packs"]} for x in (inputs, again)]
     assert company[0] != company[1]
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0, 4.0, np.inf])
+def test_shares_of_categories_go_with_a_power_of_their_counts(temperature):
+    counts = np.array([1000, 100, 10, 1])
+    categories = np.random.default_rng(0).permutation(np.repeat(np.arange(4), counts))
+    rows, again = drawn_by_category(categories, temperature, np.random.default_rng(1))
+    assert len(rows) == len(categories)
+    shares = counts ** (1 / temperature) / (counts ** (1 / temperature)).sum()
+    found = np.bincount(categories[rows], minlength=4)
+    assert np.abs(found - shares * len(rows)).max() <= 1
+    for category, count in enumerate(counts):  # no pair comes again before all of its category have come
+        mine = categories[rows] == category
+        times = Counter(rows[mine].tolist())
+        assert max(times.values()) - min(times.values()) <= 1 or len(times) < count
+        assert len(times) == min(count, found[category])
+        assert again[mine].max() == -(-found[category] // count) - 1
+    assert len(set(zip(rows.tolist(), again.tolist()))) == len(rows)
+
+
+def test_rare_categories_are_seen_more_often_and_no_pack_holds_a_pair_twice():
+    data = component((5, 5, 5, 1, 1, 1, 1, 1, 1, 1, 1), batch=23, turns=3, temperature=np.inf)
+    epoch = data.order(np.random.default_rng(0))
+    shares = Counter(data.index.turn(int(row))[0].split(":")[0] for row in epoch)
+    assert max(shares.values()) - min(shares.values()) <= 1
+    asked = [[q for q, _ in pack.turns] for pack in data.inputs(epoch, [])[0]["packs"]]
+    assert all(len(set(turns)) == len(turns) <= 3 for turns in asked)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.5, float("nan")])
+def test_a_temperature_below_one_is_refused(temperature):
+    with pytest.raises(ValueError, match="temperature must be at least 1"):
+        DataSpec("hand3d_visual", Path("x"), batch=1, temperature=temperature)
 
 
 def test_a_step_follows_from_its_number_alone():
@@ -173,6 +210,13 @@ def test_an_epoch_of_a_filmed_data_set_has_its_records_and_shares(hand3d_path, t
     images = {(r.question, r.answer): tuple(r.frame_ids) for r in records} if table == "visual" else {}
     if table == "visual":
         assert all(turns.group(row) == images[turns.index.turn(row)] for row in range(len(turns)))
+    category = {(r.question, r.answer) if table == "visual" else (r.prompt, r.response): r for r in records}
+    number = {}
+    for row, code in enumerate(turns.index.categories()):
+        record = category[turns.index.turn(row)]
+        name = record.category if table == "visual" else record.task
+        assert number.setdefault(name, code) == code
+    assert len(set(number.values())) == len(number) > 1
 
 
 @pytest.mark.parametrize(("stage", "samples"), [("stage1", 300_368), ("stage2", 1_030_850)])

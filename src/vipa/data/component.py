@@ -30,11 +30,11 @@ class Component(Protocol):
         ...
 
     def __len__(self) -> int:
-        """Rows: what a batch counts and an epoch passes once."""
+        """Rows: what a batch counts, and as many as an epoch passes."""
         ...
 
     def order(self, rng: np.random.Generator) -> np.ndarray:
-        """Every row once, in the order of an epoch."""
+        """The rows of an epoch in their order: each once, or drawn by category (`DataSpec.temperature`)."""
         ...
 
     def group(self, row: int) -> Group:

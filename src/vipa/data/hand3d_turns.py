@@ -8,7 +8,7 @@ import numpy as np
 
 from vipa.data.component import Group
 from vipa.data.spec import DataSpec
-from vipa.data.turn_index import Pair, TurnIndex
+from vipa.data.turn_index import CACHED, Pair, TurnIndex
 from vipa.data.turns import Turns
 from vipa.hand3d.dataset.reader import Hand3D
 from vipa.hands.conventions import Conventions
@@ -34,7 +34,7 @@ def hand3d_turns(spec: DataSpec, table: Table, packer: Packer) -> Turns:
     said = data.conventions
     content = data.content_hash((table,), spec.split)
     index = TurnIndex.made(
-        cache_folder("turns", f"{table}-{spec.split}-{content}"), lambda: pairs_of(data, table, spec.split)
+        cache_folder(CACHED, f"{table}-{spec.split}-{content}"), lambda: pairs_of(data, table, spec.split)
     )
     taught = Conventions(gamma=said.gamma) if table == "visual" else Conventions(codec=said.codec)
     return Turns(spec, index, FrameImages(data), packer, taught)
@@ -44,7 +44,7 @@ def pairs_of(data: Hand3D, table: Table, split: str) -> Iterator[Iterator[Pair]]
     """Its pairs clip by clip: images are of one clip."""
     if table == "visual":
         for _, records in groupby(data.visual(split), lambda r: r.clip_id):
-            yield ((tuple(r.frame_ids), r.question, r.answer) for r in records)
+            yield (Pair(tuple(r.frame_ids), r.question, r.answer, r.category) for r in records)
     else:
         for _, motions in groupby(data.action(split), lambda r: r.clip_id):
-            yield (((r.frame_id,), r.prompt, r.response) for r in motions)
+            yield (Pair((r.frame_id,), r.prompt, r.response, r.task) for r in motions)

@@ -27,6 +27,7 @@ class DataSpec:
     batch: int
     weight: float = 1.0
     turns: int = 12
+    temperature: float = 1.0
     noise_draws: int = 4
     max_delay: int = 0
     normalisation: Scheme = "quantiles"
@@ -40,6 +41,8 @@ class DataSpec:
             raise ValueError(f"data {self.path}: augment must be in 0..1, got {self.augment}")
         if self.max_delay < 0:
             raise ValueError(f"data {self.path}: max_delay must not be negative, got {self.max_delay}")
+        if not self.temperature >= 1:
+            raise ValueError(f"data {self.path}: temperature must be at least 1, got {self.temperature}")
         for name in ("batch", "turns", "noise_draws"):
             if getattr(self, name) < 1:
                 raise ValueError(f"data {self.path}: {name} must be at least 1, got {getattr(self, name)}")

@@ -1,7 +1,7 @@
 """Pairs of question and answer on disk, in the order of their images: what a training reads of a table.
 
     folder/
-      turns.arrow     prompt, answer; those about the same images lie together
+      turns.arrow     prompt, answer, category; those about the same images lie together
       images.arrow    the images of each conversation
       starts.npy      its first row in turns.arrow
 
@@ -13,14 +13,25 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-Pair = tuple[tuple[str, ...], str, str]
-"""Images, prompt, answer."""
+CACHED = "turns_2"
+"""The cache's folder of indices in the form below."""
 
-TURNS = pa.schema([("prompt", pa.string()), ("answer", pa.string())])
+
+class Pair(NamedTuple):
+    """A question and its answer about images. category: by which questions may be balanced."""
+
+    images: tuple[str, ...]
+    prompt: str
+    answer: str
+    category: str = ""
+
+
+TURNS = pa.schema([("prompt", pa.string()), ("answer", pa.string()), ("category", pa.string())])
 IMAGES = pa.schema([("images", pa.list_(pa.string()))])
 ROWS = 4096
 """Of a block that is written at once."""
@@ -83,6 +94,10 @@ class TurnIndex:
         """Prompt and answer."""
         return self._turns["prompt"][row].as_py(), self._turns["answer"][row].as_py()
 
+    def categories(self) -> np.ndarray:
+        """Of each row its category, as a number."""
+        return self._turns["category"].combine_chunks().dictionary_encode().indices.to_numpy()
+
 
 def _mapped(path: Path) -> pa.Table:
     return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
@@ -105,13 +120,13 @@ def _write(folder: Path, parts: Iterable[Iterable[Pair]]) -> None:
     np.save(folder / "starts.npy", np.concatenate(starts))
 
 
-def _blocks(parts: Iterable[Iterable[Pair]]) -> Iterator[dict[tuple[str, ...], list[tuple[str, str]]]]:
+def _blocks(parts: Iterable[Iterable[Pair]]) -> Iterator[dict[tuple[str, ...], list[tuple[str, str, str]]]]:
     """Conversations by their images, some whole parts at a time."""
-    block: dict[tuple[str, ...], list[tuple[str, str]]] = {}
+    block: dict[tuple[str, ...], list[tuple[str, str, str]]] = {}
     size = 0
     for part in parts:
-        for images, prompt, answer in part:
-            block.setdefault(images, []).append((prompt, answer))
+        for images, *turn in (Pair(*pair) for pair in part):
+            block.setdefault(images, []).append((turn[0], turn[1], turn[2]))
             size += 1
         if size >= ROWS:
             yield block

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from vipa.data.component import Group, TextLoss
 from vipa.data.spec import DataSpec
@@ -15,10 +16,11 @@ from vipa.models.packing import Conversation, PackedBatch, Packer
 class Turns(TextLoss):
     """A row is a pair of question and answer.
 
-    An epoch passes each pair once. Pairs about the same images lie together in packs of at most `spec.turns`, cut anew
-    in every epoch, and a pack shares one image prefix (two where the border of a step cuts it). The loss is the mean
-    over the answer tokens of a step, so within a step a longer answer weighs more; since every step has `spec.batch`
-    pairs, no pair weighs more for the company that its images bring.
+    An epoch passes each pair once; with a `spec.temperature` above 1 as many pairs, drawn by category. Pairs about the
+    same images lie together in packs of at most `spec.turns`, cut anew in every epoch, and a pack shares one image
+    prefix (two where the border of a step cuts it). The loss is the mean over the answer tokens of a step, so within a
+    step a longer answer weighs more; since every step has `spec.batch` pairs, no pair weighs more for the company that
+    its images bring.
     """
 
     views = False
@@ -46,14 +48,23 @@ class Turns(TextLoss):
 
     def order(self, rng: np.random.Generator) -> np.ndarray:
         """Pairs of a conversation shuffled and cut into packs of about equal size; then the packs shuffled."""
-        starts = self.index.starts[:-1]
-        sizes = np.diff(self.index.starts)
-        of = np.repeat(np.arange(len(sizes)), sizes)  # conversation of a row
-        shuffled = np.lexsort((rng.random(len(self)), of))  # rows of a conversation stay together
+        rows, again = self._drawn(rng)
+        conversation = np.searchsorted(self.index.starts, rows, side="right") - 1
+        # a pair that is drawn again is in another pack: beside itself it would only weigh more
+        apart = again * self.index.conversations + conversation
+        _, of, sizes = np.unique(apart, return_inverse=True, return_counts=True)
+        shuffled = np.lexsort((rng.random(len(rows)), of))  # rows of a conversation stay together
+        of = of[shuffled]
         packs = -(-sizes // self.spec.turns)
-        rank = np.arange(len(self)) - starts[of]
+        rank = np.arange(len(rows)) - (np.cumsum(sizes) - sizes)[of]
         pack = (np.cumsum(packs) - packs)[of] + rank * packs[of] // sizes[of]
-        return shuffled[np.argsort(rng.permutation(packs.sum())[pack], kind="stable")]
+        return rows[shuffled][np.argsort(rng.permutation(packs.sum())[pack], kind="stable")]
+
+    def _drawn(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """The rows of an epoch, and how often each came before."""
+        if self.spec.temperature == 1:
+            return np.arange(len(self)), np.zeros(len(self), int)
+        return drawn_by_category(self.index.categories(), self.spec.temperature, rng)
 
     def inputs(
         self, rows: Sequence[int], draws: Sequence[np.random.Generator]
@@ -67,6 +78,22 @@ class Turns(TextLoss):
         packs = [Conversation(self.index.images(of), tuple(turns)) for of, turns in some]
         packed = self.packer(packs)
         return text_inputs(packed), [pack.images for pack in packs], packed.num_turns
+
+
+def drawn_by_category(
+    categories: Int[np.ndarray, "n"], temperature: float, rng: np.random.Generator
+) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"]]:
+    """As many rows as there are, those of a category in a share that goes with the 1/temperature-th power of their
+    number (as mT5 draws languages, Xue et al. 2021, section 3.1): of a common one a part, a rare one several times.
+    And how often each row came before."""
+    names, counts = np.unique(categories, return_counts=True)
+    shares = counts ** (1 / temperature)
+    ends = np.round(np.cumsum(shares) / shares.sum() * len(categories)).astype(int)
+    rows, again = [], []
+    for name, count, wanted in zip(names, counts, np.diff(ends, prepend=0)):
+        rows.append(np.resize(rng.permutation(np.flatnonzero(categories == name)), wanted))
+        again.append(np.arange(wanted) // count)
+    return np.concatenate(rows), np.concatenate(again)
 
 
 def text_inputs(packed: PackedBatch) -> dict[str, Any]:

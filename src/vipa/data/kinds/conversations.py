@@ -17,7 +17,7 @@ from PIL import Image
 
 from vipa.data.component import Component, Group
 from vipa.data.spec import DataSpec
-from vipa.data.turn_index import Pair, TurnIndex
+from vipa.data.turn_index import CACHED, Pair, TurnIndex
 from vipa.data.turns import Turns
 from vipa.hands.conventions import Conventions
 from vipa.io.cache import cache_folder
@@ -44,7 +44,7 @@ def open_component(spec: DataSpec, packer: Packer, width: int) -> Component:
     if not path.is_file():
         raise ValueError(f"{path}: no such file; conversations are one JSON-lines file")
     index = TurnIndex.made(
-        cache_folder("turns", f"conversations-{hash_files(path.parent, [path])}"), lambda: pairs(path)
+        cache_folder(CACHED, f"conversations-{hash_files(path.parent, [path])}"), lambda: pairs(path)
     )
     return Turns(spec, index, Pictures(_root(path)), packer, Conventions())
 
@@ -80,5 +80,5 @@ def _pairs(said: dict[str, Any], folder: Path) -> list[Pair]:
         if question["from"] not in PERSON or answer["from"] not in MODEL:
             raise ValueError(f"a pair is from 'human' and 'gpt', got {question['from']!r} and {answer['from']!r}")
         words = MARK.sub("", question["value"]).strip()
-        found.append((tuple(images), words, answer["value"].strip()))
+        found.append(Pair(tuple(images), words, answer["value"].strip()))
     return found
