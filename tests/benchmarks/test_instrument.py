@@ -8,12 +8,15 @@ import pytest
 import torch
 
 from vipa.benchmarks import instrument_benchmark as instrument
-from vipa.benchmarks.instrument_benchmark import (
-    Settings,
-    Table,
+from vipa.benchmarks.instrument_benchmark import Settings, Table, regress
+from vipa.benchmarks.instrument_scenes import (
+    MOST,
+    around_features,
+    box_features,
     depth_points,
+    object_boxes,
     point_features,
-    regress,
+    read_scenes,
     shape_points,
 )
 from vipa.geometry import project
@@ -32,7 +35,7 @@ def settings(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def scenes(settings):
-    return instrument.read_scenes(settings, TRAIN[:10], 1.0)
+    return read_scenes(settings.data, TRAIN[:10], settings.frames, settings.size, 1.0, 1)
 
 
 def test_true_depth_lies_on_the_objects_and_boxes_hold_their_centres(scenes):
@@ -49,7 +52,7 @@ def test_true_depth_lies_on_the_objects_and_boxes_hold_their_centres(scenes):
 
 def test_points_of_a_plane_have_its_depth(scenes):
     flat = np.broadcast_to(np.array([0.0, 0.0, 0.5]), (*scenes.depth.shape, 3))
-    boxes = instrument.object_boxes(scenes)
+    boxes = object_boxes(scenes)
     in_picture = (boxes[..., 2:] > boxes[..., :2]).all(-1)  # heads that look around leave some things outside
     assert (in_picture >= scenes.asked).all()
     found = point_features(boxes, flat)[in_picture]
@@ -72,11 +75,11 @@ def test_no_scene_is_both_measured_and_learned_from(settings, split):
 
 
 def test_boxes_on_the_ray_plane_do_not_know_the_picture_s_size(scenes):
-    rays = instrument.box_features(scenes)[..., :4]
-    assert rays.shape == (10, instrument.MOST, 4)
+    rays = box_features(scenes)[..., :4]
+    assert rays.shape == (10, MOST, 4)
     centre = (scenes.box[0, 0, :2] + scenes.box[0, 0, 2:]) / 2
     np.testing.assert_allclose(rays[0, 0, :2], (centre - scenes.K[0, :2, 2]) / scenes.K[0, 0, 0])
-    assert len(instrument.around_features(scenes)[0, 0]) == 4 + 2 + len(KINDS) + 1
+    assert len(around_features(scenes)[0, 0]) == 4 + 2 + len(KINDS) + 1
 
 
 def test_the_regressor_finds_depths_that_are_there_and_not_those_that_are_not():
