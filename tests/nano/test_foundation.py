@@ -1,5 +1,6 @@
 """Foundation questions are about the image and nothing else; the tokenizer gives any text back."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,10 +17,14 @@ from vipa.models.pixels import semantic_pixels
 from vipa.nano.foundation.picture_questions import NOMINAL_DEPTH, Picture, Seen, sample_turns
 from vipa.nano.foundation.picture_set import PAINTS, THINGS
 from vipa.nano.foundation.questions_data import FoundationQuestions, _distance
+from vipa.nano.foundation.run import HELD_OUT, PICTURES, FoundationRun, language_run
 from vipa.nano.foundation.start import new_language_model
 from vipa.nano.foundation.vision import VisionTraining, _mirrored, train_vision
 from vipa.nano.sizes import nano_processor, nano_vlm_config
+from vipa.training.loop import train
+from vipa.training.processes import processes
 from vipa.training.schedule import warmup_cosine
+from vipa.training.setup import build
 
 
 @pytest.mark.parametrize(
@@ -108,6 +113,31 @@ def test_questions_that_ask_for_no_place_still_have_a_loss():
     assert float(loss.detach()) == 0
     assert read.grad is not None
     assert not read.grad.any()
+
+
+def test_held_out_questions_are_read_by_what_learns_and_change_nothing(pictures, tmp_path):
+    """Losses of what is learned, step by step, with and without looks at held-out scenes."""
+    films = tmp_path / "films"
+    films.mkdir()
+    for name in (PICTURES, HELD_OUT):
+        (films / name).symlink_to(pictures[0])
+    settings = FoundationRun(tmp_path, language_steps=2, language_batch=2, language_rate=5e-3)
+    logs = {}
+    for every in (0, 1):
+        run = language_run(
+            replace(settings, validate_every=every), films, tmp_path / str(every), "nano:foundation"
+        )
+        train(replace(run, log_every=1))
+        logs[every] = [json.loads(line) for line in (tmp_path / str(every) / "log.jsonl").read_text().splitlines()]
+    learned = {every: [line["loss"] for line in log if "loss" in line] for every, log in logs.items()}
+    assert learned[1] == pytest.approx(learned[0], rel=1e-6)
+    looks = [line["validation_foundation"] for line in logs[1] if "validation_foundation" in line]
+    assert len(looks) == 2
+    assert looks[1] != looks[0]
+    with processes("cpu") as team:
+        built = build(run, team)
+    (learns, _), (reads, _) = *built.mixture.components, *built.validation.components
+    assert learns.readout is reads.readout
 
 
 def test_a_mirrored_picture_shows_its_things_where_its_targets_say(pictures):

@@ -24,10 +24,7 @@ class Component(Protocol):
     views: bool  # the images of a group are views of one instant, not frames of a clip
     conventions: Conventions  # that a model learns from it
 
-    @property
-    def readout(self) -> nn.Module | None:
-        """Learned beside the model for this loss, and thrown away after the run."""
-        ...
+    readout: nn.Module | None  # learned beside the model for this loss, and thrown away after the run
 
     def __len__(self) -> int:
         """Rows: what a batch counts, and as many as an epoch passes."""
@@ -69,10 +66,7 @@ class TextLoss:
     """The model's own cross-entropy over answer tokens."""
 
     conventions = Conventions()
-
-    @property
-    def readout(self) -> nn.Module | None:
-        return None
+    readout: nn.Module | None = None
 
     def __len__(self) -> int:
         raise NotImplementedError

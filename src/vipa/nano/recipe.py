@@ -139,7 +139,8 @@ def recipe_jobs(run: NanoRecipe) -> dict[str, Job]:
         f"{HERE}:foundation",
         common | scale.foundation,
         {"films": jobs["pictures"]},
-        options={"compile": whole.compile} | begin["vlm"],
+        options={"compile": whole.compile, "validate_every": max(1, scale.foundation["language_steps"] // 25)}
+        | begin["vlm"],
         units=scale.foundation["vision_steps"] + scale.foundation["language_steps"],
     )
     jobs["spatial"] = Job(

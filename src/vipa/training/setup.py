@@ -78,6 +78,7 @@ def build(run: TrainRun, team: Processes) -> Built:
             log.warning(said, component.spec.path, ", ".join(component.still))
     contracts = _contracts(demonstrations)
     _normalise_held_out(components[len(run.data) :], contracts)
+    _share_readouts(components[: len(run.data)], components[len(run.data) :])
     _require_learned(run.start, contracts)
     embodiments = tuple(component.embodiment for component in demonstrations)
     if embodiments:
@@ -219,6 +220,13 @@ def _normalise_held_out(components: Sequence[Component], contracts: dict[str, Ac
                     f"held out {path}: another contract than what is learned from: {'; '.join(lines)}"
                 )
             component.normalise(learned)
+
+
+def _share_readouts(learned: Sequence[Component], held_out: Sequence[Component]) -> None:
+    """What is learned beside the model for a kind of data reads its held-out data too."""
+    readouts = {component.spec.kind: component.readout for component in reversed(learned)}
+    for component in held_out:
+        component.readout = readouts.get(component.spec.kind, component.readout)
 
 
 def _require_learned(start: str, contracts: dict[str, ActionContract]) -> None:

@@ -39,14 +39,10 @@ class FoundationQuestions(TextLoss):
 
     def __init__(self, spec: DataSpec, data: Pictures, packer: Packer, width: int):
         self.spec, self.data, self.packer = spec, data, packer
-        self.pointing = Pointing(width)
+        self.readout = Pointing(width)
         singles = [(row,) for row in range(len(data))]
         pairs = [(row, row + data.frames - 1) for row in range(0, len(data), data.frames)]
         self._rows = singles + (pairs if data.frames > 1 else [])
-
-    @property
-    def readout(self) -> nn.Module:
-        return self.pointing
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -98,14 +94,15 @@ class FoundationQuestions(TextLoss):
         """Cross-entropy, and that the model looks where it is asked to: image coordinates can be read from the words
         of a name after MENTION_LAYER, and from a prompt's last state. See `foundation.start` for what happens without.
         """
+        assert isinstance(self.readout, Pointing)
         inputs = dict(inputs)
         points, mentions = inputs.pop("points"), inputs.pop("mentions")
         output = model(**inputs, num_items_in_batch=items["text"], output_hidden_states=True)
         learned = inputs["labels"] != IGNORE
         before_answer = learned[:, 1:] & ~learned[:, :-1]  # the prompt's last token, row by row, turn by turn
-        asked = self.pointing.asked(output.hidden_states[-1][:, :-1][before_answer].float())
+        asked = self.readout.asked(output.hidden_states[-1][:, :-1][before_answer].float())
         some = ~mentions.isnan().any(-1)
-        named = self.pointing.named(output.hidden_states[MENTION_LAYER][some].float())
+        named = self.readout.named(output.hidden_states[MENTION_LAYER][some].float())
         pointing = _distance(asked, points, items["asked"]) + _distance(named, mentions[some], items["named"])
         return output.loss + POINTING_WEIGHT * pointing
 

@@ -1,7 +1,7 @@
 """The vision-language half of nano's foundation, made on the tabletop world from random numbers."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +38,8 @@ class FoundationRun:
     language_*: of the two trainings (batches of pictures, learning rates). seed: of both. workers: processes that
     render and, on a GPU, load data (None: one a core). compile: see `TrainRun`, of the language training.
     start: a vision-language model of nano's to go on from, instead of random numbers. films: where `film_foundation`
-    put the scenes (None: `out`).
+    put the scenes (None: `out`). validate_every: steps of the language training between looks at the held-out scenes
+    (0: never).
     """
 
     out: Path
@@ -58,23 +59,27 @@ class FoundationRun:
     compile: bool = False
     start: Path | None = None
     films: Path | None = None
+    validate_every: int = 0
 
     def train(self) -> str:
         return f"the vision-language model is at {train_foundation(self)}"
 
 
 make = FoundationRun
-PICTURES = "pictures"
+PICTURES, HELD_OUT = "pictures", "held_out"
 FOUNDATION_PARTS = ("projector", "language")
 
 
-def language_run(run: FoundationRun, pictures: Path, out: Path, start: Path) -> TrainRun:
+def language_run(run: FoundationRun, films: Path, out: Path, start: Path) -> TrainRun:
     """nano's stand-in for InternVL's pretraining: projector and language model learn on a dense-pretrained encoder."""
+    learned, held = (
+        DataSpec("foundation", films / name, batch=run.language_batch, turns=12) for name in (PICTURES, HELD_OUT)
+    )
     language = TrainRun(
         name="foundation",
         start=str(start),
         out=out,
-        data=(DataSpec("foundation", pictures, batch=run.language_batch, turns=12),),
+        data=(learned,),
         trained=FOUNDATION_PARTS,
         steps=run.language_steps,
         learning_rate=run.language_rate,
@@ -82,6 +87,9 @@ def language_run(run: FoundationRun, pictures: Path, out: Path, start: Path) -> 
         warmup=0.05,
         seed=run.seed,
         save_every=100,
+        validation=(replace(held, split="validation"),),
+        validate_every=run.validate_every,
+        validate_answers=0,
         threads=run.threads,
         compile=run.compile,
         workers=(run.workers or cores()) - 1 if torch.cuda.is_available() else 0,
@@ -102,7 +110,7 @@ def film_foundation(
     They come from the seeds FOUNDATION, which no split uses. workers: processes (None: one a core).
     """
     first, middle = FOUNDATION.start, (FOUNDATION.start + FOUNDATION.stop) // 2
-    wanted = {PICTURES: range(first, first + sequences), "held_out": range(middle, middle + held_out)}
+    wanted = {PICTURES: range(first, first + sequences), HELD_OUT: range(middle, middle + held_out)}
     data, held = (
         render_pictures(folder / name, seeds, frames, workers=workers or cores(), ambiguity=ambiguity)
         for name, seeds in wanted.items()
@@ -144,13 +152,13 @@ def train_foundation(run: FoundationRun) -> Path:
         with whole_folder(start) as beside:
             model.save_pretrained(beside)
             nano_processor(tokenizer).save_pretrained(beside)
-    return train(language_run(run, films / PICTURES, run.out / "language", start)).model
+    return train(language_run(run, films, run.out / "language", start)).model
 
 
 def _claim(run: FoundationRun) -> None:
     """Keeps the settings in run.out; ValueError where its parts were made with other ones."""
     path = run.out / "foundation.json"
-    how = ("out", "films", "workers", "threads", "compile")
+    how = ("out", "films", "workers", "threads", "compile", "validate_every")
     settings = {name: value for name, value in asdict(run).items() if name not in how}
     settings |= {"start": run.start and start_hash(run.start)} | scene_settings(run.ambiguity)
     if path.exists():
