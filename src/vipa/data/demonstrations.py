@@ -38,7 +38,7 @@ class Demonstrations:
 
     views = True
     conventions = Conventions()
-    readout = None
+    readout: nn.Module | None = None
 
     def __init__(self, spec: DataSpec, packer: Packer):
         opened = find(spec.robot).read(spec.path) if spec.robot else open_robot_data(spec.path)
