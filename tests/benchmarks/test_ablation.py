@@ -162,6 +162,27 @@ def test_every_arm_is_planned_and_the_sum_counts_shared_parts_once():
     assert f"{len(keys)} parts" in text
 
 
+def test_questions_are_drawn_by_category_in_stage_1_alone(tmp_path):
+    drawn, plain = (
+        {job.name: job for p in plan(run) for job in p.jobs}
+        for run in (ablation(arms=("full",), seeds=(0,), temperature=t) for t in (4.0, 1.0))
+    )
+    runs = {
+        name: stage_run(drawn[name].settings, Path("data"), Path("out"), "nano:foundation")
+        for name in ("stage1", "stage2", "stage3")
+    }
+    assert {name: [spec.temperature for spec in run.data] for name, run in runs.items()} == {
+        "stage1": [4.0],
+        "stage2": [1.0],
+        "stage3": [1.0],
+    }
+    assert [spec.temperature for spec in runs["stage1"].validation] == [1.0]
+    assert drawn["stage1"].key != plain["stage1"].key
+    assert drawn["clips"].key == plain["clips"].key
+    text, _ = tables(answers(tmp_path, temperature=4.0))
+    assert "1 4 (questions drawn with temperature 4)" in text
+
+
 def test_what_another_seed_took_is_what_this_one_is_planned_to(tmp_path):
     one, other = (ablation(arms=("full",), seeds=(seed,), out=tmp_path) for seed in (0, 1))
     job = next(job for p in plan(one) for job in p.jobs if job.name == "stage1")

@@ -73,7 +73,7 @@ class Budget:
     stages, and what is asked: questions, motions (None: all) and episodes a task. batch_factor: batches are so many
     times the preset's, learning rates its root; on a GPU a larger step of nano takes no longer. validate_every: steps
     between looks at held-out losses in stages 1 and 2, for learning curves (0: none); what is learned does not change
-    by it."""
+    by it. temperature: of stage 1's questions by category (`DataSpec.temperature`; 1: as the data has them)."""
 
     clips: int
     held: int
@@ -89,6 +89,7 @@ class Budget:
     compile: bool = False
     batch_factor: int = 1
     validate_every: int = 0
+    temperature: float = 1.0
 
 
 BUDGETS: dict[str, Budget] = {

@@ -226,7 +226,7 @@ def stage_job(run: Ablation, arm: Arm, seed: int, stage: str, model: Job, data: 
     changes: dict[str, Any] = {
         "stage": stage,
         "preset": run.preset,
-        "data": {"augment": arm.augment} if arm.augment and stage == "stage3" else {},
+        "data": _changed_data(run, arm, stage),
         "trained": (),
         **({"batch_factor": run.batch_factor} if run.batch_factor != 1 else {}),
         "run": {"steps": number, "seed": seed},
@@ -249,6 +249,13 @@ def stage_job(run: Ablation, arm: Arm, seed: int, stage: str, model: Job, data: 
     settings = changes | {"preset's": decides}
     needs = {"model": model, "data": data}
     return Job(stage, f"{WORK}:stage", settings, needs, options, units=number)
+
+
+def _changed_data(run: Ablation, arm: Arm, stage: str) -> dict[str, float]:
+    """Fields of the stage's data that are not the preset's."""
+    if stage == "stage3":
+        return {"augment": arm.augment} if arm.augment else {}
+    return {"temperature": run.temperature} if stage == "stage1" and run.temperature != 1 else {}
 
 
 def _trained(run: Ablation, stage: str) -> tuple[str, ...]:

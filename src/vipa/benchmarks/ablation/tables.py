@@ -87,10 +87,11 @@ def _intro(answers: Answers, first: str) -> str:
     asked = robot or "average" in answers.values
     steps = [("1", True), ("2", asked), ("3", robot)]
     stages = ", ".join(f"{number} {s[f'stage{number}_steps']}" for number, there in steps if there)
+    drawn = f" (questions drawn with temperature {t:g})" if (t := s.get("temperature", 1.0)) != 1 else ""
     shown = f", {s['demonstrations']} demonstrations with the views {', '.join(s['views'])}" if robot else ""
     text = f"""\
 Made by `vipa ablate`; {s["preset"]}, tabletop of ambiguity {s["ambiguity"]:g} (simulated, docs/worlds.md), split {s["split"]},
-seeds {", ".join(map(str, answers.seeds))}; {s["clips"]} training clips{shown}; steps of the stages: {stages}. Brackets:
+seeds {", ".join(map(str, answers.seeds))}; {s["clips"]} training clips{shown}; steps of the stages: {stages}{drawn}. Brackets:
 95 % intervals, over clips (of records averaged over seeds){" or Wilson's over the episodes of all seeds" if robot else ""};
 "seeds": standard deviation between seeds; "against": minus the arm `{first}`, record by record, by Student's t over
 clips{" and seeds" if several else "; another training of the same arm is not in it"}."""  # noqa: E501

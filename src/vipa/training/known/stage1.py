@@ -21,8 +21,7 @@ def make(data: Path, out: Path, preset: Preset = "nano", start: str | None = Non
         warmup=0.03,
     )
     if preset == "nano":
-        # about 8 image prefixes a step; movements, a sixth of the questions, are learned as far as they are seen
-        spec = DataSpec("hand3d_visual", data, batch=20, turns=8, temperature=4.0)
+        spec = DataSpec("hand3d_visual", data, batch=20, turns=8)  # about 8 image prefixes a step
         run = replace(as_nano(run), data=(spec,), trained=NANO_STAGE1_PARTS, steps=1_200, learning_rate=7e-4)
     held_out = replace(run.data[0], split="validation")
     return on_gpus(replace(run, validation=(held_out,)), preset)
