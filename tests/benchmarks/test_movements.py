@@ -1,6 +1,7 @@
 """What is shown to the networks is what the data set's own questions were made from, and their answers are scored."""
 
 import json
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -61,6 +62,28 @@ def test_the_way_of_the_camera_is_what_questions_about_it_were_made_from(records
         np.testing.assert_allclose(seen.way[i, 3:] if turns else seen.way[i, :3], truth(record), atol=1e-4)
     assert (seen.joints == 0).reshape(len(some), 2, 43)[:, :, :42].all(), "no hand is asked about"
     assert np.isfinite(seen.pose).all()
+
+
+def test_pictures_of_two_shapes_are_seen_as_each_would_be_alone(encoder, tmp_path):
+    shapes = {0: (112, 112), 1: (160, 112)}
+    clips = (film_clip(TRAIN[i], ambiguity=1.0, size=size) for i, size in shapes.items())
+    annotate((replace(clip, split="train") for clip in clips), tmp_path)
+    data, wide = Hand3D(tmp_path), deepcopy(encoder)
+    wide.config.image_size = 240  # above 224 a network sees a picture's own aspect
+    records = [r for r in data.visual() if question_kind(r.relation) == "camera_rotation"]
+    by_clip = [
+        [pair_of(r) for r in records if r.clip_id == clip][:2] for clip in sorted({r.clip_id for r in records})
+    ]
+    assert [len(pairs) for pairs in by_clip] == [2, 2]
+    together = look(data, [*by_clip[0], *by_clip[1]], wide).pose
+    np.testing.assert_allclose(together, np.concatenate([look(data, p, wide).pose for p in by_clip]), atol=1e-5)
+
+
+def test_an_encoder_of_one_world_is_not_asked_about_another(records, moving, encoder):
+    stranger = deepcopy(encoder)
+    stranger.config.source = "kitchen"
+    with pytest.raises(ValueError, match="it has seen the kitchen world only, and these pictures are of tabletop"):
+        look(Hand3D(moving), [pair_of(records[0])], stranger)
 
 
 def test_joints_and_points_are_where_the_hand_is_seen(records, moving, encoder):

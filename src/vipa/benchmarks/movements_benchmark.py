@@ -4,8 +4,9 @@ vipa evaluate movements --data runs/hand3d --encoder runs/tuned/final --out docs
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -97,15 +98,21 @@ def pair_of(record: VisualRecord) -> Pair:
 
 @torch.inference_mode()
 def look(data: Hand3D, pairs: Sequence[Pair], model: Cut3rModel, batch: int = 16) -> Seen:
-    """All that `Seen` has. ValueError for a pair of other than two frames."""
+    """All that `Seen` has. ValueError for a pair of other than two frames, and for a world that the encoder has not
+    seen."""
     if any(len(frames) != 2 for frames, _ in pairs):
         raise ValueError(f"{data.path}: a movement is asked about in two frames")
     known = _frames(data, {frame for frames, _ in pairs for frame in frames})
+    if (only := model.config.source) and (others := {frame.source for frame in known.values()} - {only}):
+        raise ValueError(
+            f"encoder: it has seen the {only} world only, and these pictures are of {', '.join(others)}"
+        )
     rows: dict[str, list[np.ndarray]] = {name: [] for name in Seen.__annotations__}
+    done = 0
     with counter("seeing", "pairs of pictures") as count:
-        for start in range(0, len(pairs), batch):
-            some = pairs[start : start + batch]
-            out = model(_pixels(data, some, known, model), heads=("self", "world", "pose"))
+        for size, some in _batches(pairs, known, model, batch):
+            pictures = [spatial_pixels(resized([data.image(f) for f in frames], size)) for frames, _ in some]
+            out = model(torch.stack(pictures), heads=("self", "world", "pose"))
             for i, (names, side) in enumerate(some):
                 first, last = (known[name] for name in names)
                 hands = [_hand(frame, side) for frame in (first, last)]
@@ -121,7 +128,7 @@ def look(data: Hand3D, pairs: Sequence[Pair], model: Cut3rModel, batch: int = 16
                     "way": _way(first, last),
                 }.items():
                     rows[name].append(value)
-            count(done=start + len(some), total=len(pairs))
+            count(done=(done := done + len(some)), total=len(pairs))
     return Seen(**{name: np.array(values, np.float64) for name, values in rows.items()})
 
 
@@ -129,13 +136,19 @@ def _frames(data: Hand3D, wanted: set[str]) -> dict[str, FrameRecord]:
     return {frame.id: frame for frame in data.frames() if frame.id in wanted}
 
 
-def _pixels(
-    data: Hand3D, pairs: Sequence[Pair], known: dict[str, FrameRecord], model: Cut3rModel
-) -> Float[torch.Tensor, "pairs 2 3 h w"]:
-    *_, width, height = known[pairs[0][0][0]].intrinsics
-    config = model.config
-    size = network_size(int(width), int(height), config.image_size, config.patch_size)  # type: ignore[arg-type]
-    return torch.stack([spatial_pixels(resized([data.image(f) for f in frames], size)) for frames, _ in pairs])
+def _batches(
+    pairs: Sequence[Pair], known: dict[str, FrameRecord], model: Cut3rModel, batch: int
+) -> Iterator[tuple[tuple[int, int], list[Pair]]]:
+    """In order; pictures of a batch are brought to one (width, height)."""
+
+    def size(pair: Pair) -> tuple[int, int]:
+        *_, width, height = known[pair[0][0]].intrinsics
+        longer, patch = model.config.image_size, model.config.patch_size
+        return network_size(int(width), int(height), longer, patch)  # type: ignore[arg-type]
+
+    for one, alike in groupby(pairs, size):
+        some = list(alike)
+        yield from ((one, some[i : i + batch]) for i in range(0, len(some), batch))
 
 
 def _hand(frame: FrameRecord, side: str | None) -> tuple[np.ndarray, np.ndarray]:
